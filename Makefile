@@ -1,0 +1,44 @@
+# Needs python3 (3.11 or newer) and make. Everything else goes into .venv/, once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CONFIG ?= configs/training/mistral_finetune.yaml
+# Prefect's database for runs without a server of their own: here, not in the home folder.
+export PREFECT_HOME ?= $(CURDIR)/.prefect
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lock clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
+	@$(BIN)/python -m flows.training_pipeline "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
+
+test: .venv/ready ## Run all tests
+	$(BIN)/pytest --ignore=tests/flows --cov=src --cov-branch --cov-fail-under=95
+	$(BIN)/pytest tests/flows
+
+check: .venv/ready ## Lint, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: .venv/ready ## Resolve all dependencies anew into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements.lock
+	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements-uv.lock
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
+	--no-annotate --custom-compile-command "make lock"
+
+clean: ## Remove what runs and tests made, and .venv/
+	rm -rf .venv .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf artifacts/models artifacts/evaluations artifacts/.cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/ready: requirements.lock requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock requirements-uv.lock
+	@touch $@

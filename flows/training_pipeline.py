@@ -1,0 +1,164 @@
+"""The training pipeline as a Prefect flow: five cached, retried steps."""
+
+import argparse
+import logging
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+
+from src.artifacts import Artifacts
+from src.storage import canonical_json
+from src.training.config import TrainingConfig
+from src.training.dataset import DatasetVersion
+from src.training.trainer import derive_model_version
+from src.versions import check_version
+from tasks.caching import results_below
+from tasks.evaluate import evaluate
+from tasks.load_config import load_config
+from tasks.register import register
+from tasks.resolve_dataset import resolve_dataset
+from tasks.write_metadata import write_metadata
+
+
+def _run_name() -> str:
+    parameters = runtime.flow_run.parameters
+    named = parameters.get("model_version") or Path(parameters["training_config_path"]).stem
+    return f"train {named}"
+
+
+@flow(name="training-pipeline", flow_run_name=_run_name)
+def training_pipeline(
+    training_config_path: str,
+    model_version: str | None = None,
+    artifacts_dir: str = "artifacts",
+) -> dict[str, Any]:
+    """Turn a training config and its dataset into a registered model and its evaluation.
+
+    Run it again and nothing is added: steps whose result still holds are served from the cache.
+
+    Args:
+        training_config_path: The training config, a YAML file, e.g.
+            `configs/training/mistral_finetune.yaml`.
+        model_version: Name of the model version, e.g. `model_v1`. Leave it empty to derive the
+            name from the base model, the dataset version, and a digest of config and data.
+        artifacts_dir: Folder that holds `datasets/` and gets `models/` and `evaluations/`.
+
+    Returns:
+        The contents of evaluation.json: `model_version`, `dataset_version` and `metrics`.
+
+    Raises:
+        FileNotFoundError: The config, the dataset version or its data.jsonl is missing.
+        ModelVersionConflict: The version is bound to other content. Nothing was changed.
+        ValueError: The config, the data, a name or a file of the record is not valid.
+        OSError: The disk refused, or a lock was held too long, four times over.
+    """
+    if model_version is not None:
+        check_version("model_version", model_version)
+    with results_below(artifacts_dir):
+        config = load_config(training_config_path)
+        dataset = resolve_dataset(config.dataset_version, artifacts_dir)
+        if model_version is None:
+            model_version = derive_model_version(config, dataset)
+            _rename_run(f"train {model_version}")
+        metadata = write_metadata(config, dataset, model_version, artifacts_dir)
+        register(metadata, artifacts_dir)
+        evaluation = evaluate(metadata, artifacts_dir)
+    create_markdown_artifact(
+        _report(training_config_path, config, dataset, evaluation, Artifacts(artifacts_dir)),
+        key=f"training-{_slug(model_version)}",
+        description=f"Training run of {model_version}",
+    )
+    return evaluation
+
+
+def _rename_run(name: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(runtime.flow_run.id, name=name)
+
+
+def _slug(name: str) -> str:
+    """Fit a name to the letters that Prefect takes in an artifact's key."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _report(
+    training_config_path: str,
+    config: TrainingConfig,
+    dataset: DatasetVersion,
+    evaluation: dict[str, Any],
+    artifacts: Artifacts,
+) -> str:
+    version = evaluation["model_version"]
+    settings = "\n".join(f"| {key} | `{value}` |" for key, value in asdict(config).items())
+    metrics = "\n".join(f"| {key} | {value} |" for key, value in evaluation["metrics"].items())
+    return f"""\
+# {version}
+
+| metric | value |
+|---|---|
+{metrics}
+
+## Trained with `{training_config_path}`
+
+| setting | value |
+|---|---|
+{settings}
+
+## On {dataset.name}
+
+{dataset.num_samples:,} samples, sha256 `{dataset.sha256}`
+
+## Files
+
+- `{artifacts.models / version / "metadata.json"}`
+- `{artifacts.registry}`
+- `{artifacts.evaluations / version / "evaluation.json"}`
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow from a terminal; see `--help`.
+
+    Prints the evaluation as JSON on stdout, everything else on stderr.
+
+    Returns:
+        0; 2 for an input that cannot be used; 1 for any other failure.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.training_pipeline",
+        description="Turn a training config and its dataset into a registered, evaluated model.",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="the training config, a YAML file")
+    parser.add_argument(
+        "--model-version", metavar="V", help="name of the model version (default: derived)"
+    )
+    parser.add_argument(
+        "--artifacts-dir", metavar="DIR", default="artifacts", help="default: %(default)s"
+    )
+    arguments = parser.parse_args(argv)
+    for console in logging.getLogger().handlers:
+        # Errors are reported below, once and without the engine's traceback.
+        console.addFilter(lambda record: record.levelno < logging.ERROR)
+    try:
+        evaluation = training_pipeline(
+            arguments.config, arguments.model_version, arguments.artifacts_dir
+        )
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("The traceback is in the log of the flow run.", file=sys.stderr)
+        return 1
+    print(canonical_json(evaluation).decode(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

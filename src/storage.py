@@ -1,0 +1,289 @@
+"""Bytes on disk: the one module that writes.
+
+A reader of any file written here sees the old bytes or the new ones, never a mixture, also after
+a process was killed or the power failed at any point in between. Everything else in the core
+decides what the bytes are and leaves the writing to these functions.
+
+Every write names a `root` and never leaves it: a path that a link leads out of `root` is refused.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+__all__ = [
+    "CorruptFileError",
+    "canonical_json",
+    "confine",
+    "create",
+    "locked",
+    "parse_json",
+    "read",
+    "replace",
+    "sha256",
+    "update",
+]
+
+LOCK_SUFFIX = ".lock"
+LOCK_TIMEOUT_SECONDS = 60.0
+LOCK_POLL_SECONDS = 0.005
+
+
+class CorruptFileError(ValueError):
+    """A file that this software wrote, or relies on, no longer says what it must say."""
+
+
+def canonical_json(value: object) -> bytes:
+    """Give the one form in which a value is written and hashed.
+
+    UTF-8 JSON with sorted keys, two spaces of indentation and a final newline; floats in Python's
+    shortest round-trip form. The same value gives the same bytes on every machine and release, so
+    `sha256sum` of a file is the digest of its value.
+
+    Raises:
+        ValueError: The value holds NaN, an infinity, or text that is not valid Unicode.
+    """
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def sha256(data: bytes) -> str:
+    """Give the SHA-256 of `data` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_json(data: bytes, source: Path) -> dict[str, Any]:
+    """Read one JSON object, strictly.
+
+    Args:
+        data: The bytes of the file.
+        source: The file they came from, for the error.
+
+    Raises:
+        CorruptFileError: Not UTF-8, not JSON, not an object, a key given twice, a number that is
+            not finite; names the file and the place.
+    """
+    try:
+        text = data.decode()
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # an escaped lone surrogate fails here
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start}"
+        raise CorruptFileError(f"{source}: {place}: not UTF-8 text. Left as found.") from error
+    except json.JSONDecodeError as error:
+        what = f"not valid JSON ({error.msg})" if data.strip() else "the file is empty"
+        place = f"line {error.lineno}, column {error.colno}"
+        raise CorruptFileError(f"{source}: {place}: {what}. Left as found.") from error
+    except RecursionError as error:
+        raise CorruptFileError(f"{source}: nested too deeply. Left as found.") from error
+    except ValueError as error:
+        raise CorruptFileError(f"{source}: {error}. Left as found.") from error
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        raise CorruptFileError(f"{source}: expected a JSON object, found a {kind}. Left as found.")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text} is not finite")
+    return number
+
+
+def read(path: Path) -> bytes | None:
+    """Read a whole file; `None` where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def confine(path: Path, root: Path) -> Path:
+    """Follow every link in `path` and give the real path, which lies inside `root`.
+
+    Raises:
+        ValueError: A link leads out of `root`.
+    """
+    try:
+        real = path.resolve()
+        inside = real.is_relative_to(root.resolve())
+    except RuntimeError as error:
+        raise ValueError(f"{path}: its links run in a circle. Nothing was written.") from error
+    if not inside:
+        raise ValueError(
+            f"{path}: leads out of {root}, to {real}. Nothing was written; remove the link."
+        )
+    return real
+
+
+def create(path: Path, data: bytes, *, root: Path) -> bytes:
+    """Write a file that must never change once it is there.
+
+    Afterwards `path` holds `data`, or, untouched, what it held before. Whichever it is, it is on
+    the disk for good when this returns. Folders on the way are made.
+
+    Returns:
+        The bytes now at `path`; equal to `data` if this call wrote them or an earlier one had.
+
+    Raises:
+        OSError: The disk is full, read-only or the like; names the file. Nothing is left behind.
+        ValueError: A link leads out of `root`.
+    """
+    path = _make_room(path, root)
+    with _naming(path), _temporary(path, sha256(data)) as temporary:
+        while (found := read(path)) is None:
+            _stage(temporary, data)
+            # Not there: another process wrote the same bytes under this name and tidied up.
+            with suppress(FileExistsError, FileNotFoundError):
+                os.link(temporary, path)
+        _sync_folder(path.parent)
+    return found
+
+
+def replace(path: Path, data: bytes, *, root: Path) -> None:
+    """Write a file that may be written again: afterwards `path` holds `data`, whole.
+
+    Raises:
+        OSError, ValueError: As `create`; the old bytes are then still there.
+    """
+    path = _make_room(path, root)
+    with _naming(path), _temporary(path, sha256(data)) as temporary:
+        while read(path) != data:
+            _stage(temporary, data)
+            with suppress(FileNotFoundError):  # as in `create`
+                os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def update(path: Path, change: Callable[[bytes | None], bytes | None], *, root: Path) -> None:
+    """Read a file, decide, and write it back, with every other writer locked out meanwhile.
+
+    Args:
+        path: The file. `<path>.lock` stays beside it.
+        change: Gets the file's bytes (`None` where there is no file) and gives the new ones
+            (`None` to leave it alone). Whatever it raises leaves the file as it was.
+        root: The folder that no write may leave.
+
+    Raises:
+        TimeoutError: The lock was held by others for `LOCK_TIMEOUT_SECONDS`.
+        OSError, ValueError: As `create`; the old bytes are then still there.
+    """
+    path = _make_room(path, root)
+    with _naming(path), locked(path), _temporary(path, "update") as temporary:
+        data = change(read(path))
+        if data is not None:
+            _stage(temporary, data)
+            os.replace(temporary, path)
+        # Also when nothing changed: whoever wrote it may have been killed just before this line.
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of `path`, the file `<path>.lock`, which stays.
+
+    Unlinking it would let two waiters hold locks on different inodes of one name.
+
+    Raises:
+        TimeoutError: Others held it for `LOCK_TIMEOUT_SECONDS`.
+    """
+    lock = FileLock(
+        path.with_name(path.name + LOCK_SUFFIX),
+        timeout=LOCK_TIMEOUT_SECONDS,
+        poll_interval=LOCK_POLL_SECONDS,
+        mode=0o666,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+    )
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TimeoutError(
+            f"{lock.lock_file}: another process has held this lock for more than "
+            f"{LOCK_TIMEOUT_SECONDS:g} s. Nothing was written; find out which, then try again."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _temporary(path: Path, tag: str) -> Iterator[Path]:
+    """Lend a name beside `path` that no reader looks at, and leave nothing under it.
+
+    `create` and `replace` tag it with the content's digest: processes that write the same bytes
+    share it without harm, and whoever repeats the work of a killed process clears up after it.
+    """
+    temporary = path.with_name(f".{path.name}.{tag[:16]}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _stage(temporary: Path, data: bytes) -> None:
+    # No O_TRUNC: another process may have linked this inode to its final name already.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o666), "wb") as file:
+        file.write(data)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_room(path: Path, root: Path) -> Path:
+    """Make the folder that `path` lies in, durably, and give the real path."""
+    path = confine(path, root)
+    with _naming(path):
+        missing = []
+        folder = path.parent
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give an I/O error that knows no file name (a failed write or fsync) that of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,0 +1,1 @@
+"""From a training config and a dataset version to a registered model."""

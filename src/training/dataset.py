@@ -1,0 +1,141 @@
+"""Dataset versions: finding one, and making sure that its data is what it says it is."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from src.storage import CorruptFileError, parse_json, read
+from src.versions import check_version
+
+__all__ = ["DatasetChangedError", "DatasetMismatchError", "DatasetVersion", "resolve_dataset"]
+
+BLOCK_BYTES = 1 << 20
+
+
+class DatasetMismatchError(ValueError):
+    """data.jsonl is not the data that the dataset's metadata.json describes."""
+
+
+class DatasetChangedError(OSError):
+    """data.jsonl was written to while it was being read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetVersion:
+    """The exact data a run trains on.
+
+    Attributes:
+        name: Name of the dataset version's folder.
+        path: Its data.jsonl.
+        num_samples: Lines in data.jsonl; the last one counts with or without a line end.
+        sha256: SHA-256 of the bytes of data.jsonl, as 64 hexadecimal digits.
+    """
+
+    name: str
+    path: Path
+    num_samples: int
+    sha256: str
+
+
+def resolve_dataset(
+    dataset_version: str, datasets_dir: str | Path = "artifacts/datasets"
+) -> DatasetVersion:
+    """Find the exact dataset version a run will train on.
+
+    Reads data.jsonl once, in blocks, whatever its size; writes nothing.
+
+    Args:
+        dataset_version: Name of one folder below `datasets_dir`; a single path component.
+        datasets_dir: Folder holding `<dataset_version>/data.jsonl` and, optionally, a
+            metadata.json that records its `num_samples` and `dataset_hash` (SHA-256).
+
+    Raises:
+        FileNotFoundError: No such version, or no data.jsonl in it; names the nearest there are.
+        DatasetMismatchError: The data differs from what its metadata.json records.
+        CorruptFileError: That metadata.json cannot be read.
+        DatasetChangedError: Something wrote to data.jsonl meanwhile.
+        ValueError: `dataset_version` is not a name.
+    """
+    folder = Path(datasets_dir) / check_version("dataset_version", dataset_version)
+    path = folder / "data.jsonl"
+    try:
+        num_samples, sha256 = _count_and_hash(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(_not_found(path)) from error
+    dataset = DatasetVersion(
+        name=dataset_version, path=path, num_samples=num_samples, sha256=sha256
+    )
+    _check_record(dataset, folder / "metadata.json")
+    return dataset
+
+
+def _count_and_hash(path: Path) -> tuple[int, str]:
+    digest, lines, last = hashlib.sha256(), 0, ord("\n")
+    with open(path, "rb", buffering=0) as file:
+        before = _identity(file.fileno())
+        buffer = bytearray(BLOCK_BYTES)
+        while size := file.readinto(buffer):
+            block = memoryview(buffer)[:size]
+            digest.update(block)
+            lines += buffer.count(b"\n", 0, size)
+            last = buffer[size - 1]
+        if before != _identity(file.fileno()):
+            raise DatasetChangedError(
+                f"{path}: written to while it was being read. Wait until its writer is done, "
+                "then run again."
+            )
+    return lines + (last != ord("\n")), digest.hexdigest()
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    stat = os.fstat(descriptor)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _check_record(dataset: DatasetVersion, path: Path) -> None:
+    """Hold the data against what the data pipeline recorded of it, as far as it did."""
+    data = read(path)
+    if data is None:
+        return
+    record = parse_json(data, path)
+    faults: list[tuple[str, object, object]] = []
+    if "dataset_version" in record and record["dataset_version"] != dataset.name:
+        faults.append(("dataset_version", record["dataset_version"], dataset.name))
+    if "num_samples" in record:
+        recorded = record["num_samples"]
+        if isinstance(recorded, bool) or not isinstance(recorded, int):
+            raise CorruptFileError(
+                f"{path}: num_samples: expected a whole number, found {recorded!r}. Left as found."
+            )
+        if recorded != dataset.num_samples:
+            faults.append(("num_samples", recorded, dataset.num_samples))
+    # A data pipeline may record a digest of another kind; only SHA-256 says something about ours.
+    recorded = str(record.get("dataset_hash", "")).lower().removeprefix("sha256:")
+    if re.fullmatch("[0-9a-f]{64}", recorded) and recorded != dataset.sha256:
+        faults.append(("dataset_hash", recorded, dataset.sha256))
+    if faults:
+        raise DatasetMismatchError(
+            f"{dataset.path}: not the data that {path.name} beside it describes:\n"
+            + "".join(
+                f"  {field}: recorded {recorded!r}, found {found!r}\n"
+                for field, recorded, found in faults
+            )
+            + "Build the dataset again under a new version, or restore the one recorded."
+        )
+
+
+def _not_found(path: Path) -> str:
+    folder = path.parent
+    if folder.is_dir():
+        return f"{path}: no such file, though its dataset version has a folder."
+    try:
+        known = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
+    except OSError:
+        known = []
+    near = get_close_matches(folder.name, known, n=3, cutoff=0) or ["none"]
+    return (
+        f"{path}: no dataset version {folder.name!r}. There are, nearest first: {', '.join(near)}."
+    )

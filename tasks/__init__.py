@@ -1,0 +1,1 @@
+"""One Prefect task per step, each a single call into the core."""

@@ -1,0 +1,28 @@
+"""Step 1: the training config."""
+
+from pathlib import Path
+
+from prefect import task
+
+from src.storage import sha256
+from src.training import config
+from src.training.config import TrainingConfig
+from tasks.caching import DURABLE, Promise
+
+
+def _depends_on(training_config_path: str) -> list[str]:
+    return [sha256(Path(training_config_path).read_bytes())]
+
+
+def _kept(result: TrainingConfig, training_config_path: str) -> bool:
+    return result == config.load_training_config(training_config_path)
+
+
+@task(
+    task_run_name="load_config {training_config_path}",
+    cache_policy=Promise(depends_on=_depends_on, kept=_kept),
+    **DURABLE,
+)
+def load_config(training_config_path: str) -> TrainingConfig:
+    """Read and check the training config."""
+    return config.load_training_config(training_config_path)
