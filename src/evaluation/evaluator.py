@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,18 @@ def evaluate_model(
         OSError: The disk refused; the old evaluation, if any, is still there.
     """
     metadata = read_metadata(model_version, Path(models_dir))
+    measured = dict(metrics(metadata))
+    for name, value in measured.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ValueError(
+                f"metrics of {model_version!r}: {name}: expected a finite number, found {value!r}. "
+                "Nothing was written."
+            )
     evaluation = canonical_json(
         {
             "model_version": model_version,
             "dataset_version": metadata["dataset_version"],
-            "metrics": dict(metrics(metadata)),
+            "metrics": measured,
         }
     )
     path = evaluation_path(model_version, output_dir)

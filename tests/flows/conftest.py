@@ -1,0 +1,65 @@
+"""A Prefect server for the session, and a project folder of its own for each test."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import TaskRun
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
+
+from benchmarks.make_dataset import make_dataset
+from flows.training_pipeline import training_pipeline
+
+CONFIG = """\
+base_model: mistral-7b
+dataset_version: dataset_v1
+learning_rate: 2e-5
+epochs: 3
+batch_size: 16
+"""
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[dict[str, str]]:
+    """Run a server; give the environment in which a process of its own finds it."""
+    with prefect_test_harness(server_startup_timeout=90):
+        yield os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: object) -> Path:
+    """Work in a folder with one config and one dataset of 20 samples."""
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(CONFIG)
+    make_dataset("dataset_v1", samples=20, datasets_dir=Path("artifacts/datasets"))
+    return tmp_path
+
+
+def task_runs(flow_run_id: object, count: int = 5) -> dict[str, TaskRun]:
+    """Give the task runs of a flow run by step, once the server has recorded how all ended."""
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    deadline = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            runs = client.read_task_runs(flow_run_filter=wanted)
+            if len(runs) == count and all(run.state and run.state.is_final() for run in runs):
+                return {run.name.split()[0]: run for run in runs}
+            time.sleep(0.1)
+    raise AssertionError(f"the server has not recorded {count} finished task runs: {runs}")
+
+
+@pytest.fixture
+def steps(project: Path) -> Callable[..., Mapping[str, str]]:
+    """Run the flow on the project; give each step's final state by name."""
+
+    def run(model_version: str | None = None, count: int = 5) -> Mapping[str, str]:
+        state = training_pipeline("config.yaml", model_version, return_state=True)
+        runs = task_runs(state.state_details.flow_run_id, count)
+        return {step: run.state.name for step, run in runs.items()}
+
+    return run

@@ -1,0 +1,292 @@
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from flows.training_pipeline import main, training_pipeline
+from src.training import dataset, registry
+from src.training.pipeline import run_training_pipeline
+from tests.flows.conftest import task_runs
+
+ROOT = Path(__file__).parents[2]
+STEPS = ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"]
+CACHED = dict.fromkeys(STEPS, "Cached")
+RAN = dict.fromkeys(STEPS, "Completed")
+METADATA = Path("artifacts/models/model_v1/metadata.json")
+REGISTRY = Path("artifacts/models/registry.json")
+EVALUATION = Path("artifacts/evaluations/model_v1/evaluation.json")
+
+
+def record(root: Path = Path("artifacts")) -> dict[str, bytes]:
+    """Give every file below the artifacts root, less the cache."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and ".cache" not in path.parts
+    }
+
+
+def test_the_flow_and_the_function_leave_the_same_bytes(project):
+    shutil.copytree("artifacts", "others")
+    by_flow = training_pipeline("config.yaml", "model_v1")
+    by_function = run_training_pipeline("config.yaml", "model_v1", artifacts_dir="others")
+    assert by_flow == by_function
+    assert record() == record(Path("others"))
+
+
+def test_a_second_run_serves_all_five_steps_from_the_cache_and_adds_nothing(steps):
+    assert steps() == RAN
+    before = record()
+    assert steps() == CACHED
+    assert record() == before
+
+
+def test_the_flow_returns_the_same_result_from_the_cache(project):
+    assert training_pipeline("config.yaml") == training_pipeline("config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [(METADATA, "write_metadata"), (REGISTRY, "register"), (EVALUATION, "evaluate")],
+)
+def test_a_deleted_file_comes_back_to_the_byte_by_its_own_step_alone(steps, path, step):
+    steps("model_v1")
+    before = record()
+    path.unlink()
+    assert steps("model_v1") == CACHED | {step: "Completed"}
+    assert record() == before
+
+
+def test_an_edited_evaluation_is_restored_to_the_byte_and_the_log_says_so(steps, caplog):
+    steps("model_v1")
+    before = record()
+    EVALUATION.write_text(EVALUATION.read_text().replace("0.", "0.9"))
+    found = hashlib.sha256(EVALUATION.read_bytes()).hexdigest()
+    assert steps("model_v1") == CACHED | {"evaluate": "Completed"}
+    assert record() == before
+    expected = hashlib.sha256(EVALUATION.read_bytes()).hexdigest()
+    assert f"{EVALUATION}: expected sha256 {expected}, found {found}: restored." in caplog.messages
+
+
+def test_an_edited_metadata_stops_the_run_and_is_left_as_found(project):
+    training_pipeline("config.yaml", "model_v1")
+    METADATA.write_text(METADATA.read_text().replace("mistral-7b", "mistral-8b"))
+    before = record()
+    with pytest.raises(ValueError, match="base_model: recorded 'mistral-8b', now 'mistral-7b'"):
+        training_pipeline("config.yaml", "model_v1")
+    assert record() == before
+
+
+def test_an_edited_registry_entry_stops_the_run_and_is_left_as_found(project):
+    training_pipeline("config.yaml", "model_v1")
+    REGISTRY.write_text(REGISTRY.read_text().replace('"epochs": 3', '"epochs": 4'))
+    before = record()
+    with pytest.raises(ValueError, match=r"training_config\.epochs: recorded 4, now 3"):
+        training_pipeline("config.yaml", "model_v1")
+    assert record() == before
+
+
+def test_a_changed_comment_leaves_everything_behind_the_config_cached(steps):
+    steps()
+    config = Path("config.yaml")
+    config.write_text("# a remark\n" + config.read_text().replace("2e-5", "0.00002"))
+    assert steps() == CACHED | {"load_config": "Completed"}
+
+
+def test_a_changed_value_runs_all_but_the_dataset_again(steps):
+    steps()
+    config = Path("config.yaml")
+    config.write_text(config.read_text().replace("2e-5", "3e-5"))
+    assert steps() == RAN | {"resolve_dataset": "Cached"}
+    assert len(registry.list_models()) == 2
+
+
+def test_one_changed_byte_of_data_runs_all_but_the_config_again(steps):
+    steps()
+    folder = Path("artifacts/datasets/dataset_v1")
+    data = (folder / "data.jsonl").read_bytes().replace(b"a", b"b", 1)
+    (folder / "data.jsonl").write_bytes(data)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["dataset_hash"] = hashlib.sha256(data).hexdigest()
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    assert steps() == RAN | {"load_config": "Cached"}
+    assert len(registry.list_models()) == 2
+
+
+def test_a_changed_line_of_the_core_runs_all_steps_again_and_finds_their_work_done(
+    project, server
+):
+    for package in ("src", "tasks", "flows"):
+        shutil.copytree(ROOT / package, project / package)
+    code = (
+        "import json; from flows.training_pipeline import training_pipeline as flow;"
+        "print(flow('config.yaml', return_state=True).state_details.flow_run_id)"
+    )
+
+    def states() -> dict[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=server, check=True, capture_output=True, text=True
+        )
+        runs = task_runs(done.stdout.split()[-1])
+        return {step: run.state.name for step, run in runs.items()}
+
+    assert states() == RAN
+    before = record()
+    assert states() == CACHED
+    with (project / "src" / "versions.py").open("a") as file:
+        file.write("# another line\n")
+    assert states() == RAN
+    assert record() == before
+
+
+def test_a_damaged_or_deleted_result_store_costs_a_run_and_changes_nothing(steps):
+    steps()
+    before = record()
+    for path in Path("artifacts/.cache").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    assert steps() == RAN
+    for path in Path("artifacts/.cache").iterdir():
+        path.write_text(path.read_text().replace("20", "21").replace("dataset_v1", "dataset_v2"))
+    assert steps() == RAN
+    shutil.rmtree("artifacts/.cache")
+    assert steps() == RAN
+    assert record() == before
+
+
+def test_a_transient_error_is_retried_and_leaves_one_entry(project, monkeypatch):
+    calls = []
+    register_model = registry.register_model
+
+    def failing_twice(*arguments):
+        calls.append(arguments)
+        if len(calls) < 3:
+            raise OSError(5, "Input/output error", "registry.json")
+        return register_model(*arguments)
+
+    monkeypatch.setattr(registry, "register_model", failing_twice)
+    training_pipeline("config.yaml", "model_v1")
+    assert len(calls) == 3
+    assert [model["model_version"] for model in registry.list_models()] == ["model_v1"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad data"), FileNotFoundError("no data")])
+def test_what_will_fail_again_is_not_retried(project, monkeypatch, error):
+    calls = []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        raise error
+
+    monkeypatch.setattr(dataset, "resolve_dataset", failing)
+    with pytest.raises(type(error), match=str(error)):
+        training_pipeline("config.yaml", "model_v1")
+    assert len(calls) == 1
+
+
+def test_a_name_that_is_none_fails_before_any_file_is_touched(project):
+    before = record()
+    with pytest.raises(ValueError, match="model_version: expected a name"):
+        training_pipeline("config.yaml", "../model_v1")
+    assert record() == before
+
+
+def test_a_run_can_be_found_by_its_model_version_and_its_steps_by_their_subject(project):
+    state = training_pipeline("config.yaml", return_state=True)
+    version = state.result()["model_version"]
+    runs = task_runs(state.state_details.flow_run_id)
+    assert {run.name for run in runs.values()} == {
+        "load_config config.yaml",
+        "resolve_dataset dataset_v1",
+        f"write_metadata {version}",
+        f"register {version}",
+        f"evaluate {version}",
+    }
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == f"train {version}"
+
+
+def test_the_api_shows_each_cache_key_as_the_step_and_a_digest(project):
+    state = training_pipeline("config.yaml", return_state=True)
+    for step, run in task_runs(state.state_details.flow_run_id).items():
+        folder, key = run.state.data.storage_key.rsplit("/", 1)
+        assert Path(folder) == Path("artifacts/.cache").resolve()
+        assert re.fullmatch(f"{step}-[0-9a-f]{{64}}", key)
+
+
+def test_a_run_leaves_a_report_of_config_dataset_metrics_and_files(project):
+    training_pipeline("config.yaml", "model_v1")
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["training-model-v1"]))
+    with get_client(sync_client=True) as client:
+        report = client.read_artifacts(artifact_filter=wanted)[0].data
+    digest = hashlib.sha256(Path("artifacts/datasets/dataset_v1/data.jsonl").read_bytes())
+    quality = json.loads(EVALUATION.read_text())["metrics"]["quality_score"]
+    for fact in [
+        "# model_v1\n",
+        f"| quality_score | {quality} |",
+        "## Trained with `config.yaml`",
+        "| learning_rate | `2e-05` |",
+        f"20 samples, sha256 `{digest.hexdigest()}`",
+        "`artifacts/models/model_v1/metadata.json`",
+    ]:
+        assert fact in report
+
+
+def test_the_command_prints_the_evaluation_alone_on_stdout(project, capfd):
+    assert main(["config.yaml", "--model-version", "model_v1"]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads(EVALUATION.read_text())
+
+
+def command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.training_pipeline", *arguments],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_bad_input_gives_one_readable_error_and_exit_code_2(project, server):
+    Path("bad.yaml").write_text("epoch: 3\nlearning_rate: fast\n")
+    done = command("bad.yaml", env=server)
+    assert done.returncode == 2
+    assert "unknown" not in done.stdout
+    path = project / "bad.yaml"
+    done = command(str(path), "--artifacts-dir", str(project / "artifacts"), env=server)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert f"error: {path}:1: unknown key 'epoch', did you mean 'epochs'?\n" in done.stderr
+    assert (
+        f"{path}:2: learning_rate: expected a finite number above 0, found 'fast'. "
+        "Write e.g. `learning_rate: 2e-5`.\n" in done.stderr
+    )
+    assert not (project / "artifacts/models").exists()
+
+
+def test_without_a_server_the_command_runs_on_an_embedded_one(project, server):
+    env = {key: value for key, value in server.items() if key != "PREFECT_API_URL"}
+    env["PREFECT_HOME"] = str(project / "home")
+    config, artifacts = str(project / "config.yaml"), str(project / "artifacts")
+    done = command(config, "--artifacts-dir", artifacts, "--model-version", "model_v1", env=env)
+    assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(EVALUATION.read_text()))
+
+
+def test_the_project_deploys_its_flow_by_hand_to_a_work_pool(project, server):
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    for arguments in (
+        ["work-pool", "create", "--type", "process", "training"],
+        ["deploy", "--all"],
+    ):
+        subprocess.run([*prefect, *arguments], cwd=ROOT, env=server, check=True)
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("training-pipeline/train")
+    assert deployment.parameters == {
+        "training_config_path": "configs/training/mistral_finetune.yaml"
+    }
