@@ -11,12 +11,14 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, Timeout, lock_descriptor
 
 __all__ = [
     "CorruptFileError",
@@ -153,12 +155,14 @@ def create(path: Path, data: bytes, *, root: Path) -> bytes:
         ValueError: A link leads out of `root`.
     """
     path = _make_room(path, root)
-    with _naming(path), _temporary(path, sha256(data)) as temporary:
-        while (found := read(path)) is None:
-            _stage(temporary, data)
-            # Not there: another process wrote the same bytes under this name and tidied up.
-            with suppress(FileExistsError, FileNotFoundError):
-                os.link(temporary, path)
+    with _naming(path):
+        if (found := read(path)) is None or _temporary(path).exists():
+            with _only_writer(path) as draft:
+                if (found := read(path)) is None:
+                    draft.fill(data)
+                    os.link(draft.path, path)
+                    found = data
+        # Also when nothing was written: whoever did may have been killed just before this line.
         _sync_folder(path.parent)
     return found
 
@@ -170,11 +174,11 @@ def replace(path: Path, data: bytes, *, root: Path) -> None:
         OSError, ValueError: As `create`; the old bytes are then still there.
     """
     path = _make_room(path, root)
-    with _naming(path), _temporary(path, sha256(data)) as temporary:
-        while read(path) != data:
-            _stage(temporary, data)
-            with suppress(FileNotFoundError):  # as in `create`
-                os.replace(temporary, path)
+    with _naming(path):
+        if read(path) != data or _temporary(path).exists():
+            with _only_writer(path) as draft:
+                draft.fill(data)
+                os.replace(draft.path, path)
         _sync_folder(path.parent)
 
 
@@ -192,12 +196,11 @@ def update(path: Path, change: Callable[[bytes | None], bytes | None], *, root: 
         OSError, ValueError: As `create`; the old bytes are then still there.
     """
     path = _make_room(path, root)
-    with _naming(path), locked(path), _temporary(path, "update") as temporary:
+    with _naming(path), locked(path), _only_writer(path) as draft:
         data = change(read(path))
         if data is not None:
-            _stage(temporary, data)
-            os.replace(temporary, path)
-        # Also when nothing changed: whoever wrote it may have been killed just before this line.
+            draft.fill(data)
+            os.replace(draft.path, path)
         _sync_folder(path.parent)
 
 
@@ -221,38 +224,76 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise TimeoutError(
-            f"{lock.lock_file}: another process has held this lock for more than "
-            f"{LOCK_TIMEOUT_SECONDS:g} s. Nothing was written; find out which, then try again."
-        ) from error
+        raise _held(lock.lock_file) from error
     try:
         yield
     finally:
         lock.release()
 
 
+def _held(lock: str | Path) -> TimeoutError:
+    return TimeoutError(
+        f"{lock}: another process has held this lock for more than {LOCK_TIMEOUT_SECONDS:g} s. "
+        "Nothing was written; find out which, then try again."
+    )
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A file that no reader looks at, lent to one writer."""
+
+    path: Path
+    descriptor: int
+
+    def fill(self, data: bytes) -> None:
+        with open(self.descriptor, "wb", closefd=False) as file:
+            file.truncate()
+            file.write(data)
+        os.fsync(self.descriptor)
+
+    def is_at_its_path(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), self.path.lstat())
+        except FileNotFoundError:
+            return False
+
+
 @contextmanager
-def _temporary(path: Path, tag: str) -> Iterator[Path]:
-    """Lend a name beside `path` that no reader looks at, and leave nothing under it.
+def _only_writer(path: Path) -> Iterator[_Draft]:
+    """Lend a temporary file beside `path` to one writer at a time, and leave nothing of it.
 
-    `create` and `replace` tag it with the content's digest: processes that write the same bytes
-    share it without harm, and whoever repeats the work of a killed process clears up after it.
+    The lock is on the file itself. The kernel lets go of it when its process dies, so the next
+    writer takes over what a killed one left. Only who holds it may move or remove the name.
     """
-    temporary = path.with_name(f".{path.name}.{tag[:16]}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _stage(temporary: Path, data: bytes) -> None:
-    # No O_TRUNC: another process may have linked this inode to its final name already.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(temporary, flags, 0o666), "wb") as file:
-        file.write(data)
-        file.truncate()
-        file.flush()
-        os.fsync(file.fileno())
+    temporary = _temporary(path)
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    while True:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        draft = _Draft(temporary, os.open(temporary, flags, 0o666))
+        try:
+            if lock_descriptor(draft.descriptor, blocking=False):
+                # While this process waited, the file may have been moved to its final name, or
+                # removed. Or it was linked to its final name by a process killed right after.
+                mine = draft.is_at_its_path()
+                if mine and os.fstat(draft.descriptor).st_nlink == 1:
+                    try:
+                        yield draft
+                    finally:
+                        if draft.is_at_its_path():
+                            temporary.unlink()
+                    return
+                if mine:
+                    temporary.unlink()
+            elif time.monotonic() > deadline:
+                raise _held(temporary)
+            else:
+                time.sleep(LOCK_POLL_SECONDS)
+        finally:
+            os.close(draft.descriptor)
 
 
 def _make_room(path: Path, root: Path) -> Path:

@@ -3,8 +3,8 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from math import isfinite
 from pathlib import Path
+from sys import float_info
 from typing import Any
 
 from src.storage import canonical_json, parse_json, read, replace, sha256
@@ -63,9 +63,11 @@ def evaluate_model(
         OSError: The disk refused; the old evaluation, if any, is still there.
     """
     metadata = read_metadata(model_version, Path(models_dir))
+    dataset_version = metadata["dataset_version"]
     measured = dict(metrics(metadata))
     for name, value in measured.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not abs(value) <= float_info.max:
             raise ValueError(
                 f"metrics of {model_version!r}: {name}: expected a finite number, found {value!r}. "
                 "Nothing was written."
@@ -73,7 +75,7 @@ def evaluate_model(
     evaluation = canonical_json(
         {
             "model_version": model_version,
-            "dataset_version": metadata["dataset_version"],
+            "dataset_version": dataset_version,
             "metrics": measured,
         }
     )
@@ -97,7 +99,10 @@ def load_evaluation(
         CorruptFileError: The file is not a JSON object.
     """
     path = evaluation_path(model_version, output_dir)
-    return parse_json(path.read_bytes(), path)
+    data = read(path)
+    if data is None:
+        raise FileNotFoundError(f"{path}: no such file: evaluate {model_version!r} first.")
+    return parse_json(data, path)
 
 
 def evaluation_path(model_version: str, output_dir: str | Path) -> Path:

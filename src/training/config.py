@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -21,6 +22,7 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 1000
 MAX_TEXT = 256
 MAX_RATE = sys.float_info.max
+MAX_DIGITS = 400  # a longer number is as good as endless: the greatest float has 309
 MAX_INTEGER = 2**53 - 1  # RFC 7493: beyond it, JSON readers disagree about the number
 
 
@@ -144,10 +146,12 @@ def _entries(data: bytes, source: str | Path) -> Iterator[tuple[int, str, object
         )
     try:
         text = data.decode("utf-8-sig")
-        root = _Loader(text).get_single_node()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{source}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         what = f"the character {chr(error.character)!r} may not stand in YAML. Remove it."
@@ -155,8 +159,11 @@ def _entries(data: bytes, source: str | Path) -> Iterator[tuple[int, str, object
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        what = ", ".join(filter(None, [error.context, error.problem]))
+        what = shorten(", ".join(filter(None, [error.context, error.problem])), 200)
         raise ConfigError(f"{source}:{line}: not usable YAML: {what}.") from error
+    except ValueError as error:  # PyYAML lets some through, e.g. that of chr()
+        what = shorten(str(error), 200)
+        raise ConfigError(f"{source}:{loader.line + 1}: not usable YAML: {what}.") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: nested too deeply, so this is no training config.") from error
     if not isinstance(root, yaml.MappingNode):
@@ -176,8 +183,8 @@ def _value(node: yaml.Node) -> object:
         return text
     if text in _WORDS:
         return _WORDS[text]
-    if _INTEGER.fullmatch(text) and len(text) <= len(str(MAX_INTEGER)):
-        return int(text)
+    if _INTEGER.fullmatch(text):
+        return int(text if len(text) <= MAX_DIGITS else text[0] + "9" * MAX_DIGITS)
     if _FLOAT.fullmatch(text):
         return float(text)
     return text

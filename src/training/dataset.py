@@ -63,7 +63,7 @@ def resolve_dataset(
     path = folder / "data.jsonl"
     try:
         num_samples, sha256 = _count_and_hash(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(_not_found(path)) from error
     dataset = DatasetVersion(
         name=dataset_version, path=path, num_samples=num_samples, sha256=sha256

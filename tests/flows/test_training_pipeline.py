@@ -120,9 +120,7 @@ def test_one_changed_byte_of_data_runs_all_but_the_config_again(steps):
     assert len(registry.list_models()) == 2
 
 
-def test_a_changed_line_of_the_core_runs_all_steps_again_and_finds_their_work_done(
-    project, server
-):
+def test_a_changed_line_of_the_core_runs_all_steps_again_and_finds_their_work_done(project, server):
     for package in ("src", "tasks", "flows"):
         shutil.copytree(ROOT / package, project / package)
     code = (

@@ -1,0 +1,530 @@
+import dataclasses
+from dataclasses import asdict
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from src.training.config import (
+    ConfigError,
+    TrainingConfig,
+    load_training_config,
+    parse_training_config,
+)
+from tests.strategies import as_yaml, config_values, yaml_texts
+
+VALUES = {
+    "base_model": "mistral-7b",
+    "dataset_version": "dataset_v1",
+    "learning_rate": 2e-5,
+    "epochs": 3,
+    "batch_size": 16,
+}
+OK = b"""\
+base_model: mistral-7b
+dataset_version: dataset_v1
+learning_rate: 2e-5
+epochs: 3
+batch_size: 16
+"""
+HASH = "a19ae1b8918eef6282ba32a2428152c231f1bc906c41eb3bbc6f5b7036421d4d"
+KEYS = "base_model, dataset_version, learning_rate, epochs, batch_size"
+MISSING = """\
+c.yaml: missing key 'base_model'. Write e.g. `base_model: mistral-7b`.
+c.yaml: missing key 'dataset_version'. Write e.g. `dataset_version: dataset_v1`.
+c.yaml: missing key 'learning_rate'. Write e.g. `learning_rate: 2e-5`.
+c.yaml: missing key 'epochs'. Write e.g. `epochs: 3`.
+c.yaml: missing key 'batch_size'. Write e.g. `batch_size: 16`."""
+
+
+def with_line(key, text):
+    """The valid config with the value of one key written as `text`."""
+    lines = OK.decode().splitlines(keepends=True)
+    return "".join(
+        f"{key}: {text}\n" if line.startswith(f"{key}:") else line for line in lines
+    ).encode()
+
+
+def message_of(data):
+    with pytest.raises(ConfigError) as caught:
+        parse_training_config(data, "c.yaml")
+    return str(caught.value)
+
+
+# --- What is read --------------------------------------------------------------------------------
+
+
+def test_a_config_is_read_from_its_file(project):
+    path = "configs/training/mistral_finetune.yaml"
+    assert asdict(load_training_config(path)) == VALUES
+    assert load_training_config(project / path) == TrainingConfig(**VALUES)
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError) as caught:
+        load_training_config("configs/none.yaml")
+    assert str(caught.value) == "configs/none.yaml: no such training config."
+
+
+def test_a_fault_is_reported_with_the_path_as_it_was_given(project):
+    path = project / "configs/training/mistral_finetune.yaml"
+    path.write_bytes(with_line("epochs", "0"))
+    with pytest.raises(ConfigError) as caught:
+        load_training_config("configs/training/mistral_finetune.yaml")
+    assert str(caught.value) == (
+        "configs/training/mistral_finetune.yaml:4: epochs: expected a whole number >= 1, found 0. "
+        "Write e.g. `epochs: 3`."
+    )
+
+
+def test_a_config_error_is_a_value_error():
+    assert issubclass(ConfigError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("learning_rate", "2e-5", 2e-5),
+        ("learning_rate", "0.00002", 2e-5),
+        ("learning_rate", "2E-05", 2e-5),
+        ("learning_rate", "+2.e-5", 2e-5),
+        ("learning_rate", ".5", 0.5),
+        ("learning_rate", "1", 1.0),
+        ("learning_rate", "1e-320", 1e-320),
+        ("epochs", "+3", 3),
+        ("epochs", "010", 10),
+        ("epochs", "9007199254740991", 2**53 - 1),
+        ("base_model", "no", "no"),
+        ("base_model", "off", "off"),
+        ("base_model", "y", "y"),
+        ("base_model", "2024-01-01", "2024-01-01"),
+        ("base_model", "1:30", "1:30"),
+        ("base_model", "1_000", "1_000"),
+        ("base_model", "0x10", "0x10"),
+        ("base_model", "0o17", "0o17"),
+        ("base_model", "'1.0'", "1.0"),
+        ("base_model", '"true"', "true"),
+        ("base_model", "'  spaced  '", "spaced"),
+        ("base_model", "|\n  block", "block"),
+        ("base_model", "meta-llama/Llama-3.1-8B  # a comment", "meta-llama/Llama-3.1-8B"),
+        ("base_model", "模型", "模型"),
+        ("base_model", "a" * 256, "a" * 256),
+        ("dataset_version", "no", "no"),
+        ("dataset_version", "'1.0'", "1.0"),
+    ],
+)
+def test_a_scalar_means_what_yaml_1_2_says(key, text, value):
+    found = getattr(parse_training_config(with_line(key, text), "c.yaml"), key)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf" + OK,
+        OK.replace(b"\n", b"\r\n"),
+        OK.replace(b"\n", b"\r"),
+        OK.rstrip(),
+        b"%YAML 1.2\n---\n" + OK + b"...\n",
+        b"{base_model: mistral-7b, dataset_version: dataset_v1,\n"
+        b" learning_rate: 2e-5, epochs: 3, batch_size: 16}",
+        OK.replace(b"epochs: 3", b"'epochs': &n 3\n# a comment\n"),
+    ],
+    ids=["bom", "crlf", "cr", "no final newline", "marked document", "flow", "quoted key"],
+)
+def test_how_a_file_is_laid_out_does_not_matter(data):
+    assert parse_training_config(data, "c.yaml") == TrainingConfig(**VALUES)
+
+
+def test_an_alias_is_read_as_what_it_stands_for():
+    data = OK.replace(b": mistral-7b", b": &name v1").replace(b"dataset_v1", b"*name")
+    config = parse_training_config(data, "c.yaml")
+    assert (config.base_model, config.dataset_version) == ("v1", "v1")
+
+
+@given(config_values)
+def test_a_config_written_as_yaml_reads_back_as_it_was(values):
+    assert asdict(parse_training_config(as_yaml(values), "c.yaml")) == values
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingConfig(**VALUES).epochs = 4
+
+
+# --- Its hash ------------------------------------------------------------------------------------
+
+
+def test_the_hash_of_a_known_config_is_known():
+    assert parse_training_config(OK, "c.yaml").config_hash == HASH
+
+
+@given(config_values, st.randoms(use_true_random=False))
+def test_comments_and_the_order_of_keys_do_not_change_the_hash(values, random):
+    keys = list(values)
+    random.shuffle(keys)
+    shuffled = as_yaml({key: values[key] for key in keys}).replace(b"\n", b"  # why\n\n# more\n")
+    config = parse_training_config(shuffled, "c.yaml")
+    assert config.config_hash == TrainingConfig(**values).config_hash
+
+
+@pytest.mark.parametrize("text", ["2e-5", "0.00002", "2.0E-5", ".2e-4", "+0.2e-0004"])
+def test_how_a_number_is_written_does_not_change_the_hash(text):
+    assert parse_training_config(with_line("learning_rate", text), "c.yaml").config_hash == HASH
+
+
+@given(config_values, config_values, st.sampled_from(sorted(VALUES)))
+def test_any_changed_value_changes_the_hash(values, others, key):
+    changed = {**values, key: others[key]}
+    same_hash = TrainingConfig(**changed).config_hash == TrainingConfig(**values).config_hash
+    assert same_hash == (changed == values)
+
+
+def test_a_learning_rate_of_1_and_of_1_0_is_the_same_config():
+    whole, real = (TrainingConfig(**{**VALUES, "learning_rate": rate}) for rate in (1, 1.0))
+    assert whole == real
+    assert whole.config_hash == real.config_hash
+
+
+# --- Keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"epoch: 4", "unknown key 'epoch', did you mean 'epochs'?"),
+        (b"Learning_rate: 1", "unknown key 'Learning_rate', did you mean 'learning_rate'?"),
+        (b"warmup: 4", f"unknown key 'warmup', the keys are {KEYS}."),
+        (b"<<: {epochs: 4}", f"unknown key '<<', the keys are {KEYS}."),
+        (b"~: 4", f"unknown key '~', the keys are {KEYS}."),
+        (b"[a, b]: 4", f"unknown key 'a list', the keys are {KEYS}."),
+        (b"{a: b}: 4", f"unknown key 'a mapping', the keys are {KEYS}."),
+        (b"epochs: 3", "epochs: this key is given twice. Keep one of the two."),
+        (b"'epochs': 4", "epochs: this key is given twice. Keep one of the two."),
+    ],
+)
+def test_a_key_too_many_is_refused_with_its_line(line, fault):
+    assert message_of(OK + line) == f"c.yaml:6: {fault}"
+
+
+def test_merge_keys_do_not_merge():
+    data = b"base: &base {epochs: 4}\n<<: *base\n" + OK
+    assert message_of(data) == (
+        f"c.yaml:1: unknown key 'base', the keys are {KEYS}.\n"
+        f"c.yaml:2: unknown key '<<', the keys are {KEYS}."
+    )
+
+
+def test_each_missing_key_is_named_with_an_example():
+    assert message_of(b"{}") == MISSING
+
+
+def test_every_fault_is_reported_at_once_each_with_its_line():
+    data = b"""\
+# A config with nothing right in it.
+base_model: ""
+dataset_version: ../secrets
+learning_rate: '2e-5'
+
+epochs: true
+epoch: 3
+epochs: 4
+"""
+    assert message_of(data) == (
+        "c.yaml:2: base_model: expected text, found nothing but white space. "
+        "Write e.g. `base_model: mistral-7b`.\n"
+        "c.yaml:3: dataset_version: expected a name of at most 128 letters, digits, '.', '_' "
+        "and '-' that starts with a letter or digit and is not 'registry.json', "
+        "found '../secrets'. Write e.g. `dataset_version: dataset_v1`.\n"
+        "c.yaml:4: learning_rate: expected a finite number above 0, found '2e-5'. "
+        "Write e.g. `learning_rate: 2e-5`.\n"
+        "c.yaml:6: epochs: expected a whole number >= 1, found true. Write e.g. `epochs: 3`.\n"
+        "c.yaml:7: unknown key 'epoch', did you mean 'epochs'?\n"
+        "c.yaml:8: epochs: this key is given twice. Keep one of the two.\n"
+        "c.yaml: missing key 'batch_size'. Write e.g. `batch_size: 16`."
+    )
+
+
+# --- Values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("true", "true"),
+        ("False", "false"),
+        ("1.0", "1.0"),
+        ("1e2", "100.0"),
+        ("0", "0"),
+        ("-1", "-1"),
+        ("-00", "0"),
+        ("'3'", "'3'"),
+        ("no", "'no'"),
+        ("", "null"),
+        ("~", "null"),
+        ("Null", "null"),
+        (".nan", "nan"),
+        ("-.INF", "-inf"),
+        ("0x10", "'0x10'"),
+        ("1_000", "'1_000'"),
+        ("2024-01-01", "'2024-01-01'"),
+        ("٣", "'٣'"),
+        ("[1]", "a list"),
+        ("{a: 1}", "a mapping"),
+    ],
+)
+@pytest.mark.parametrize(("key", "line", "example"), [("epochs", 4, "3"), ("batch_size", 5, "16")])
+def test_a_count_is_a_whole_number_above_0(key, line, example, text, found):
+    assert message_of(with_line(key, text)) == (
+        f"c.yaml:{line}: {key}: expected a whole number >= 1, found {found}. "
+        f"Write e.g. `{key}: {example}`."
+    )
+
+
+@pytest.mark.parametrize("text", ["9007199254740992", "10000000000000000", "9" * 5000])
+def test_a_count_is_at_most_what_every_json_reader_can_hold(text):
+    message = message_of(with_line("epochs", text))
+    assert message.startswith("c.yaml:4: epochs: expected a whole number <= 9007199254740991, ")
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0", "0"),
+        ("-0.0", "-0.0"),
+        ("-2e-5", "-2e-05"),
+        ("1e-400", "0.0"),
+        ("1e400", "inf"),
+        ("1e" + "9" * 5000, "inf"),
+        (".nan", "nan"),
+        (".inf", "inf"),
+        ("true", "true"),
+        ("'2e-5'", "'2e-5'"),
+        ("2e-5x", "'2e-5x'"),
+        ("1_0.5", "'1_0.5'"),
+        ("", "null"),
+        ("[2e-5]", "a list"),
+    ],
+)
+def test_a_learning_rate_is_a_finite_number_above_0(text, found):
+    assert message_of(with_line("learning_rate", text)) == (
+        f"c.yaml:3: learning_rate: expected a finite number above 0, found {found}. "
+        "Write e.g. `learning_rate: 2e-5`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("1", "expected text (in quotes, if need be), found 1."),
+        ("1.0", "expected text (in quotes, if need be), found 1.0."),
+        ("true", "expected text (in quotes, if need be), found true."),
+        ("", "expected text (in quotes, if need be), found null."),
+        ("[a]", "expected text (in quotes, if need be), found a list."),
+        ("'  '", "expected text, found nothing but white space."),
+        (
+            '"a\\nb"',
+            "expected at most 256 printable characters on one line, found 'a\\nb'.",
+        ),
+        (
+            '"\\uD83D"',
+            "expected at most 256 printable characters on one line, found '\\ud83d'.",
+        ),
+        (
+            "a" * 257,
+            "expected at most 256 printable characters on one line, "
+            "found 'aaaaaaaaaaaa...aaaaaaaaaaaaa'.",
+        ),
+    ],
+)
+def test_a_base_model_is_one_line_of_text(text, fault):
+    assert message_of(with_line("base_model", text)) == (
+        f"c.yaml:1: base_model: {fault} Write e.g. `base_model: mistral-7b`."
+    )
+
+
+@pytest.mark.parametrize("name", [".", "..", "../x", "/abs", "a/b", "-a", "registry.json", "é"])
+def test_a_dataset_version_is_one_path_component(name):
+    assert message_of(with_line("dataset_version", f"'{name}'")) == (
+        "c.yaml:2: dataset_version: expected a name of at most 128 letters, digits, '.', '_' "
+        "and '-' that starts with a letter or digit and is not 'registry.json', "
+        f"found {name!r}. Write e.g. `dataset_version: dataset_v1`."
+    )
+
+
+def test_a_config_made_in_code_is_checked_as_one_from_a_file():
+    with pytest.raises(ConfigError) as caught:
+        TrainingConfig(
+            base_model=None,
+            dataset_version="dataset_v1",
+            learning_rate=float("nan"),
+            epochs=True,
+            batch_size=10**400,
+        )
+    assert str(caught.value) == (
+        "base_model: expected text (in quotes, if need be), found null. "
+        "Write e.g. `base_model: mistral-7b`.\n"
+        "learning_rate: expected a finite number above 0, found nan. "
+        "Write e.g. `learning_rate: 2e-5`.\n"
+        "epochs: expected a whole number >= 1, found true. Write e.g. `epochs: 3`.\n"
+        "batch_size: expected a whole number <= 9007199254740991, "
+        "found 100000000000000000...0000000000000000000. Write e.g. `batch_size: 16`."
+    )
+
+
+def test_a_learning_rate_too_great_for_a_float_is_refused():
+    message = message_of(with_line("learning_rate", "9" * 5000))
+    assert message.startswith("c.yaml:3: learning_rate: expected a finite number above 0, found ")
+    assert len(message) < 200
+    with pytest.raises(ConfigError, match="learning_rate: expected a finite number above 0"):
+        TrainingConfig(**{**VALUES, "learning_rate": 10**400})
+
+
+# --- Files that are no config --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"", "an empty file"),
+        (b"# nothing but a comment\n", "an empty file"),
+        (b"---\n", "null"),
+        (b"just text\n", "'just text'"),
+        (b"3\n", "3"),
+        (b"- epochs: 3\n", "a list"),
+    ],
+)
+def test_a_file_that_is_not_a_mapping_is_refused(data, found):
+    assert message_of(data) == f"c.yaml: expected one mapping of {KEYS}, found {found}."
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            OK + b"---\n" + OK,
+            "c.yaml:6: not usable YAML: expected a single document in the stream, "
+            "but found another document.",
+        ),
+        (
+            with_line("epochs", "!!int 3"),
+            "c.yaml:4: not usable YAML: tags such as 'tag:yaml.org,2002:int' are not read here. "
+            "Remove it.",
+        ),
+        (
+            with_line("epochs", "!!python/object/apply:os.system [ls]"),
+            "c.yaml:4: not usable YAML: tags such as 'tag:yaml.org...ply:os.system' are not read "
+            "here. Remove it.",
+        ),
+        (
+            OK + b"!x epochs: 3\n",
+            "c.yaml:6: not usable YAML: tags such as '!x' are not read here. Remove it.",
+        ),
+        (OK + b"k: *none\n", "c.yaml:6: not usable YAML: found undefined alias 'none'."),
+        (
+            with_line("base_model", "a: b"),
+            "c.yaml:1: not usable YAML: mapping values are not allowed here.",
+        ),
+        (
+            OK + b"\tk: 1\n",
+            "c.yaml:6: not usable YAML: while scanning for the next token, "
+            "found character '\\t' that cannot start any token.",
+        ),
+        (
+            b"a: [" + b"x," * 1000 + b"]",
+            "c.yaml:1: not usable YAML: more than 1000 values, so this is no training config.",
+        ),
+        (OK.decode().encode("utf-16"), "c.yaml:1: not UTF-8 text. Save the file as UTF-8."),
+        (OK + b"# caf\xe9\n", "c.yaml:6: not UTF-8 text. Save the file as UTF-8."),
+        (OK + b"# \0\n", "c.yaml:6: the character '\\x00' may not stand in YAML. Remove it."),
+        (b"[" * 1500, "c.yaml: nested too deeply, so this is no training config."),
+        (
+            OK + b"#" * (1 << 20),
+            "c.yaml: larger than 1048576 bytes, so this is no training config.",
+        ),
+    ],
+    ids=[
+        "documents",
+        "tag",
+        "python tag",
+        "key tag",
+        "alias",
+        "colon",
+        "tab",
+        "nodes",
+        "utf-16",
+        "latin-1",
+        "nul",
+        "depth",
+        "size",
+    ],
+)
+def test_yaml_that_no_config_needs_is_refused_with_its_line(data, message):
+    assert message_of(data) == message
+
+
+def test_a_file_of_exactly_1_mebibyte_is_read():
+    data = OK + b"#" * ((1 << 20) - len(OK))
+    assert parse_training_config(data, "c.yaml") == TrainingConfig(**VALUES)
+
+
+def test_a_file_is_not_read_further_than_its_limit(tmp_path):
+    with (tmp_path / "c.yaml").open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk, but would in memory
+    with pytest.raises(ConfigError, match="larger than 1048576 bytes"):
+        load_training_config(tmp_path / "c.yaml")
+
+
+def test_aliases_of_aliases_do_not_grow():
+    names = "abcdefghijklmnopqrst"
+    lines = [f"{new}: &{new} [{f'*{old},' * 9}]" for old, new in pairwise(names)]
+    lines.insert(0, "a: &a [x]")
+    data = "\n".join(lines).encode()
+    faults = message_of(data).splitlines()
+    assert faults[-6].startswith("c.yaml:20: unknown key 't'")
+    assert len(faults) == len(lines) + 5
+
+
+def test_a_value_that_holds_itself_is_a_list():
+    assert message_of(with_line("epochs", "&a [*a]")) == (
+        "c.yaml:4: epochs: expected a whole number >= 1, found a list. Write e.g. `epochs: 3`."
+    )
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: "])
+def test_300_levels_of_nesting_are_a_config_error(opening):
+    text = opening * 300 + {"[": "]", "{a: ": "}"}[opening] * 300
+    assert message_of(with_line("epochs", text)).startswith("c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (with_line("base_model", '"\\U00110000"'), 1),
+        (b"%YAML 1." + b"1" * 5000 + b"\n---\n" + OK, 1),
+    ],
+    ids=["escape beyond Unicode", "long YAML version"],
+)
+def test_what_pyyaml_itself_fails_on_is_a_config_error_with_its_line(data, line):
+    assert message_of(data).startswith(f"c.yaml:{line}: not usable YAML: ")
+
+
+@pytest.mark.parametrize("text", ["*" + "a" * 100_000, "!" + "a" * 100_000, "'" + "a" * 100_000])
+def test_a_message_stays_short_however_long_a_word_of_the_file_is(text):
+    assert len(message_of(with_line("base_model", text))) < 1000
+
+
+@given(st.binary() | yaml_texts.map(lambda text: text.encode(errors="surrogatepass")))
+@example(b'"\\')
+@example(b"\xff\xfe")
+@example(b"&a *a")
+@example(b"? ? ?")
+def test_whatever_the_bytes_they_are_a_config_or_a_config_error(data):
+    try:
+        config = parse_training_config(data, "c.yaml")
+    except ConfigError as error:
+        assert all(line.startswith("c.yaml:") for line in str(error).splitlines())
+    else:
+        assert parse_training_config(as_yaml(asdict(config)), "c.yaml") == config
