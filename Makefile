@@ -7,7 +7,7 @@ CONFIG ?= configs/training/mistral_finetune.yaml
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock clean
+.PHONY: help run test torture check lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -18,6 +18,9 @@ run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MOD
 test: .venv/ready ## Run all tests
 	$(BIN)/pytest --ignore=tests/flows --cov=src --cov-branch --cov-fail-under=95
 	$(BIN)/pytest tests/flows
+
+torture: .venv/ready ## Kill, race, starve and feed the core, at length
+	TORTURE=long $(BIN)/pytest -rP tests/torture
 
 check: .venv/ready ## Lint, types, import rules
 	$(BIN)/ruff check

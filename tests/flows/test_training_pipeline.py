@@ -93,6 +93,26 @@ def test_an_edited_registry_entry_stops_the_run_and_is_left_as_found(project):
     assert record() == before
 
 
+@pytest.mark.parametrize("size", [0, 40])
+@pytest.mark.parametrize("path", [METADATA, REGISTRY])
+def test_a_truncated_record_stops_the_run_and_is_left_as_found(project, path, size):
+    training_pipeline("config.yaml", "model_v1")
+    path.write_bytes(path.read_bytes()[:size])
+    before = record()
+    with pytest.raises(ValueError, match=f"^{path}: line "):
+        training_pipeline("config.yaml", "model_v1")
+    assert record() == before
+
+
+@pytest.mark.parametrize("size", [0, 40])
+def test_a_truncated_evaluation_is_restored_to_the_byte(steps, size):
+    steps("model_v1")
+    before = record()
+    EVALUATION.write_bytes(EVALUATION.read_bytes()[:size])
+    assert steps("model_v1") == CACHED | {"evaluate": "Completed"}
+    assert record() == before
+
+
 def test_a_changed_comment_leaves_everything_behind_the_config_cached(steps):
     steps()
     config = Path("config.yaml")
