@@ -11,7 +11,9 @@ import hashlib
 import json
 import math
 import os
+import reprlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +28,12 @@ __all__ = [
     "confine",
     "create",
     "locked",
+    "naming",
     "parse_json",
     "read",
     "replace",
     "sha256",
+    "shown",
     "update",
 ]
 
@@ -59,6 +63,15 @@ def canonical_json(value: object) -> bytes:
 def sha256(data: bytes) -> str:
     """Give the SHA-256 of `data` as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def shown(value: object) -> str:
+    """Give a value for an error message: its `repr`, cut where it is long or deep."""
+    return _REPR.repr(value)
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 200
 
 
 def parse_json(data: bytes, source: Path) -> dict[str, Any]:
@@ -102,9 +115,8 @@ def parse_json(data: bytes, source: Path) -> dict[str, Any]:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is given twice")
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {shown(twice)} is given twice")
     return found
 
 
@@ -117,10 +129,11 @@ def _finite(text: str) -> float:
 
 def read(path: Path) -> bytes | None:
     """Read a whole file; `None` where there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
+    with naming(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
 
 
 def confine(path: Path, root: Path) -> Path:
@@ -155,7 +168,7 @@ def create(path: Path, data: bytes, *, root: Path) -> bytes:
         ValueError: A link leads out of `root`.
     """
     path = _make_room(path, root)
-    with _naming(path):
+    with naming(path):
         if (found := read(path)) is None or _temporary(path).exists():
             with _only_writer(path) as draft:
                 if (found := read(path)) is None:
@@ -174,7 +187,7 @@ def replace(path: Path, data: bytes, *, root: Path) -> None:
         OSError, ValueError: As `create`; the old bytes are then still there.
     """
     path = _make_room(path, root)
-    with _naming(path):
+    with naming(path):
         if read(path) != data or _temporary(path).exists():
             with _only_writer(path) as draft:
                 draft.fill(data)
@@ -196,7 +209,7 @@ def update(path: Path, change: Callable[[bytes | None], bytes | None], *, root: 
         OSError, ValueError: As `create`; the old bytes are then still there.
     """
     path = _make_room(path, root)
-    with _naming(path), locked(path), _only_writer(path) as draft:
+    with naming(path), locked(path), _only_writer(path) as draft:
         data = change(read(path))
         if data is not None:
             draft.fill(data)
@@ -299,7 +312,7 @@ def _only_writer(path: Path) -> Iterator[_Draft]:
 def _make_room(path: Path, root: Path) -> Path:
     """Make the folder that `path` lies in, durably, and give the real path."""
     path = confine(path, root)
-    with _naming(path):
+    with naming(path):
         missing = []
         folder = path.parent
         while not folder.is_dir():
@@ -320,8 +333,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Give an I/O error that knows no file name (a failed write or fsync) that of `path`."""
+def naming(path: Path) -> Iterator[None]:
+    """Give an I/O error that knows no file name (a failed read or fsync) that of `path`."""
     try:
         yield
     except OSError as error:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.storage import LOCK_SUFFIX, CorruptFileError, parse_json
+from src.storage import LOCK_SUFFIX, CorruptFileError, parse_json, read, shown
 
 __all__ = [
     "REGISTRY_NAME",
@@ -56,10 +56,9 @@ def check_version(field: str, name: object) -> str:
     """
     if isinstance(name, str) and _NAME.fullmatch(name) and name.lower() not in _RESERVED:
         return name
-    shown = repr(name) if len(repr(name)) <= MAX_LENGTH else f"{repr(name)[:MAX_LENGTH]}..."
     raise ValueError(
         f"{field}: expected a name of at most {MAX_LENGTH} letters, digits, '.', '_' and '-' that "
-        f"starts with a letter or digit and is not {REGISTRY_NAME!r}, found {shown}."
+        f"starts with a letter or digit and is not {REGISTRY_NAME!r}, found {shown(name)}."
     )
 
 
@@ -74,7 +73,7 @@ def differences(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
         if isinstance(value, Mapping) and isinstance(found, Mapping):
             lines += [f"{key}.{line}" for line in differences(found, value)]
         elif found != value or type(found) is not type(value):
-            lines.append(f"{key}: recorded {found!r}, now {value!r}")
+            lines.append(f"{key}: recorded {shown(found)}, now {shown(value)}")
     return lines
 
 
@@ -92,7 +91,7 @@ def check_metadata(metadata: Mapping[str, Any], source: str) -> str:
     for key, (kind, words) in _METADATA_FIELDS.items():
         value = metadata.get(key)
         if not isinstance(value, kind) or isinstance(value, bool):
-            found = repr(value) if key in metadata else "nothing"
+            found = shown(value) if key in metadata else "nothing"
             raise ValueError(f"{source}: {key}: expected {words}, found {found}.")
     check_version(f"{source}: dataset_version", metadata["dataset_version"])
     return check_version(f"{source}: model_version", metadata["model_version"])
@@ -107,13 +106,12 @@ def read_metadata(model_version: str, models_dir: Path) -> dict[str, Any]:
         ValueError: `model_version` is not a name.
     """
     path = models_dir / check_version("model_version", model_version) / "metadata.json"
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
+    data = read(path)
+    if data is None:
         raise FileNotFoundError(
             f"{path}: no such file, so there is no model version {model_version!r} here. "
             "Train it first."
-        ) from error
+        )
     metadata = parse_json(data, path)
     try:
         named = check_metadata(metadata, str(path))

@@ -450,3 +450,14 @@ def test_a_writer_killed_anywhere_leaves_old_or_new_and_the_next_one_clears_up(
         assert {name: data for name, data in tree(step).items() if name != "a/f.lock"} == {
             "a/f": after
         }
+
+
+def test_an_update_after_a_longer_one_was_killed_is_whole(tmp_path, crashes, tree):
+    before = tmp_path / "before"
+    before.mkdir()
+    longer = "storage.update(Path('f'), lambda _: b'longer' * 99, root=Path())"
+    steps = crashes(f"from src import storage\ndef work(): {longer}", before)
+    assert len(steps) > 5  # places to die
+    for step in steps:
+        storage.update(step / "f", lambda _: b"short", root=step)
+        assert tree(step) == {"f": b"short", "f.lock": b""}

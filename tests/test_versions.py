@@ -72,10 +72,10 @@ def test_anything_else_may_not(name):
     assert str(caught.value) == f"{EXPECTED}{name!r}."
 
 
-def test_a_name_of_129_characters_is_refused_and_shown_cut():
+def test_a_name_of_129_characters_is_refused():
     with pytest.raises(ValueError) as caught:
         check_version("model_version", "a" * 129)
-    assert str(caught.value) == f"{EXPECTED}'{'a' * 127}...."
+    assert str(caught.value) == f"{EXPECTED}'{'a' * 129}'."
 
 
 @given(names | st.text(max_size=8) | st.text("Aa0._-/\n", min_size=126, max_size=130))

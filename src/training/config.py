@@ -2,7 +2,6 @@
 
 import math
 import re
-import reprlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from src.storage import canonical_json, sha256
+from src.storage import canonical_json, naming, sha256, shown
 from src.versions import check_version
 
 __all__ = ["ConfigError", "TrainingConfig", "load_training_config", "parse_training_config"]
@@ -80,7 +79,7 @@ def load_training_config(path: str | Path) -> TrainingConfig:
         ConfigError: The file cannot be used; lists every fault, each with its line.
     """
     try:
-        with open(path, "rb") as file:
+        with naming(Path(path)), open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such training config.") from error
@@ -269,4 +268,4 @@ def _shown(value: object) -> str:
         return "a list" if isinstance(value, list) else "a mapping"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    return reprlib.repr(value)
+    return shown(value)

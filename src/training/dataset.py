@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from src.storage import CorruptFileError, parse_json, read
+from src.storage import CorruptFileError, naming, parse_json, read, shown
 from src.versions import check_version
 
 __all__ = ["DatasetChangedError", "DatasetMismatchError", "DatasetVersion", "resolve_dataset"]
@@ -74,7 +74,7 @@ def resolve_dataset(
 
 def _count_and_hash(path: Path) -> tuple[int, str]:
     digest, lines, last = hashlib.sha256(), 0, ord("\n")
-    with open(path, "rb", buffering=0) as file:
+    with naming(path), open(path, "rb", buffering=0) as file:
         before = _identity(file.fileno())
         buffer = bytearray(BLOCK_BYTES)
         while size := file.readinto(buffer):
@@ -108,7 +108,8 @@ def _check_record(dataset: DatasetVersion, path: Path) -> None:
         recorded = record["num_samples"]
         if isinstance(recorded, bool) or not isinstance(recorded, int):
             raise CorruptFileError(
-                f"{path}: num_samples: expected a whole number, found {recorded!r}. Left as found."
+                f"{path}: num_samples: expected a whole number, found {shown(recorded)}. "
+                "Left as found."
             )
         if recorded != dataset.num_samples:
             faults.append(("num_samples", recorded, dataset.num_samples))
@@ -120,7 +121,7 @@ def _check_record(dataset: DatasetVersion, path: Path) -> None:
         raise DatasetMismatchError(
             f"{dataset.path}: not the data that {path.name} beside it describes:\n"
             + "".join(
-                f"  {field}: recorded {recorded!r}, found {found!r}\n"
+                f"  {field}: recorded {shown(recorded)}, found {shown(found)}\n"
                 for field, recorded, found in faults
             )
             + "Build the dataset again under a new version, or restore the one recorded."

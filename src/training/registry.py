@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from src.storage import CorruptFileError, canonical_json, parse_json, read, update
+from src.storage import CorruptFileError, canonical_json, parse_json, read, shown, update
 from src.versions import REGISTRY_NAME, ModelVersionConflict, check_metadata, differences
 
 __all__ = ["ModelNotFoundError", "get_model", "list_models", "register_model"]
@@ -75,12 +75,14 @@ def get_model(model_version: str, registry_path: str | Path = DEFAULT_PATH) -> d
         ModelNotFoundError: It is not registered; names the nearest versions. (A `KeyError`.)
         CorruptFileError: The registry cannot be read.
     """
-    models = {model["model_version"]: model for model in list_models(registry_path)}
-    if model_version in models:
-        return models[model_version]
-    near = get_close_matches(str(model_version), models, n=3, cutoff=0) or ["none"]
+    known = []
+    for model in list_models(registry_path):
+        if model["model_version"] == model_version:
+            return model
+        known.append(model["model_version"])
+    near = get_close_matches(str(model_version), known, n=3, cutoff=0) or ["none"]
     raise ModelNotFoundError(
-        f"{registry_path}: no model {model_version!r}. Nearest: {', '.join(near)}."
+        f"{registry_path}: no model {shown(model_version)}. Nearest: {', '.join(near)}."
     )
 
 
@@ -110,12 +112,14 @@ def _parse(data: bytes | None, source: Path) -> dict[str, Any]:
     for index, model in enumerate(models):
         place = f"{source}: models[{index}]"
         if not isinstance(model, dict):
-            raise CorruptFileError(f"{place}: expected an object, found {model!r}. Left as found.")
+            raise CorruptFileError(
+                f"{place}: expected an object, found {shown(model)}. Left as found."
+            )
         try:
             version = check_metadata(model, place)
         except ValueError as error:
             raise CorruptFileError(f"{error} Left as found.") from error
         if version in seen:
-            raise CorruptFileError(f"{place}: {version!r} is listed twice. Left as found.")
+            raise CorruptFileError(f"{place}: {shown(version)} is listed twice. Left as found.")
         seen.add(version)
     return registry

@@ -115,6 +115,13 @@ def test_more_data_under_the_same_version_is_a_conflict(project):
     assert "\n  num_training_samples: recorded 3, now 4\n" in conflict_of()
 
 
+def test_a_conflict_names_the_metadata_where_the_entry_is_at_odds_too(metadata):
+    train_model(CONFIG, "model_v1")
+    register_model(metadata)
+    change_epochs()
+    assert conflict_of().startswith("artifacts/models/model_v1/metadata.json: model version")
+
+
 def test_a_version_stays_bound_by_its_entry_when_its_file_is_gone(metadata, project, tree):
     train_model(CONFIG, "model_v1")
     register_model(metadata)
@@ -291,6 +298,14 @@ def test_another_config_gives_another_version(one, other):
         derive_model_version(TrainingConfig(**values), dataset_of()) for values in (one, other)
     }
     assert len(versions) == 1 + (one != other)
+
+
+def test_a_version_derived_from_the_longest_names_is_a_name():
+    config = TrainingConfig(
+        base_model="m" * 256, dataset_version="d" * 128, learning_rate=1, epochs=1, batch_size=1
+    )
+    version = derive_model_version(config, dataset_of("d" * 128))
+    assert check_version("model_version", version)[:-12] == f"{'m' * 50}-{'d' * 50}-"
 
 
 def test_other_data_gives_another_version():
