@@ -340,7 +340,7 @@ from pathlib import Path
 from src import storage
 ---
 path = Path(sys.argv[1])
-for n in range(400):
+for n in range(120):
     storage.replace(path, b"ab"[n % 2:n % 2 + 1] * 50_000, root=path.parent)
 """
 
@@ -361,6 +361,24 @@ def test_a_reader_never_sees_part_of_a_file_that_many_processes_replace(tmp_path
     (tmp_path / "done").touch()
     assert reader.end() == "0"
     assert names_in(tmp_path) == ["done", "f"]
+
+
+@each_operation
+def test_a_writer_whose_temporary_file_went_while_it_waited_for_it_starts_anew(
+    operation, tmp_path, monkeypatch
+):
+    lock_descriptor, waits = storage.lock_descriptor, []
+
+    def lock_late(descriptor, *, blocking):
+        if not waits:  # whoever held the lock until now has tidied up
+            waits.extend(path.unlink() for path in tmp_path.glob(".f*"))
+        return lock_descriptor(descriptor, blocking=blocking)
+
+    monkeypatch.setattr(storage, "lock_descriptor", lock_late)
+    write(operation, tmp_path / "f", b"new", root=tmp_path)
+    assert waits == [None]
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert set(names_in(tmp_path)) - {"f.lock"} == {"f"}
 
 
 HOLD = """
@@ -461,3 +479,17 @@ def test_an_update_after_a_longer_one_was_killed_is_whole(tmp_path, crashes, tre
     for step in steps:
         storage.update(step / "f", lambda _: b"short", root=step)
         assert tree(step) == {"f": b"short", "f.lock": b""}
+
+
+def test_putting_back_the_old_bytes_after_a_replacement_was_killed_clears_up(
+    tmp_path, crashes, tree
+):
+    before = tmp_path / "before"
+    before.mkdir()
+    (before / "f").write_bytes(b"old")
+    new = "storage.replace(Path('f'), b'new', root=Path())"
+    steps = crashes(f"from src import storage\ndef work(): {new}", before)
+    assert len(steps) > 5  # places to die
+    for step in steps:
+        storage.replace(step / "f", b"old", root=step)
+        assert tree(step) == {"f": b"old"}
