@@ -19,8 +19,9 @@ test: .venv/ready ## Run all tests
 	$(BIN)/pytest --ignore=tests/flows --cov=src --cov-branch --cov-fail-under=95
 	$(BIN)/pytest tests/flows
 
-torture: .venv/ready ## Kill, race, starve and feed the core, at length
+torture: .venv/torture ## Kill, race, starve and feed the core, at length
 	TORTURE=long $(BIN)/pytest -rP tests/torture
+	$(BIN)/python -m tests.torture.fuzz --seconds 300
 
 check: .venv/ready ## Lint, types, import rules
 	$(BIN)/ruff check
@@ -30,6 +31,7 @@ check: .venv/ready ## Lint, types, import rules
 
 lock: .venv/ready ## Resolve all dependencies anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements.lock
+	$(BIN)/uv pip compile --group torture $(LOCK) --output-file requirements-torture.lock
 	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements-uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"
@@ -44,4 +46,8 @@ clean: ## Remove what runs and tests made, and .venv/
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock requirements-uv.lock
+	@touch $@
+
+.venv/%: requirements-%.lock .venv/ready
+	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<
 	@touch $@

@@ -7,15 +7,17 @@ decides what the bytes are and leaves the writing to these functions.
 Every write names a `root` and never leaves it: a path that a link leads out of `root` is refused.
 """
 
+import errno
 import hashlib
 import json
 import math
 import os
 import reprlib
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +56,13 @@ def canonical_json(value: object) -> bytes:
     `sha256sum` of a file is the digest of its value.
 
     Raises:
-        ValueError: The value holds NaN, an infinity, or text that is not valid Unicode.
+        ValueError: The value holds NaN, an infinity, text that is not valid Unicode, or something
+            that JSON has no form for.
     """
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"not a JSON value: {error}") from error
     return text.encode() + b"\n"
 
 
@@ -104,8 +110,14 @@ def parse_json(data: bytes, source: Path) -> dict[str, Any]:
         raise CorruptFileError(f"{source}: {place}: {what}. Left as found.") from error
     except RecursionError as error:
         raise CorruptFileError(f"{source}: nested too deeply. Left as found.") from error
-    except ValueError as error:
+    except UnicodeEncodeError as error:
+        what = "an escape that is half of a character (a lone surrogate)"
+        raise CorruptFileError(f"{source}: {what}. Left as found.") from error
+    except CorruptFileError as error:
         raise CorruptFileError(f"{source}: {error}. Left as found.") from error
+    except ValueError as error:
+        what = f"a whole number of more than {sys.get_int_max_str_digits():,} digits"
+        raise CorruptFileError(f"{source}: {what}. Left as found.") from error
     if not isinstance(value, dict):
         kind = type(value).__name__
         raise CorruptFileError(f"{source}: expected a JSON object, found a {kind}. Left as found.")
@@ -116,14 +128,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {shown(twice)} is given twice")
+        raise CorruptFileError(f"the key {shown(twice)} is given twice")
     return found
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"the number {text} is not finite")
+        raise CorruptFileError(f"the number {text[:50]} is not finite")
     return number
 
 
@@ -144,8 +156,13 @@ def confine(path: Path, root: Path) -> Path:
     """
     try:
         real = path.resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            real.stat()
         inside = real.is_relative_to(root.resolve())
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
+        # Since Python 3.13 `resolve` gives a circle back as it is, and only `stat` tells.
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise
         raise ValueError(f"{path}: its links run in a circle. Nothing was written.") from error
     if not inside:
         raise ValueError(

@@ -5,27 +5,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
+
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).parent.parent
-
-CONFIG = b"""\
-# A run on the first curated dataset.
-base_model: mistral-7b
-dataset_version: dataset_v1
-learning_rate: 2e-5
-epochs: 3
-batch_size: 16
-"""
-DATA = b'{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n'
-DATA_SHA256 = "0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143"
 
 CRASHES = """
 import os, shutil, stat, sys
@@ -73,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one config and one dataset of three samples; the working directory."""
     folder = tmp_path / "project"
     (folder / "configs/training").mkdir(parents=True)
-    (folder / "configs/training/mistral_finetune.yaml").write_bytes(CONFIG)
+    (folder / "configs/training/mistral_finetune.yaml").write_text(CONFIG)
     dataset = folder / "artifacts/datasets/dataset_v1"
     dataset.mkdir(parents=True)
     (dataset / "data.jsonl").write_bytes(DATA)
@@ -86,19 +78,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def metadata() -> dict[str, Any]:
     """What metadata.json says of `model_v1`, trained on the project's config and dataset."""
-    return {
-        "model_version": "model_v1",
-        "base_model": "mistral-7b",
-        "dataset_version": "dataset_v1",
-        "training_config": {
-            "base_model": "mistral-7b",
-            "dataset_version": "dataset_v1",
-            "learning_rate": 2e-05,
-            "epochs": 3,
-            "batch_size": 16,
-        },
-        "num_training_samples": 3,
-    }
+    return deepcopy(METADATA)
 
 
 @pytest.fixture

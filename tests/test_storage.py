@@ -46,7 +46,7 @@ def test_the_order_of_keys_does_not_change_canonical_json(value, random):
     assert canonical_json({key: value[key] for key in keys}) == canonical_json(value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "\ud800"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "\ud800", {1}])
 def test_canonical_json_refuses_what_json_cannot_say(value):
     with pytest.raises(ValueError):
         canonical_json({"a": value})
@@ -72,6 +72,14 @@ def test_canonical_json_refuses_what_json_cannot_say(value):
         (b'{"a": NaN}', "f.json: the number NaN is not finite. Left as found."),
         (b'{"a": -Infinity}', "f.json: the number -Infinity is not finite. Left as found."),
         (b'{"a": 1e999}', "f.json: the number 1e999 is not finite. Left as found."),
+        (
+            b'{"a": ' + b"9" * 5000 + b"}",
+            "f.json: a whole number of more than 4,300 digits. Left as found.",
+        ),
+        (
+            b'{"a": "\\ud800"}',
+            "f.json: an escape that is half of a character (a lone surrogate). Left as found.",
+        ),
         (b'{"a":' * 100_000, "f.json: nested too deeply. Left as found."),
     ],
 )

@@ -83,6 +83,8 @@ def load_training_config(path: str | Path) -> TrainingConfig:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such training config.") from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path}: expected a file, found a folder.") from error
     return parse_training_config(data, path)
 
 

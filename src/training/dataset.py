@@ -63,7 +63,7 @@ def resolve_dataset(
     path = folder / "data.jsonl"
     try:
         num_samples, sha256 = _count_and_hash(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise FileNotFoundError(_not_found(path)) from error
     dataset = DatasetVersion(
         name=dataset_version, path=path, num_samples=num_samples, sha256=sha256
@@ -130,6 +130,8 @@ def _check_record(dataset: DatasetVersion, path: Path) -> None:
 
 def _not_found(path: Path) -> str:
     folder = path.parent
+    if path.is_dir():
+        return f"{path}: expected a file, found a folder."
     if folder.is_dir():
         return f"{path}: no such file, though its dataset version has a folder."
     try:

@@ -42,15 +42,16 @@ def register_model(metadata: Mapping[str, Any], registry_path: str | Path = DEFA
     """
     path = Path(registry_path)
     check_metadata(metadata, "metadata")
+    entry = parse_json(canonical_json(dict(metadata)), path)  # as it will be read back
     added = False
 
     def append(data: bytes | None) -> bytes | None:
         nonlocal added
         registry = _parse(data, path)
-        added = not is_registered(metadata, registry["models"], path)
+        added = not is_registered(entry, registry["models"], path)
         if not added:
             return None
-        registry["models"].append(dict(metadata))
+        registry["models"].append(entry)
         return canonical_json(registry)
 
     update(path, append, root=path.parent)

@@ -14,14 +14,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from benchmarks.make_dataset import make_dataset
 from flows.training_pipeline import training_pipeline
-
-CONFIG = """\
-base_model: mistral-7b
-dataset_version: dataset_v1
-learning_rate: 2e-5
-epochs: 3
-batch_size: 16
-"""
+from tests.examples import CONFIG
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Every reader of foreign bytes, and a coverage-guided fuzzer over them.
 
-    pip install atheris
     python -m tests.torture.fuzz --seconds 60 [--corpus folder] [reader ...]
 
 Ends with the input that made a reader raise what it does not document, if there is one.

@@ -5,21 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["METADATA", "hostile_names", "hostile_yaml", "spoiled"]
-
-METADATA: dict[str, Any] = {
-    "model_version": "model_v1",
-    "base_model": "mistral-7b",
-    "dataset_version": "dataset_v1",
-    "training_config": {
-        "base_model": "mistral-7b",
-        "dataset_version": "dataset_v1",
-        "learning_rate": 2e-05,
-        "epochs": 3,
-        "batch_size": 16,
-    },
-    "num_training_samples": 3,
-}
+__all__ = ["hostile_names", "hostile_yaml", "spoiled"]
 
 # --- YAML ----------------------------------------------------------------------------------------
 

@@ -20,17 +20,11 @@ from src.training.dataset import resolve_dataset
 from src.training.pipeline import load_model_metadata, run_training_pipeline
 from src.training.registry import ModelNotFoundError, get_model, list_models, register_model
 from src.training.trainer import train_model
+from tests.examples import CONFIG, METADATA
 from tests.torture.fuzz import feed
-from tests.torture.strategies_feed import METADATA, hostile_names, hostile_yaml, spoiled
+from tests.torture.strategies_feed import hostile_names, hostile_yaml, spoiled
 
 LONG = os.environ.get("TORTURE") == "long"
-CONFIG = """\
-base_model: mistral-7b
-dataset_version: dataset_v1
-learning_rate: 2e-5
-epochs: 3
-batch_size: 16
-"""
 VALID = {
     "json": METADATA,
     "registry": {"models": [METADATA]},

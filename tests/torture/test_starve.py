@@ -13,16 +13,10 @@ import pytest
 
 from benchmarks.make_dataset import make_dataset
 from src.training.pipeline import run_training_pipeline
+from tests.examples import CONFIG
 
 LONG = os.environ.get("TORTURE") == "long"
 REPOSITORY = Path(__file__).parents[2]
-CONFIG = """\
-base_model: mistral-7b
-dataset_version: dataset_v1
-learning_rate: 2e-5
-epochs: 3
-batch_size: 16
-"""
 REFUSALS = ["ENOSPC", "EIO", "EROFS", "EACCES"]
 CALLS = {
     "write": "write",

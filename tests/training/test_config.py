@@ -67,6 +67,12 @@ def test_a_file_that_is_not_there_is_named():
     assert str(caught.value) == "configs/none.yaml: no such training config."
 
 
+def test_a_folder_is_not_a_config(project):
+    with pytest.raises(ConfigError) as caught:
+        load_training_config("configs/training")
+    assert str(caught.value) == "configs/training: expected a file, found a folder."
+
+
 def test_a_fault_is_reported_with_the_path_as_it_was_given(project):
     path = project / "configs/training/mistral_finetune.yaml"
     path.write_bytes(with_line("epochs", "0"))

@@ -217,6 +217,16 @@ def test_without_any_dataset_the_message_says_so(tmp_path, monkeypatch):
     )
 
 
+def test_data_that_is_a_folder_is_named(folder):
+    (folder / "data.jsonl").unlink()
+    (folder / "data.jsonl").mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        resolve_dataset("dataset_v1")
+    assert str(caught.value) == (
+        "artifacts/datasets/dataset_v1/data.jsonl: expected a file, found a folder."
+    )
+
+
 def test_a_dataset_without_data_is_named(folder):
     (folder / "data.jsonl").unlink()
     with pytest.raises(FileNotFoundError) as caught:

@@ -79,9 +79,9 @@ def test_registering_other_content_is_a_conflict_and_changes_nothing(metadata):
     assert str(caught.value) == (
         "artifacts/models/registry.json: model version 'model_v1' is already bound to other "
         "content:\n"
-        "  training_config.learning_rate: recorded 2e-05, now 1e-05\n"
-        "  training_config.epochs: recorded 3, now 4\n"
         "  num_training_samples: recorded 3, now 4\n"
+        "  training_config.epochs: recorded 3, now 4\n"
+        "  training_config.learning_rate: recorded 2e-05, now 1e-05\n"
         "Nothing was changed. A version never changes: choose another model_version."
     )
     assert REGISTRY.read_bytes() == before
@@ -104,6 +104,12 @@ def test_an_entry_with_fields_of_a_newer_release_is_the_same_model(metadata):
     before = REGISTRY.read_bytes()
     assert register_model(metadata) is False
     assert REGISTRY.read_bytes() == before
+
+
+def test_a_tuple_is_the_list_that_the_registry_holds_of_it(metadata):
+    config = {**metadata["training_config"], "layers": (1, 2)}
+    assert register_model({**metadata, "training_config": config}) is True
+    assert register_model({**metadata, "training_config": config}) is False
 
 
 def test_the_registry_may_lie_elsewhere(metadata, tmp_path):
