@@ -2,20 +2,18 @@
 
 import argparse
 import logging
-import re
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, runtime
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
+from prefect.states import Failed
 
+from flows.report import TABLE_KEY, models_table, report_key, training_report
 from src.artifacts import Artifacts
 from src.storage import canonical_json
-from src.training.config import TrainingConfig
-from src.training.dataset import DatasetVersion
 from src.training.trainer import derive_model_version
 from src.versions import check_version
 from tasks.caching import results_below
@@ -25,6 +23,8 @@ from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
 from tasks.write_metadata import write_metadata
 
+TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
+
 
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
@@ -32,7 +32,7 @@ def _run_name() -> str:
     return f"train {named}"
 
 
-@flow(name="training-pipeline", flow_run_name=_run_name)
+@flow(name="training-pipeline", flow_run_name=_run_name, timeout_seconds=TIMEOUT_SECONDS)
 def training_pipeline(
     training_config_path: str,
     model_version: str | None = None,
@@ -58,9 +58,21 @@ def training_pipeline(
         ValueError: The config, the data, a name or a file of the record is not valid.
         OSError: The disk refused, or a lock was held too long, four times over.
     """
+    try:
+        # A form's empty field arrives as an empty text.
+        return _train(training_config_path, model_version or None, artifacts_dir)
+    except (OSError, ValueError) as error:
+        # As a state of its own, the run shows the error's text and no more; callers get the error.
+        return Failed(message=str(error), data=error)  # type: ignore[return-value]
+
+
+def _train(
+    training_config_path: str, model_version: str | None, artifacts_dir: str
+) -> dict[str, Any]:
     if model_version is not None:
         check_version("model_version", model_version)
-    with results_below(artifacts_dir):
+    artifacts = Artifacts(artifacts_dir)
+    with results_below(artifacts_dir) as journal:
         config = load_config(training_config_path)
         dataset = resolve_dataset(config.dataset_version, artifacts_dir)
         if model_version is None:
@@ -70,56 +82,22 @@ def training_pipeline(
         register(metadata, artifacts_dir)
         evaluation = evaluate(metadata, artifacts_dir)
     create_markdown_artifact(
-        _report(training_config_path, config, dataset, evaluation, Artifacts(artifacts_dir)),
-        key=f"training-{_slug(model_version)}",
-        description=f"Training run of {model_version}",
+        training_report(
+            training_config_path, config, dataset, evaluation, journal.steps, artifacts
+        ),
+        key=report_key(model_version),
+        description=f"Training of {model_version}",
     )
+    if not all(step.cached for step in journal.steps.values()):
+        create_table_artifact(
+            models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
+        )
     return evaluation
 
 
 def _rename_run(name: str) -> None:
     with get_client(sync_client=True) as client:
         client.update_flow_run(runtime.flow_run.id, name=name)
-
-
-def _slug(name: str) -> str:
-    """Fit a name to the letters that Prefect takes in an artifact's key."""
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _report(
-    training_config_path: str,
-    config: TrainingConfig,
-    dataset: DatasetVersion,
-    evaluation: dict[str, Any],
-    artifacts: Artifacts,
-) -> str:
-    version = evaluation["model_version"]
-    settings = "\n".join(f"| {key} | `{value}` |" for key, value in asdict(config).items())
-    metrics = "\n".join(f"| {key} | {value} |" for key, value in evaluation["metrics"].items())
-    return f"""\
-# {version}
-
-| metric | value |
-|---|---|
-{metrics}
-
-## Trained with `{training_config_path}`
-
-| setting | value |
-|---|---|
-{settings}
-
-## On {dataset.name}
-
-{dataset.num_samples:,} samples, sha256 `{dataset.sha256}`
-
-## Files
-
-- `{artifacts.models / version / "metadata.json"}`
-- `{artifacts.registry}`
-- `{artifacts.evaluations / version / "evaluation.json"}`
-"""
 
 
 def main(argv: list[str] | None = None) -> int:

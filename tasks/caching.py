@@ -6,7 +6,9 @@ left them. Prefect alone goes on serving it after they were deleted or changed.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +18,73 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.filesystems import LocalFileSystem
 from prefect.logging import get_run_logger
+from prefect.results import ResultStore
 from prefect.types import DateTime
 
 from src.source import CORE, source_digest
-from src.storage import canonical_json, sha256
+from src.storage import canonical_json, read, sha256
 
-__all__ = ["DURABLE", "Promise", "is_transient", "results_below"]
+__all__ = [
+    "DURABLE",
+    "SPOILED",
+    "Journal",
+    "Outcome",
+    "Promise",
+    "changed",
+    "is_transient",
+    "results_below",
+]
 
 RESULTS = ".cache"
+SPOILED = "what the cache holds of it is not what was put there"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a step was served from the cache, and why or why not."""
+
+    cached: bool
+    why: str
 
 
 @dataclass
+class Journal:
+    """What became of the steps of one flow run, by step.
+
+    Attributes:
+        results: Folder of the results that earlier runs left.
+        steps: Filled in as the steps are called.
+    """
+
+    results: Path
+    steps: dict[str, Outcome] = field(default_factory=dict)
+
+    @cached_property
+    def inputs_seen(self) -> set[str]:
+        """Keys of the results of earlier runs, each without the digest of its code."""
+        if not self.results.is_dir():
+            return set()
+        return {path.name.rpartition("-")[0] for path in self.results.iterdir()}
+
+
+_JOURNAL: ContextVar[Journal] = ContextVar("journal")
+
+
+@dataclass(kw_only=True)
 class Promise(CachePolicy):
     """Serve a step's earlier result only while it still holds.
 
-    Its key is `<step>-<sha256>`, over what `depends_on` gives and the source of the core and of
-    the tasks.
+    Its key is `<step>-<sha256>-<sha256>`: the first digest is over what `depends_on` gives, the
+    second over the source of the core and of the tasks.
 
     Attributes:
         depends_on: Gets the task's inputs; gives the values that the result depends on.
-        kept: Gets an earlier result and the task's inputs; tells from the files whether it still
-            holds. An `OSError` or `ValueError` it raises means no.
+        broken: Gets an earlier result and the task's inputs; tells from the files why the result
+            no longer holds, or `None` if it does. An `OSError` or `ValueError` it raises is why.
     """
 
-    depends_on: Callable[..., list[str]] = list
-    kept: Callable[..., bool] = bool
+    depends_on: Callable[..., list[str]]
+    broken: Callable[..., str | None]
 
     def compute_key(
         self,
@@ -54,20 +98,42 @@ class Promise(CachePolicy):
             parts = self.depends_on(**inputs)
         except (OSError, ValueError):
             return None  # the step will meet the same fault, and report it
-        code = source_digest(CORE, Path(__file__).parent)
-        key = f"{task_ctx.task.name}-{sha256(canonical_json([code, *parts]))}"
-        store = task_ctx.result_store
+        step, store, journal = task_ctx.task.name, task_ctx.result_store, _JOURNAL.get()
+        seen = f"{step}-{sha256(canonical_json(parts))}"
+        key = f"{seen}-{source_digest(CORE, Path(__file__).parent)}"
         if store.exists(key):
-            try:
-                holds = self.kept(store.read(key).result, **inputs)
-            except (OSError, ValueError):
-                holds = False
-            if not holds:
-                get_run_logger().info(
-                    "The files are not as an earlier run of this step left them: it runs again."
-                )
+            why = self._why_not(store, key, inputs)
+            if why is not None:
                 store.write(None, key, expiration=DateTime.now())
+        elif seen in journal.inputs_seen:
+            why = "the code changed since this was last done"
+        else:
+            why = "this was not done before with these inputs"
+        outcome = Outcome(why is None, why or "inputs, code and files are as they were")
+        journal.steps[step] = outcome
+        verb = "Served from the cache" if outcome.cached else "Runs"
+        get_run_logger().info("%s: %s.", verb, outcome.why)
         return key
+
+    def _why_not(self, store: ResultStore, key: str, inputs: dict[str, Any]) -> str | None:
+        try:
+            result = store.read(key).result
+        except (OSError, ValueError):
+            return SPOILED
+        try:
+            return self.broken(result, **inputs)
+        except (OSError, ValueError) as error:
+            return str(error)
+
+
+def changed(path: Path, expected: bytes) -> str | None:
+    """Tell in which way a file is not what it must be; `None` if it is."""
+    found = read(path)
+    if found == expected:
+        return None
+    if found is None:
+        return f"{path} is not there"
+    return f"{path} is not as it was written"
 
 
 def is_transient(
@@ -95,15 +161,23 @@ DURABLE: dict[str, Any] = {
 
 
 @contextmanager
-def results_below(artifacts_dir: str) -> Iterator[None]:
+def results_below(artifacts_dir: str) -> Iterator[Journal]:
     """Keep the results of the steps called within in `<artifacts_dir>/.cache`.
 
     They are a convenience: with the folder deleted, steps run again and find their work done.
+
+    Yields:
+        What becomes of the steps.
     """
     context = FlowRunContext.get()
     if context is None:
         raise RuntimeError("results_below: call it within a flow.")
-    storage = LocalFileSystem(basepath=str(Path(artifacts_dir, RESULTS).resolve()))
+    results = Path(artifacts_dir, RESULTS).resolve()
+    storage = LocalFileSystem(basepath=str(results))
     store = context.result_store.model_copy(update={"result_storage": storage})
-    with context.model_copy(update={"result_store": store}):
-        yield
+    token = _JOURNAL.set(journal := Journal(results))
+    try:
+        with context.model_copy(update={"result_store": store}):
+            yield journal
+    finally:
+        _JOURNAL.reset(token)

@@ -14,13 +14,14 @@ def _depends_on(training_config_path: str) -> list[str]:
     return [sha256(Path(training_config_path).read_bytes())]
 
 
-def _kept(result: TrainingConfig, training_config_path: str) -> bool:
-    return result == config.load_training_config(training_config_path)
+def _broken(result: TrainingConfig, training_config_path: str) -> str | None:
+    same = result == config.load_training_config(training_config_path)
+    return None if same else f"{training_config_path} reads differently now"
 
 
 @task(
     task_run_name="load_config {training_config_path}",
-    cache_policy=Promise(depends_on=_depends_on, kept=_kept),
+    cache_policy=Promise(depends_on=_depends_on, broken=_broken),
     **DURABLE,
 )
 def load_config(training_config_path: str) -> TrainingConfig:

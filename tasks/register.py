@@ -7,21 +7,24 @@ from prefect import task
 from src.artifacts import Artifacts
 from src.storage import canonical_json
 from src.training import registry
-from tasks.caching import DURABLE, Promise
+from tasks.caching import DURABLE, SPOILED, Promise
 
 
 def _depends_on(metadata: dict[str, Any], artifacts_dir: str) -> list[str]:
     return [canonical_json(metadata).decode(), artifacts_dir]
 
 
-def _kept(result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str) -> bool:
+def _broken(result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str) -> str | None:
+    if result != metadata:
+        return SPOILED
     path = Artifacts(artifacts_dir).registry
-    return result == metadata and registry.is_registered(metadata, registry.list_models(path), path)
+    listed = registry.is_registered(metadata, registry.list_models(path), path)
+    return None if listed else f"{path} does not list it"
 
 
 @task(
     task_run_name="register {metadata[model_version]}",
-    cache_policy=Promise(depends_on=_depends_on, kept=_kept),
+    cache_policy=Promise(depends_on=_depends_on, broken=_broken),
     **DURABLE,
 )
 def register(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:

@@ -12,13 +12,15 @@ def _depends_on(dataset_version: str, artifacts_dir: str) -> list[str]:
     return [dataset_version, artifacts_dir]
 
 
-def _kept(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> bool:
-    return result == dataset.resolve_dataset(dataset_version, Artifacts(artifacts_dir).datasets)
+def _broken(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> str | None:
+    now = dataset.resolve_dataset(dataset_version, Artifacts(artifacts_dir).datasets)
+    same = result == now
+    return None if same else f"{now.path}: sha256 was {result.sha256}, is {now.sha256}"
 
 
 @task(
     task_run_name="resolve_dataset {dataset_version}",
-    cache_policy=Promise(depends_on=_depends_on, kept=_kept),
+    cache_policy=Promise(depends_on=_depends_on, broken=_broken),
     **DURABLE,
 )
 def resolve_dataset(dataset_version: str, artifacts_dir: str) -> DatasetVersion:

@@ -9,7 +9,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness
 
 from benchmarks.make_dataset import make_dataset
@@ -20,7 +24,9 @@ from tests.examples import CONFIG
 @pytest.fixture(scope="session")
 def server() -> Iterator[dict[str, str]]:
     """Run a server; give the environment in which a process of its own finds it."""
-    with prefect_test_harness(server_startup_timeout=90):
+    # A flow that sends heartbeats waits up to a second for that to stop.
+    quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with prefect_test_harness(server_startup_timeout=90), quick:
         yield os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
 
 

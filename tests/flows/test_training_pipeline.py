@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.training_pipeline import main, training_pipeline
 from src.training import dataset, registry
@@ -230,30 +232,115 @@ def test_a_run_can_be_found_by_its_model_version_and_its_steps_by_their_subject(
         assert client.read_flow_run(state.state_details.flow_run_id).name == f"train {version}"
 
 
-def test_the_api_shows_each_cache_key_as_the_step_and_a_digest(project):
+def test_the_api_shows_each_cache_key_as_the_step_and_digests_of_inputs_and_code(project):
     state = training_pipeline("config.yaml", return_state=True)
     for step, run in task_runs(state.state_details.flow_run_id).items():
         folder, key = run.state.data.storage_key.rsplit("/", 1)
         assert Path(folder) == Path("artifacts/.cache").resolve()
-        assert re.fullmatch(f"{step}-[0-9a-f]{{64}}", key)
+        assert re.fullmatch(f"{step}-[0-9a-f]{{64}}-[0-9a-f]{{64}}", key)
 
 
-def test_a_run_leaves_a_report_of_config_dataset_metrics_and_files(project):
-    training_pipeline("config.yaml", "model_v1")
-    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["training-model-v1"]))
+def artifact(key: str) -> str:
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     with get_client(sync_client=True) as client:
-        report = client.read_artifacts(artifact_filter=wanted)[0].data
+        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)[0].data
+
+
+def test_a_run_leaves_a_report_to_paste_into_a_review(project):
+    training_pipeline("config.yaml", "model_v1")
     digest = hashlib.sha256(Path("artifacts/datasets/dataset_v1/data.jsonl").read_bytes())
     quality = json.loads(EVALUATION.read_text())["metrics"]["quality_score"]
+    report = artifact("training-model-v1")
     for fact in [
-        "# model_v1\n",
+        "# model_v1\n\n`mistral-7b` trained on `dataset_v1`. [All models](/artifacts/key/models)\n",
         f"| quality_score | {quality} |",
-        "## Trained with `config.yaml`",
         "| learning_rate | `2e-05` |",
         f"20 samples, sha256 `{digest.hexdigest()}`",
+        "| register | **ran** | this was not done before with these inputs |",
+        "-p training_config_path=config.yaml -p model_version=model_v1\n",
         "`artifacts/models/model_v1/metadata.json`",
     ]:
         assert fact in report
+
+
+def test_the_report_tells_what_was_cached_what_ran_and_why(project):
+    training_pipeline("config.yaml", "model_v1")
+    EVALUATION.unlink()
+    training_pipeline("config.yaml", "model_v1")
+    report = artifact("training-model-v1")
+    for step in STEPS[:4]:
+        assert f"| {step} | cached | inputs, code and files are as they were |" in report
+    assert f"| evaluate | **ran** | {EVALUATION} is not there |" in report
+
+
+def test_a_table_lists_all_models_the_newest_first_each_with_its_report(project):
+    training_pipeline("config.yaml", "model_v1")
+    training_pipeline("config.yaml", "Model_V2")
+    rows = json.loads(artifact("models"))
+    assert [row["model"] for row in rows] == [
+        "[Model_V2](/artifacts/key/training-model-v2)",
+        "[model_v1](/artifacts/key/training-model-v1)",
+    ]
+    metrics = json.loads(EVALUATION.read_text())["metrics"]
+    assert rows[1] == {
+        "model": "[model_v1](/artifacts/key/training-model-v1)",
+        "base model": "mistral-7b",
+        "dataset": "dataset_v1",
+        "samples": 20,
+        "learning_rate": 2e-05,
+        "epochs": 3,
+        "batch_size": 16,
+        **metrics,
+    }
+
+
+@pytest.mark.parametrize(
+    ("damage", "step", "why"),
+    [
+        (METADATA.unlink, "write_metadata", f"{METADATA} is not there"),
+        (REGISTRY.unlink, "register", f"{REGISTRY} does not list it"),
+        (lambda: EVALUATION.write_text("{}"), "evaluate", f"{EVALUATION} is not as it was written"),
+        (
+            lambda: next(Path("artifacts/.cache").glob("load_config-*")).write_text("{"),
+            "load_config",
+            "what the cache holds of it is not what was put there",
+        ),
+    ],
+)
+def test_a_step_that_runs_again_logs_why(project, caplog, damage, step, why):
+    training_pipeline("config.yaml", "model_v1")
+    damage()
+    caplog.clear()
+    training_pipeline("config.yaml", "model_v1")
+    logged = [record.message for record in caplog.records if record.module == "caching"]
+    assert len(logged) == 5
+    cached = "Served from the cache: inputs, code and files are as they were."
+    assert {message for message in logged if message != cached} == {f"Runs: {why}."}
+    assert logged[STEPS.index(step)] == f"Runs: {why}."
+
+
+def test_a_failed_run_shows_the_text_of_its_error_and_no_more(project):
+    Path("bad.yaml").write_text(Path("config.yaml").read_text().replace("3", "true"))
+    state = training_pipeline("bad.yaml", return_state=True)
+    with get_client(sync_client=True) as client:
+        shown = client.read_flow_run(state.state_details.flow_run_id).state
+    assert (shown.name, shown.message) == (
+        "Failed",
+        "bad.yaml:5: epochs: expected a whole number >= 1, found true. Write e.g. `epochs: 3`.",
+    )
+
+
+def test_a_run_that_hangs_is_ended_and_leaves_what_it_had_done(project, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "register_model", lambda *_: time.sleep(60))
+        hanging = training_pipeline.with_options(timeout_seconds=2)
+        assert hanging("config.yaml", "model_v1", return_state=True).name == "TimedOut"
+    assert METADATA.exists()
+    assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
+
+
+def test_an_empty_model_version_is_one_to_derive(project):
+    assert training_pipeline("config.yaml", "") == training_pipeline("config.yaml")
 
 
 def test_the_command_prints_the_evaluation_alone_on_stdout(project, capfd):

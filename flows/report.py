@@ -1,0 +1,109 @@
+"""What people read of a run: a report of one model, and the table of all."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from src.artifacts import Artifacts
+from src.evaluation.evaluator import load_evaluation
+from src.source import CORE, source_digest
+from src.training.config import TrainingConfig
+from src.training.dataset import DatasetVersion
+from src.training.registry import list_models
+from tasks.caching import Outcome
+
+__all__ = ["TABLE_KEY", "models_table", "report_key", "training_report"]
+
+TABLE_KEY = "models"
+TABLE_ROWS = 100
+
+
+def report_key(model_version: str) -> str:
+    """Give the key of a model's report among the artifacts: Prefect takes a-z, 0-9 and `-`."""
+    return f"training-{_slug(model_version)}"
+
+
+def training_report(
+    training_config_path: str,
+    config: TrainingConfig,
+    dataset: DatasetVersion,
+    evaluation: dict[str, Any],
+    steps: dict[str, Outcome],
+    artifacts: Artifacts,
+) -> str:
+    """Tell in Markdown what a model was made of, how good it is, and how to make it again."""
+    version = evaluation["model_version"]
+    return f"""\
+# {version}
+
+`{config.base_model}` trained on `{dataset.name}`. [All models](/artifacts/key/{TABLE_KEY})
+
+{_table(("metric", "value"), evaluation["metrics"].items())}
+
+## Config
+
+`{training_config_path}`, sha256 of its values `{config.config_hash}`
+
+{_table(("setting", "value"), ((key, f"`{value}`") for key, value in asdict(config).items()))}
+
+## Data
+
+`{dataset.path}`: {dataset.num_samples:,} samples, sha256 `{dataset.sha256}`
+
+## Steps
+
+{_table(("step", "this run", "why"), (_step(*step) for step in steps.items()))}
+
+Code of the core: sha256 `{source_digest(CORE)}`
+
+## Make it again
+
+    prefect deployment run 'training-pipeline/train' \\
+        -p training_config_path={training_config_path} -p model_version={version}
+
+The same config, data and code give the same bytes; other content is refused.
+
+## Files
+
+- `{artifacts.models / version / "metadata.json"}`
+- `{artifacts.registry}`
+- `{artifacts.evaluations / version / "evaluation.json"}`
+"""
+
+
+def models_table(artifacts: Artifacts) -> list[dict[str, Any]]:
+    """List the models registered last, the newest first, with settings and metrics."""
+    return [
+        _row(model, artifacts) for model in list_models(artifacts.registry)[: -TABLE_ROWS - 1 : -1]
+    ]
+
+
+def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
+    version = model["model_version"]
+    try:
+        metrics = load_evaluation(version, artifacts.evaluations)["metrics"]
+    except (OSError, ValueError, KeyError):
+        metrics = {}  # not evaluated yet; an evaluation that cannot be read is its own run's matter
+    config = model["training_config"]
+    return {
+        "model": f"[{version}](/artifacts/key/{report_key(version)})",
+        "base model": model["base_model"],
+        "dataset": model["dataset_version"],
+        "samples": model["num_training_samples"],
+        **{key: config.get(key) for key in ("learning_rate", "epochs", "batch_size")},
+        **metrics,
+    }
+
+
+def _step(name: str, outcome: Outcome) -> tuple[str, str, str]:
+    return name, "cached" if outcome.cached else "**ran**", outcome.why
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _slug(name: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
