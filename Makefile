@@ -2,18 +2,22 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
-# Prefect's database for runs without a server of their own: here, not in the home folder.
+# Prefect's database and logs: here, not in the home folder.
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run test torture check lock clean
+.PHONY: help run up test torture check lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
 	@$(BIN)/python -m flows.training_pipeline "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
+
+up: .venv/ready ## Server, UI, deployments and a worker, until Ctrl-C: make up [PORT=4200]
+	@exec $(BIN)/python -m ops.up --port $(PORT)
 
 test: .venv/ready ## Run all tests
 	$(BIN)/pytest --ignore=tests/flows --cov=src --cov-branch --cov-fail-under=95

@@ -52,22 +52,23 @@ class Journal:
     """What became of the steps of one flow run, by step.
 
     Attributes:
-        results: Folder of the results that earlier runs left.
+        results: Folder of the results that earlier runs left, if there is one.
         steps: Filled in as the steps are called.
     """
 
-    results: Path
+    results: Path | None = None
     steps: dict[str, Outcome] = field(default_factory=dict)
 
     @cached_property
-    def inputs_seen(self) -> set[str]:
-        """Keys of the results of earlier runs, each without the digest of its code."""
-        if not self.results.is_dir():
+    def keys(self) -> set[str]:
+        """Keys of the results of earlier runs, each also without the digest of its code."""
+        if self.results is None or not self.results.is_dir():
             return set()
-        return {path.name.rpartition("-")[0] for path in self.results.iterdir()}
+        names = {path.name for path in self.results.iterdir()}
+        return names | {name.rpartition("-")[0] for name in names}
 
 
-_JOURNAL: ContextVar[Journal] = ContextVar("journal")
+_JOURNAL: ContextVar[Journal | None] = ContextVar("journal", default=None)
 
 
 @dataclass(kw_only=True)
@@ -98,14 +99,17 @@ class Promise(CachePolicy):
             parts = self.depends_on(**inputs)
         except (OSError, ValueError):
             return None  # the step will meet the same fault, and report it
-        step, store, journal = task_ctx.task.name, task_ctx.result_store, _JOURNAL.get()
+        step, store = task_ctx.task.name, task_ctx.result_store
+        journal = _JOURNAL.get() or Journal()
         seen = f"{step}-{sha256(canonical_json(parts))}"
         key = f"{seen}-{source_digest(CORE, Path(__file__).parent)}"
         if store.exists(key):
             why = self._why_not(store, key, inputs)
             if why is not None:
                 store.write(None, key, expiration=DateTime.now())
-        elif seen in journal.inputs_seen:
+        elif key in journal.keys:
+            why = SPOILED
+        elif seen in journal.keys:
             why = "the code changed since this was last done"
         else:
             why = "this was not done before with these inputs"

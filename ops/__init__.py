@@ -1,0 +1,1 @@
+"""What runs the platform: a server and a worker on one machine, and word of failed runs."""
