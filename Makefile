@@ -36,6 +36,7 @@ check: .venv/ready ## Lint, types, import rules
 lock: .venv/ready ## Resolve all dependencies anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements.lock
 	$(BIN)/uv pip compile --group torture $(LOCK) --output-file requirements-torture.lock
+	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements.lock --output-file requirements-e2e.lock
 	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements-uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"

@@ -31,13 +31,14 @@ def training_report(
     evaluation: dict[str, Any],
     steps: dict[str, Outcome],
     artifacts: Artifacts,
+    table_link: str,
 ) -> str:
     """Tell in Markdown what a model was made of, how good it is, and how to make it again."""
     version = evaluation["model_version"]
     return f"""\
 # {version}
 
-`{config.base_model}` trained on `{dataset.name}`. [All models](/artifacts/key/{TABLE_KEY})
+`{config.base_model}` trained on `{dataset.name}`. [All models]({table_link})
 
 {_table(("metric", "value"), evaluation["metrics"].items())}
 
@@ -88,11 +89,11 @@ def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
     config = model["training_config"]
     return {
         "model": f"[{version}](/artifacts/key/{report_key(version)})",
+        **metrics,
         "base model": model["base_model"],
         "dataset": model["dataset_version"],
         "samples": model["num_training_samples"],
         **{key: config.get(key) for key in ("learning_rate", "epochs", "batch_size")},
-        **metrics,
     }
 
 

@@ -81,17 +81,24 @@ def _train(
         metadata = write_metadata(config, dataset, model_version, artifacts_dir)
         register(metadata, artifacts_dir)
         evaluation = evaluate(metadata, artifacts_dir)
-    create_markdown_artifact(
-        training_report(
-            training_config_path, config, dataset, evaluation, journal.steps, artifacts
-        ),
-        key=report_key(model_version),
-        description=f"Training of {model_version}",
-    )
+    table = f"key/{TABLE_KEY}"
     if not all(step.cached for step in journal.steps.values()):
-        create_table_artifact(
+        newest = create_table_artifact(
             models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
         )
+        table = f"artifact/{newest}"
+    report = training_report(
+        training_config_path,
+        config,
+        dataset,
+        evaluation,
+        journal.steps,
+        artifacts,
+        table_link=f"/artifacts/{table}",
+    )
+    create_markdown_artifact(
+        report, key=report_key(model_version), description=f"Training of {model_version}"
+    )
     return evaluation
 
 

@@ -38,6 +38,7 @@ async def notify_failures(url: str) -> None:
         name=BLOCK,
         url=url,
         json_data={"text": "{{subject}}\n{{body}}"},
+        headers=None,
         cookies=None,
     )
     block_id = await block.asave(BLOCK, overwrite=True)

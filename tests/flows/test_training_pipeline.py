@@ -252,7 +252,7 @@ def test_a_run_leaves_a_report_to_paste_into_a_review(project):
     quality = json.loads(EVALUATION.read_text())["metrics"]["quality_score"]
     report = artifact("training-model-v1")
     for fact in [
-        "# model_v1\n\n`mistral-7b` trained on `dataset_v1`. [All models](/artifacts/key/models)\n",
+        "# model_v1\n\n`mistral-7b` trained on `dataset_v1`. [All models](/artifacts/artifact/",
         f"| quality_score | {quality} |",
         "| learning_rate | `2e-05` |",
         f"20 samples, sha256 `{digest.hexdigest()}`",

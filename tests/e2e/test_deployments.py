@@ -1,0 +1,175 @@
+"""By hand, every night, on an event: the deployments as a server and a worker see them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from filelock import FileLock
+
+from tests.e2e.conftest import FINAL, eventually
+
+TRAIN, NIGHTLY = "training-pipeline/train", "training-pipeline/nightly"
+ON_DATASET, CONFIGS = "training-pipeline/on-dataset", "dataset-published/configs"
+CACHED = dict.fromkeys(
+    ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"], "Cached"
+)
+
+
+def registered(platform):
+    path = platform.project / "artifacts/models/registry.json"
+    return [model["model_version"] for model in json.loads(path.read_text())["models"]]
+
+
+def record(platform):
+    """Every file of the record, by its path: what a run that adds nothing leaves alone."""
+    root = platform.project / "artifacts"
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for folder in ("models", "evaluations")
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_run_by_hand_in_a_worker_started_elsewhere_registers_the_model(platform):
+    run = platform.ended(platform.start_run(TRAIN, model_version="by_hand"))
+    assert (run["name"], run["state_name"]) == ("train by_hand", "Completed")
+    evaluation = platform.project / "artifacts/evaluations/by_hand/evaluation.json"
+    assert json.loads(evaluation.read_text())["model_version"] == "by_hand"
+    assert "by_hand" in registered(platform)
+
+
+def test_bad_parameters_fail_with_the_text_of_the_error_as_the_message(platform):
+    before = registered(platform)
+    run = platform.ended(platform.start_run(TRAIN, model_version="../x"))
+    assert (run["state_name"], run["state"]["message"]) == (
+        "Failed",
+        "model_version: expected a name of at most 128 letters, digits, '.', '_' and '-' that "
+        "starts with a letter or digit and is not 'registry.json', found '../x'.",
+    )
+    run = platform.ended(platform.start_run(TRAIN, training_config_path="configs/none.yaml"))
+    assert run["state"]["message"] == "configs/none.yaml: no such training config."
+    assert registered(platform) == before
+
+
+def test_deploying_again_changes_nothing(platform):
+    def deployed():
+        return {
+            (each["name"], each["description"], each["cron"], str(each["parameters"]))
+            if (each := {"cron": None, "parameters": None, **one})
+            else None
+            for one in platform.post("deployments/filter") + platform.post("automations/filter")
+        }
+
+    def counts():
+        return [len(platform.post(f"{kind}/filter")) for kind in ("deployments", "automations")]
+
+    before = deployed(), counts()
+    platform.deploy()
+    assert (deployed(), counts()) == before
+    assert counts() == [4, 2]
+    assert len(platform.deployment(NIGHTLY)["schedules"]) == 1
+
+
+def test_the_nights_to_come_are_at_two_o_clock_utc(platform):
+    deployment = platform.deployment(NIGHTLY)
+    [schedule] = [each["schedule"] for each in deployment["schedules"]]
+    assert (schedule["cron"], schedule["timezone"]) == ("0 2 * * *", "UTC")
+
+    def scheduled():
+        wanted = {"id": {"any_": [deployment["id"]]}}
+        runs = platform.post("flow_runs/filter", deployments=wanted)
+        return sorted(run["expected_start_time"] for run in runs if run["auto_scheduled"])
+
+    nights = [datetime.fromisoformat(night) for night in eventually(scheduled)]
+    first = datetime.now(UTC).replace(hour=2, minute=0, second=0, microsecond=0)
+    first += timedelta(days=nights[0].date() > first.date())
+    assert nights[:3] == [first + timedelta(days=n) for n in range(3)]
+
+
+def test_a_second_night_over_unchanged_inputs_adds_nothing_and_is_all_cached(platform):
+    run = platform.ended(platform.start_run(NIGHTLY))
+    assert run["state_name"] == "Completed"
+    before = record(platform)
+    run = platform.ended(platform.start_run(NIGHTLY))
+    assert run["state_name"] == "Completed"
+    assert platform.steps(run["id"]) == CACHED
+    assert record(platform) == before
+
+
+def test_a_published_dataset_trains_every_config_that_uses_it_and_once(platform):
+    def publish():
+        payload = json.dumps({"dataset_version": "dataset_v1"})
+        platform.prefect(
+            *("event", "emit", "dataset.published", "--resource-id", "dataset.dataset_v1"),
+            *("--payload", payload),
+        )
+
+    def all_ended(count):
+        runs = platform.runs(ON_DATASET)
+        ended = len(runs) == count and all(run["state_type"] in FINAL for run in runs)
+        return ended and [run["state_name"] for run in runs]
+
+    configs = len(list((platform.project / "configs/training").glob("*.yaml")))
+    assert configs == 3
+    publish()
+    assert eventually(lambda: all_ended(3)) == ["Completed"] * 3
+    models = registered(platform)
+    assert {version.rpartition("-")[0] for version in models} >= {
+        "mistral-7b-dataset_v1",
+        "meta-llama-Llama-3.1-8B-Instruct-dataset_v1",
+        "Qwen-Qwen2.5-0.5B-dataset_v1",
+    }
+    before = record(platform)
+    publish()
+    assert eventually(lambda: all_ended(6)) == ["Completed"] * 6
+    assert record(platform) == before
+    for run in platform.runs(ON_DATASET)[3:]:
+        assert platform.steps(run["id"]) == CACHED
+
+
+def test_an_event_that_names_a_config_trains_that_config(platform):
+    (platform.project / "configs/training/new.yaml").write_text(
+        "base_model: new\ndataset_version: dataset_v1\nlearning_rate: 1e-4\nepochs: 1\n"
+        "batch_size: 8\n"
+    )
+    before = len(platform.runs(ON_DATASET))
+    payload = json.dumps({"training_config_path": "configs/training/new.yaml"})
+    platform.prefect(
+        *("event", "emit", "dataset.published", "--resource-id", "training-config.new"),
+        *("--payload", payload),
+    )
+    runs = eventually(lambda: platform.runs(ON_DATASET)[before:])
+    assert platform.ended(runs[0]["id"])["state_name"] == "Completed"
+    assert registered(platform)[-1].startswith("new-dataset_v1-")
+
+
+def test_a_worker_killed_mid_run_loses_nothing_and_late_nights_do_not_pile_up(platform):
+    lock = FileLock(
+        platform.project / "artifacts/models/registry.json.lock", preserve_lock_file=True
+    )
+    with lock:
+        killed = platform.start_run(TRAIN, model_version="killed")
+        metadata = platform.project / "artifacts/models/killed/metadata.json"
+        eventually(metadata.exists)
+        platform.workers[-1].kill()
+    assert "killed" not in registered(platform)
+
+    deployment = platform.deployment(NIGHTLY)["id"]
+    late = []
+    for days in (3, 2, 1):
+        due = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
+        run = platform.post(f"deployments/{deployment}/create_flow_run", state=state)
+        late.append(run["id"])
+
+    platform.start_worker()
+    again = platform.ended(platform.start_run(TRAIN, model_version="killed"))
+    assert again["state_name"] == "Completed"
+    assert registered(platform).count("killed") == 1
+    assert json.loads(metadata.read_text())["model_version"] == "killed"
+    assert platform.steps(again["id"]) == CACHED | dict.fromkeys(
+        ["register", "evaluate"], "Completed"
+    )
+    assert platform.get(f"flow_runs/{killed}")["state_name"] != "Completed"
+    states = sorted(platform.ended(run)["state_name"] for run in late)
+    assert states == ["Cancelled", "Cancelled", "Completed"]
