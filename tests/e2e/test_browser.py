@@ -1,0 +1,101 @@
+"""What people see: the pages of the UI in a real browser. The pictures go into the README."""
+
+import json
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.e2e.conftest import ROOT, eventually
+
+IMAGES = ROOT / "docs/images"
+
+
+@pytest.fixture(scope="module")
+def page():
+    chromium = shutil.which("chromium")
+    assert chromium, "chromium is not installed; `make e2e` does that"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=60_000)
+        yield page
+        browser.close()
+
+
+def picture(page, name):
+    IMAGES.mkdir(exist_ok=True)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(1500)  # until lists and graphs have stopped moving
+    page.screenshot(path=IMAGES / f"{name}.png")
+
+
+def open_form(page, platform):
+    page.goto(f"{platform.url}/deployments")
+    page.get_by_role("link", name="train", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+    return page.locator("textarea")
+
+
+def submit(page, platform):
+    """Press the button; give the page of the run."""
+    before = {run["id"] for run in platform.runs("training-pipeline/train")}
+    page.get_by_role("button", name="Submit").click()
+    [run] = eventually(
+        lambda: {run["id"] for run in platform.runs("training-pipeline/train")} - before
+    )
+    page.goto(f"{platform.url}/runs/flow-run/{run}")
+    return run
+
+
+def test_a_person_presses_run_fills_in_the_form_and_reads_the_metrics(page, platform):
+    fields = open_form(page, platform)
+    expect(fields.nth(0)).to_have_value("configs/training/mistral_finetune.yaml")
+    for words in (
+        "The training config, a YAML file",
+        "Leave it empty to derive the name",
+        "Folder that holds",
+    ):
+        expect(page.get_by_text(words)).to_be_visible()
+    fields.nth(1).fill("in_the_browser")
+    picture(page, "form")
+
+    submit(page, platform)
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    expect(page.get_by_text("train in_the_browser").first).to_be_visible()
+    picture(page, "run")
+
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_role("link", name="training-in-the-browser").first.click()
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
+    expect(page.get_by_role("heading", name="in_the_browser", exact=True)).to_be_visible()
+    path = platform.project / "artifacts/evaluations/in_the_browser/evaluation.json"
+    for metric, value in json.loads(path.read_text())["metrics"].items():
+        row = page.get_by_role("row", name=re.compile(f"^{metric} "))
+        expect(row.get_by_role("cell").nth(1)).to_have_text(str(value))
+    picture(page, "report")
+
+    page.get_by_role("link", name="All models").click()
+    expect(page.get_by_text("All models, the newest first")).to_be_visible()
+    expect(page.get_by_role("link", name="in_the_browser", exact=True)).to_be_visible()
+    picture(page, "models")
+    page.get_by_role("link", name="in_the_browser", exact=True).click()
+    expect(page).to_have_url(re.compile("/artifacts/key/training-in-the-browser"))
+
+
+def test_a_config_with_a_mistake_shows_which_and_where(page, platform):
+    config = "configs/training/mistake.yaml"
+    text = (platform.project / "configs/training/mistral_finetune.yaml").read_text()
+    (platform.project / config).write_text(text.replace("epochs", "epoch"))
+    open_form(page, platform).nth(0).fill(config)
+    submit(page, platform)
+    expect(page.get_by_text("Failed").first).to_be_visible()
+    page.get_by_text("Details", exact=True).first.click()
+    page.get_by_text("See More").click()
+    expect(
+        page.get_by_text(re.compile(r"unknown key 'epoch', did you mean 'epochs'\?")).first
+    ).to_be_visible()
+    picture(page, "failed")

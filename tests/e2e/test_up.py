@@ -1,0 +1,85 @@
+"""One command has all of it up, and Ctrl-C has it gone."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+from tests.e2e.conftest import Process, copy_project, descendants, eventually, free_port
+
+
+@pytest.fixture
+def project(tmp_path):
+    return copy_project(tmp_path / "project")
+
+
+@pytest.fixture
+def env(project):
+    return os.environ | {"PREFECT_HOME": str(project / ".prefect")}
+
+
+def up(project, env, port, wait=True):
+    process = Process(
+        [sys.executable, "-m", "ops.up", "--port", str(port)],
+        project.parent / f"up-{port}.log",
+        cwd=project,
+        env=env,
+    )
+    if wait:
+        eventually(lambda: "Worker 'up' started!" in process.said())
+    return process
+
+
+def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_running_and_nothing_half_written(
+    project, env
+):
+    port = free_port()
+    running = up(project, env, port)
+    try:
+        assert f"Run a training    http://127.0.0.1:{port}/deployments\n" in running.said()
+
+        second = up(project, env, free_port(), wait=False)
+        assert second.process.wait(30) == 1
+        assert second.said() == (
+            f"error: it is up already ({project}/.prefect/up.lock is held). "
+            "Ctrl-C there stops it.\n"
+        )
+
+        models = project / "artifacts/models"
+        models.mkdir()
+        with FileLock(models / "registry.json.lock", preserve_lock_file=True):
+            subprocess.run(
+                [sys.executable, "-m", "prefect", "deployment", "run", "training-pipeline/train"],
+                env=env | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"},
+                check=True,
+                capture_output=True,
+            )
+            eventually(lambda: list(models.glob("*/metadata.json")))
+            started = descendants(running.process.pid)
+            assert len(started) == 3  # server, worker, flow run
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(60) == 0
+        assert running.said().endswith("Stopped.\n")
+        for process in started:
+            with pytest.raises(ProcessLookupError):
+                os.kill(process, 0)
+        assert sorted(path.name for path in models.iterdir() if path.is_file()) == [
+            "registry.json.lock"
+        ]
+    finally:
+        running.kill()
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do(project, env):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = up(project, env, port, wait=False)
+        assert process.process.wait(30) == 1
+    assert process.said() == (
+        f"error: port {port} of 127.0.0.1 cannot be used ([Errno 98] Address already in use). "
+        "Choose another: make up PORT=4201\n"
+    )
