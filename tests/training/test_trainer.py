@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,12 @@ def test_training_writes_exactly_the_five_specified_fields(metadata):
     assert json.loads(WRITTEN) == metadata
 
 
-def test_training_writes_nothing_but_the_metadata(project, tree):
+def test_training_writes_nothing_but_the_metadata_and_its_provenance(project, tree):
     before = tree(project)
     train_model(CONFIG, "model_v1")
-    assert tree(project) == {**before, str(FILE): WRITTEN.encode()}
+    files = tree(project)
+    del files["artifacts/models/model_v1/provenance.json"]
+    assert files == {**before, str(FILE): WRITTEN.encode()}
 
 
 def test_training_again_changes_no_byte_and_does_not_write():
@@ -125,8 +128,7 @@ def test_a_conflict_names_the_metadata_where_the_entry_is_at_odds_too(metadata):
 def test_a_version_stays_bound_by_its_entry_when_its_file_is_gone(metadata, project, tree):
     train_model(CONFIG, "model_v1")
     register_model(metadata)
-    FILE.unlink()
-    FILE.parent.rmdir()
+    shutil.rmtree(FILE.parent)
     change_epochs()
     before = tree(project)
     assert conflict_of() == (
@@ -362,7 +364,10 @@ print(won)
 def test_processes_that_train_one_version_at_once_all_succeed(at_once, project):
     assert at_once(TRAIN, *[(CONFIG,)] * 3) == ["20"] * 3
     models = project / "artifacts/models"
-    assert sorted(path.name for path in models.rglob("*.*")) == ["metadata.json"] * 20
+    assert sorted(path.name for path in models.rglob("*.*")) == [
+        *["metadata.json"] * 20,
+        *["provenance.json"] * 20,
+    ]
     assert (models / "model_v1/metadata.json").read_text() == WRITTEN
 
 
