@@ -37,8 +37,8 @@ METADATA: dict[str, Any] = {
 def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Give a tree of files less what differs between two runs that make the same.
 
-    That is, in each provenance.json, who ran it and when; and, in that of an evaluation, the
-    digest of the model's, after a check that it is the right one.
+    That is, in each provenance.json: who ran it and when; the folder of the config; and, in that
+    of an evaluation, the digest of the model's, after a check that it is the right one.
     """
     same = dict(files)
     for name, data in files.items():
@@ -47,6 +47,8 @@ def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:
         statement = json.loads(data)
         del statement["predicate"]["runDetails"]
         for material in statement["predicate"]["buildDefinition"]["resolvedDependencies"]:
+            if material["name"] == "config":
+                material["uri"] = Path(material["uri"]).name
             if material["name"] == "provenance.json":
                 model = name.replace("evaluations/", "models/")
                 assert material.pop("digest") == {"sha256": sha256(files[model]).hexdigest()}

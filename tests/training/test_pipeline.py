@@ -88,7 +88,7 @@ def test_without_a_version_it_is_derived_and_a_second_run_adds_nothing(artifacts
 def test_runs_leave_the_same_bytes_wherever_the_root_lies(artifacts, tmp_path, tree):
     run_training_pipeline(CONFIG, "model_v1")
     shutil.copytree(artifacts / "datasets", tmp_path / "root/datasets")
-    run_training_pipeline(CONFIG, "model_v1", artifacts_dir=tmp_path / "root")
+    run_training_pipeline(Path(CONFIG).resolve(), "model_v1", artifacts_dir=tmp_path / "root")
     assert without_runs(produced(tmp_path / "root", tree)) == without_runs(
         produced(artifacts, tree)
     )
