@@ -160,6 +160,11 @@ class Provenance:
         material = self.material(name)
         return material.digest.get(algorithm) if material else None
 
+    def annotations(self, name: str) -> Mapping[str, Any]:
+        """Give what else is said of the material of that name."""
+        material = self.material(name)
+        return material.annotations if material else {}
+
     def to_dict(self) -> dict[str, Any]:
         """Give its JSON form."""
         run: dict[str, Any] = {

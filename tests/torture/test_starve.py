@@ -221,7 +221,7 @@ def tree():
     }
 
 def full_of_data(free):
-    mount("-t", "tmpfs", "-o", "size=64k", "none")
+    mount("-t", "tmpfs", "-o", "size=128k", "none")
     shutil.copytree(template / "artifacts", artifacts, dirs_exist_ok=True)
     with open(artifacts / "ballast", "wb", buffering=0) as ballast:
         try:
