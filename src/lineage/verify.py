@@ -107,7 +107,7 @@ def verify_all(
         ModelNotFoundError: Nothing knows one of the versions.
     """
     artifacts = Artifacts(artifacts_dir)
-    registry = _find(artifacts.registry, lambda _, path: list_models(path))
+    registry = _find(artifacts.registry, _registry)
     entries = {model["model_version"]: model for model in registry.value or []}
     folders = (artifacts.models, artifacts.evaluations)
     if versions is None:
@@ -165,6 +165,7 @@ def _of(version: str) -> Callable[[bytes, Path], Provenance]:
 
     def parse(data: bytes, path: Path) -> Provenance:
         provenance = parse_provenance(data, path)
+        _as_written(data, path)
         if (named := provenance.parameters.get("model_version")) != version:
             raise CorruptFileError(
                 f"{path}: model_version: expected {version!r}, found {shown(named)}."
@@ -172,6 +173,17 @@ def _of(version: str) -> Callable[[bytes, Path], Provenance]:
         return provenance
 
     return parse
+
+
+def _as_written(data: bytes, path: Path) -> None:
+    if canonical_json(parse_json(data, path)) != data:
+        raise CorruptFileError(f"{path}: the same values, written differently: it was edited.")
+
+
+def _registry(data: bytes, path: Path) -> list[dict[str, Any]]:
+    models = list_models(path)
+    _as_written(data, path)
+    return models
 
 
 def _metadata(data: bytes, path: Path) -> dict[str, Any]:
@@ -447,7 +459,7 @@ class _Evidence:
         agreed = data.metadata.data is not None and not data.at_odds
         return _check(
             "dataset bytes",
-            version.sha256 == recorded,
+            version.sha256 == recorded and samples in (version.num_samples, None),
             expected=expected,
             found=f"sha256 {version.sha256}",
             diverged=PROVENANCE_NAME if altered and agreed else None,
@@ -487,7 +499,8 @@ class _Evidence:
 
     def _check_evaluation(self) -> Check:
         result, statement = self.result, self.statement.value
-        expected = sha256(result) if result else statement and statement.subject_sha256
+        told = statement.subject_sha256 if statement else None
+        expected = sha256(result) if result else told
         path = self.evaluation.path
         return _check(
             "evaluation.json",

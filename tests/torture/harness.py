@@ -169,7 +169,10 @@ def faults(root: Path) -> list[str]:
                 found.append(f"{path}: not whole: {data!r}")
             if set(values[path]) != JSON_KEYS[name]:
                 found.append(f"{path}: has the keys {sorted(values[path])}")
-            if "model_version" in JSON_KEYS[name] and values[path]["model_version"] != Path(path).parent.name:
+            if (
+                "model_version" in JSON_KEYS[name]
+                and values[path]["model_version"] != Path(path).parent.name
+            ):
                 found.append(f"{path}: is of {values[path]['model_version']}")
         elif name != "registry.json.lock" and not (name[0] == "." and name.endswith(".json.tmp")):
             found.append(f"{path}: a stray file")

@@ -283,9 +283,7 @@ def test_a_file_system_that_gives_no_more_is_reported_and_the_run_completes_once
     assert results[0][0] is not None
     assert sizes == 1 or results[-1][0] is None  # so every size in between was tried
     for refused, after, again, completed in results:
-        check_refusal(
-            refused, *(encoded(each) for each in (old, after, new)), folder / "artifacts"
-        )
+        check_refusal(refused, *(encoded(each) for each in (old, after, new)), folder / "artifacts")
         assert again is None
         assert without_runs(encoded(completed)) == without_runs(encoded(new))
 
