@@ -111,8 +111,9 @@ class Material:
             ValueError: It is not one; names the field.
         """
         digest = _get(value, "digest", dict | None) or {}
-        for algorithm in digest:
-            _get(value, f"digest.{algorithm}", str)
+        for algorithm, text in digest.items():
+            if not isinstance(text, str):
+                raise ValueError(f"digest.{algorithm}: expected text, found {shown(text)}.")
         return cls(
             name=_get(value, "name", str),
             uri=_get(value, "uri", str | None),

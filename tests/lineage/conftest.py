@@ -27,7 +27,7 @@ def add_dataset(artifacts: Path, name: str, data: bytes) -> None:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
-    """A project with `model_v1` on `dataset_v1` and `model_v2` on `dataset_v2`; not to be changed."""
+    """A project with `model_v1` on `dataset_v1`, `model_v2` on `dataset_v2`; not to be changed."""
     folder = tmp_path_factory.mktemp("lineage")
     add_dataset(folder / "artifacts", "dataset_v1", DATA)
     add_dataset(folder / "artifacts", "dataset_v2", OTHER_DATA)
