@@ -5,6 +5,7 @@ SLSA Provenance v1 predicate (https://slsa.dev/spec/v1.0/provenance), unsigned. 
 binds its version to config and data; that of an evaluation holds the digest of the model's.
 """
 
+import os
 import re
 import sys
 import time
@@ -58,9 +59,7 @@ def now() -> str:
 
 
 def _new_id() -> str:
-    from uuid import uuid4
-
-    return str(uuid4())
+    return os.urandom(16).hex()  # as good as a UUID, without the import
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +67,7 @@ class Invocation:
     """The run that makes something, as its provenance will tell of it.
 
     Attributes:
-        id: Names the run; a new UUID where none is given.
+        id: Names the run; 32 random hexadecimal digits where none is given.
         url: Where more about the run can be read.
         builder: URI of what runs the code.
         started_on: RFC 3339, UTC; the present where none is given.

@@ -205,7 +205,7 @@ def test_that_of_an_evaluation_names_the_models_by_its_digest():
 def test_a_run_that_nobody_named_gets_an_id_and_the_time():
     run()
     made = read_provenance(FILE)
-    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", made.invocation_id)
+    assert re.fullmatch("[0-9a-f]{32}", made.invocation_id)
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", made.started_on)
     assert made.started_on <= made.finished_on
     assert made.url is None

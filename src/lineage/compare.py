@@ -66,14 +66,14 @@ class Comparison:
         if not rows:
             return f"No difference between {', '.join(self.models)}.\n"
         table = [("", "", *self.models), ("---",) * (2 + len(self.models))]
-        table += [(row.section, row.name, *map(text, row.values)) for row in rows]
+        table += [(row.section, row.name, *map(_text, row.values)) for row in rows]
         return "".join(
             f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
             for line in table
         )
 
 
-def text(value: Any) -> str:
+def _text(value: Any) -> str:
     """Give a value as a person reads it; `-` where it is not recorded."""
     if value is None:
         return "-"

@@ -1,6 +1,7 @@
 """What the record says of a model: its entry and the files that came with it, read together."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from src.artifacts import Artifacts
 from src.evaluation.evaluator import evaluation_path
 from src.provenance import PROVENANCE_NAME, Provenance, read_provenance
-from src.storage import parse_json, read, shown
+from src.storage import CorruptFileError, parse_json, read, shown
 from src.training.registry import ModelNotFoundError, list_models
 from src.versions import check_version, read_metadata
 
@@ -48,15 +49,19 @@ def read_record(model_version: str, artifacts: Artifacts) -> Record:
     """Read what the record says of one model.
 
     Raises:
-        ModelNotFoundError: Neither the registry nor a folder knows the version.
+        ModelNotFoundError: The version has neither an entry nor a metadata.json.
         CorruptFileError: A file of it cannot be read; names it.
     """
     for metadata in list_models(artifacts.registry):
         if metadata["model_version"] == model_version:
             return _with_files(metadata, artifacts)
-    if not is_there(model_version, artifacts.models):
-        raise not_found(model_version, artifacts)
-    return _with_files(read_metadata(model_version, artifacts.models), artifacts)
+    try:
+        metadata = read_metadata(model_version, artifacts.models)
+    except CorruptFileError:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        raise not_found(model_version, artifacts) from error
+    return _with_files(metadata, artifacts)
 
 
 def read_records(artifacts: Artifacts) -> Iterator[Record]:
@@ -69,7 +74,8 @@ def read_records(artifacts: Artifacts) -> Iterator[Record]:
     for metadata in registered:
         yield _with_files(metadata, artifacts)
     for version in unregistered({model["model_version"] for model in registered}, artifacts.models):
-        yield _with_files(read_metadata(version, artifacts.models), artifacts)
+        with suppress(FileNotFoundError):  # a run was killed before it wrote the metadata
+            yield _with_files(read_metadata(version, artifacts.models), artifacts)
 
 
 def _with_files(metadata: Mapping[str, Any], artifacts: Artifacts) -> Record:

@@ -104,7 +104,7 @@ def verify_all(
         A version and its checks.
 
     Raises:
-        ModelNotFoundError: Nothing knows one of the versions.
+        ModelNotFoundError: Nothing knows one of the versions; before any was verified.
     """
     artifacts = Artifacts(artifacts_dir)
     registry = _find(artifacts.registry, _registry)
@@ -113,10 +113,12 @@ def verify_all(
     if versions is None:
         known = [name for folder in folders for name in unregistered(set(entries), folder)]
         versions = dict.fromkeys([*entries, *known])
-    remembered = cache(hash_dataset)
+    versions = list(versions)
     for version in versions:
         if version not in entries and not any(is_there(version, folder) for folder in folders):
             raise not_found(version, artifacts)
+    remembered = cache(hash_dataset)
+    for version in versions:
         evidence = _Evidence(
             version=version,
             artifacts=artifacts,
@@ -189,6 +191,7 @@ def _registry(data: bytes, path: Path) -> list[dict[str, Any]]:
 def _metadata(data: bytes, path: Path) -> dict[str, Any]:
     value = parse_json(data, path)
     check_metadata(value, str(path))
+    _as_written(data, path)
     return value
 
 
@@ -397,7 +400,9 @@ class _Evidence:
         )
         return _check(
             METADATA_NAME,
-            self.metadata.sha256 == self.digest is not None and other is None,
+            self.metadata.value is not None
+            and self.metadata.sha256 == self.digest
+            and other is None,
             expected=_sha256(_digest(expected) or self.digest),
             found=self.metadata.found,
             diverged=other,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from src.lineage.trace import models_of_commit, models_trained_on, trace_model
-from src.storage import canonical_json
+from src.storage import CorruptFileError, canonical_json
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import ModelNotFoundError
 
@@ -73,6 +73,21 @@ def test_the_models_that_have_seen_some_data_are_found_by_its_name_or_digest(dat
 def test_a_model_that_is_in_no_registry_is_found_too(models):
     Path("artifacts/models/registry.json").unlink()
     assert versions(models_trained_on("dataset_v1")) == ["model_v1"]
+
+
+def test_what_a_killed_run_left_is_no_model_yet(models):
+    Path("artifacts/models/model_v3").mkdir()
+    assert versions(models_trained_on("dataset_v1")) == ["model_v1"]
+    with pytest.raises(ModelNotFoundError, match="no model 'model_v3'"):
+        trace_model("model_v3")
+
+
+def test_a_damaged_file_stops_the_search_and_is_named(models):
+    Path("artifacts/models/registry.json").unlink()
+    Path("artifacts/models/model_v2/metadata.json").write_bytes(b"{}")
+    for work in (lambda: models_trained_on("dataset_v1"), lambda: trace_model("model_v2")):
+        with pytest.raises(CorruptFileError, match=r"^artifacts/models/model_v2/metadata\.json: "):
+            work()
 
 
 def test_models_whose_data_is_not_recorded_are_listed_as_such(models):

@@ -108,6 +108,11 @@ def test_a_version_that_nothing_knows_is_an_error_that_names_the_nearest(name, m
     assert str(caught.value).startswith(f"artifacts/models: no model {name!r}. Nearest: model_v")
 
 
+def test_a_version_that_nothing_knows_is_told_before_any_is_verified(models):
+    with pytest.raises(ModelNotFoundError, match="no model 'model_v9'"):
+        next(verify_all(versions=["model_v1", "model_v9"]))
+
+
 def test_a_root_with_nothing_in_it_has_nothing_to_verify(tmp_path):
     assert list(verify_all(tmp_path)) == []
     with pytest.raises(ModelNotFoundError, match=r"Nearest: none\.$"):
@@ -370,6 +375,28 @@ def test_a_file_that_is_missing_or_unreadable_is_named_with_its_path(path, how, 
         assert check.found == f"{path}: no such file"
     elif path not in (DATA, RECORD):
         assert check.found.startswith(f"{path}: line ")
+
+
+@pytest.mark.parametrize("path", [METADATA, REGISTRY, PROVENANCE, EVALUATION, STATEMENT, RECORD])
+@pytest.mark.parametrize("depth", [100, 450, 900, 100_000])
+def test_no_depth_of_nesting_is_more_than_a_mismatch(path, depth, models):
+    data = path.read_bytes().rstrip().removesuffix(b"}")
+    path.write_bytes(data + b',"deep":' + b'{"a":' * depth + b"0" + b"}" * depth + b"}\n")
+    assert len(mismatches()) == 1
+
+
+def test_what_only_a_damaged_file_tells_does_not_match(models):
+    shutil.rmtree(A / "evaluations")
+    PROVENANCE.unlink()
+    REGISTRY.unlink()
+    METADATA.write_bytes(b"{")
+    assert mismatches() == [
+        "registry entry",
+        "metadata.json",
+        "provenance.json",
+        "evaluation.json",
+        "evaluation's provenance",
+    ]
 
 
 # --- What a check says ---------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from src.storage import CorruptFileError, canonical_json
+from src.storage import CorruptFileError, canonical_json, create
 from src.training.config import ConfigError, TrainingConfig, load_training_config
 from src.training.dataset import DatasetMismatchError, DatasetVersion, resolve_dataset
 from src.training.registry import register_model
@@ -341,6 +341,17 @@ def test_metadata_of_a_bad_version_is_not_written(metadata, project, tree):
     with pytest.raises(ValueError, match=r"^model_version: expected a name"):
         write_metadata({**metadata, "model_version": "../x"})
     assert tree(project) == before
+
+
+def test_of_two_that_write_one_version_at_once_the_later_is_a_conflict(metadata, monkeypatch):
+    def late(path, data, *, root):
+        create(path, canonical_json({**metadata, "num_training_samples": 4}), root=root)
+        return create(path, data, root=root)
+
+    monkeypatch.setattr("src.training.trainer.create", late)
+    with pytest.raises(ModelVersionConflict) as caught:
+        write_metadata(metadata)
+    assert caught.value.details == ["num_training_samples: recorded 4, now 3"]
 
 
 # --- Several processes ---------------------------------------------------------------------------
