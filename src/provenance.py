@@ -223,7 +223,7 @@ class Provenance:
         )
 
 
-_KINDS = {str: "text", dict: "an object", list: "a list"}
+_KINDS = {dict: "an object", dict | None: "an object", list: "a list"}
 
 
 def _get(value: Any, path: str, kind: Any) -> Any:

@@ -410,6 +410,11 @@ DEPENDENCIES = ("predicate", "buildDefinition", "resolvedDependencies")
             "found 5.",
         ),
         (
+            at(*DEPENDENCIES, 1, "annotations")([]),
+            "predicate.buildDefinition.resolvedDependencies.1.annotations: expected an object, "
+            "found [].",
+        ),
+        (
             at(*DEPENDENCIES, 1, "uri")(5),
             "predicate.buildDefinition.resolvedDependencies.1.uri: expected text, found 5.",
         ),
