@@ -56,12 +56,12 @@ def canonical_json(value: object) -> bytes:
     `sha256sum` of a file is the digest of its value.
 
     Raises:
-        ValueError: The value holds NaN, an infinity, text that is not valid Unicode, or something
-            that JSON has no form for.
+        ValueError: The value holds NaN, an infinity, text that is not valid Unicode, something
+            that JSON has no form for, or is nested too deeply.
     """
     try:
         text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         raise ValueError(f"not a JSON value: {error}") from error
     return text.encode() + b"\n"
 

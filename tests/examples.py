@@ -1,8 +1,12 @@
 """One config, its data, and what the record says of the model made of them."""
 
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
-__all__ = ["CONFIG", "DATA", "DATA_SHA256", "METADATA"]
+__all__ = ["CONFIG", "DATA", "DATA_SHA256", "METADATA", "without_runs"]
 
 CONFIG = """\
 # A run on the first curated dataset.
@@ -28,3 +32,25 @@ METADATA: dict[str, Any] = {
     },
     "num_training_samples": 3,
 }
+
+
+def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Give a tree of files less what differs between two runs that make the same.
+
+    That is, in each provenance.json: who ran it and when; the folder of the config; and, in that
+    of an evaluation, the digest of the model's, after a check that it is the right one.
+    """
+    same = dict(files)
+    for name, data in files.items():
+        if Path(name).name != "provenance.json":
+            continue
+        statement = json.loads(data)
+        del statement["predicate"]["runDetails"]
+        for material in statement["predicate"]["buildDefinition"]["resolvedDependencies"]:
+            if material["name"] == "config":
+                material["uri"] = Path(material["uri"]).name
+            if material["name"] == "provenance.json":
+                model = name.replace("evaluations/", "models/")
+                assert material.pop("digest") == {"sha256": sha256(files[model]).hexdigest()}
+        same[name] = json.dumps(statement).encode()
+    return same

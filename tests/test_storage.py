@@ -298,6 +298,11 @@ def test_the_root_itself_may_be_a_link(tmp_path):
     assert confine(tmp_path / "root/f", tmp_path / "root") == tmp_path.resolve() / "real/f"
 
 
+def test_a_path_that_cannot_be_followed_is_an_i_o_error(tmp_path):
+    with pytest.raises(OSError, match="File name too long"):
+        confine(tmp_path / ("a" * 300), tmp_path)
+
+
 def test_links_that_run_in_a_circle_are_refused(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")

@@ -7,10 +7,17 @@ from pathlib import Path
 from sys import float_info
 from typing import Any
 
+from src.provenance import (
+    PROVENANCE_NAME,
+    Invocation,
+    Material,
+    read_provenance,
+    vouch_for_evaluation,
+)
 from src.storage import canonical_json, parse_json, read, replace, sha256
 from src.versions import check_version, read_metadata
 
-__all__ = ["Metrics", "evaluate_model", "load_evaluation", "simulated_metrics"]
+__all__ = ["Metrics", "evaluate_model", "evaluation_of", "load_evaluation", "simulated_metrics"]
 
 Metrics = Callable[[Mapping[str, Any]], Mapping[str, float]]
 """Gets a model's metadata, gives its metrics by name: finite numbers."""
@@ -41,29 +48,75 @@ def evaluate_model(
     output_dir: str | Path = "artifacts/evaluations",
     *,
     metrics: Metrics = simulated_metrics,
+    invocation: Invocation | None = None,
 ) -> Path:
     """Evaluate a model version.
 
     Afterwards `<output_dir>/<model_version>/evaluation.json` holds `model_version`,
     `dataset_version` and `metrics`. It is derived from the model, so one that says otherwise is
-    written again, with a warning in the log.
+    written again, with a warning in the log. Where the model has a provenance.json, there is one
+    of the evaluation as well, which tells of the first run that gave this evaluation.
 
     Args:
         model_version: A version with a metadata.json in `models_dir`.
         models_dir: Folder of all model versions.
         output_dir: Folder of all evaluations.
         metrics: Measures the model.
+        invocation: The run, as the provenance tells of it; one that starts now where `None`.
 
     Returns:
         The path of the evaluation's directory.
 
     Raises:
         FileNotFoundError: No such model version.
-        ValueError: The metadata is not valid, the name is none, or a metric is not finite.
+        CorruptFileError: The model's metadata, or the provenance of the old evaluation, cannot be
+            read. Nothing was changed.
+        ValueError: The name is none, or a metric is not finite.
         OSError: The disk refused; the old evaluation, if any, is still there.
     """
+    invocation = invocation or Invocation()
+    model = Path(models_dir) / check_version("model_version", model_version)
     metadata = read_metadata(model_version, Path(models_dir))
-    dataset_version = metadata["dataset_version"]
+    evaluation = evaluation_of(metadata, metrics)
+    path = evaluation_path(model_version, output_dir)
+    read_provenance(path.with_name(PROVENANCE_NAME))
+    found = read(path)
+    if found not in (None, evaluation):
+        logger.warning(
+            "%s: expected sha256 %s, found %s: restored.", path, sha256(evaluation), sha256(found)
+        )
+    replace(path, evaluation, root=Path(output_dir))
+    if (provenance := read(model / PROVENANCE_NAME)) is not None:
+        made_of = {"metadata.json": canonical_json(metadata), PROVENANCE_NAME: provenance}
+        vouch_for_evaluation(
+            evaluation,
+            path.parent,
+            [
+                Material(
+                    name=name,
+                    uri=f"models/{model_version}/{name}",
+                    digest={"sha256": sha256(data)},
+                )
+                for name, data in made_of.items()
+            ],
+            invocation,
+            model_version=model_version,
+            root=Path(output_dir),
+        )
+    return path.parent
+
+
+def evaluation_of(metadata: Mapping[str, Any], metrics: Metrics = simulated_metrics) -> bytes:
+    """Give what evaluation.json says of a model.
+
+    Args:
+        metadata: What the model's metadata.json holds.
+        metrics: Measures the model.
+
+    Raises:
+        ValueError: A metric is not a finite number.
+    """
+    model_version, dataset_version = metadata["model_version"], metadata["dataset_version"]
     measured = dict(metrics(metadata))
     for name, value in measured.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -72,21 +125,13 @@ def evaluate_model(
                 f"metrics of {model_version!r}: {name}: expected a finite number, found {value!r}. "
                 "Nothing was written."
             )
-    evaluation = canonical_json(
+    return canonical_json(
         {
             "model_version": model_version,
             "dataset_version": dataset_version,
             "metrics": measured,
         }
     )
-    path = evaluation_path(model_version, output_dir)
-    found = read(path)
-    if found not in (None, evaluation):
-        logger.warning(
-            "%s: expected sha256 %s, found %s: restored.", path, sha256(evaluation), sha256(found)
-        )
-    replace(path, evaluation, root=Path(output_dir))
-    return path.parent
 
 
 def load_evaluation(

@@ -15,7 +15,14 @@ import yaml
 from src.storage import canonical_json, naming, sha256, shown
 from src.versions import check_version
 
-__all__ = ["ConfigError", "TrainingConfig", "load_training_config", "parse_training_config"]
+__all__ = [
+    "ConfigError",
+    "ConfigFile",
+    "TrainingConfig",
+    "load_training_config",
+    "parse_training_config",
+    "read_config_file",
+]
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 1000
@@ -66,6 +73,21 @@ class TrainingConfig:
         return sha256(canonical_json(asdict(self)))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigFile:
+    """A training config, and the very file that it was read from.
+
+    Attributes:
+        config: What the file says.
+        path: The file, as it was given.
+        sha256: SHA-256 of the bytes that were parsed, as 64 hexadecimal digits.
+    """
+
+    config: TrainingConfig
+    path: str
+    sha256: str
+
+
 def load_training_config(path: str | Path) -> TrainingConfig:
     """Read a training config from a YAML file.
 
@@ -78,6 +100,11 @@ def load_training_config(path: str | Path) -> TrainingConfig:
         FileNotFoundError: There is no such file.
         ConfigError: The file cannot be used; lists every fault, each with its line.
     """
+    return read_config_file(path).config
+
+
+def read_config_file(path: str | Path) -> ConfigFile:
+    """As `load_training_config`, with what its provenance needs: one read gives both."""
     try:
         with naming(Path(path)), open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -85,7 +112,7 @@ def load_training_config(path: str | Path) -> TrainingConfig:
         raise FileNotFoundError(f"{path}: no such training config.") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path}: expected a file, found a folder.") from error
-    return parse_training_config(data, path)
+    return ConfigFile(config=parse_training_config(data, path), path=str(path), sha256=sha256(data))
 
 
 def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from src.storage import CorruptFileError, naming, parse_json, read, shown
+from src.storage import CorruptFileError, naming, parse_json, read, sha256, shown
 from src.versions import check_version
 
-__all__ = ["DatasetChangedError", "DatasetMismatchError", "DatasetVersion", "resolve_dataset"]
+__all__ = [
+    "DatasetChangedError",
+    "DatasetMismatchError",
+    "DatasetVersion",
+    "check_record",
+    "count_and_hash",
+    "resolve_dataset",
+]
 
 BLOCK_BYTES = 1 << 20
 
@@ -32,12 +39,14 @@ class DatasetVersion:
         path: Its data.jsonl.
         num_samples: Lines in data.jsonl; the last one counts with or without a line end.
         sha256: SHA-256 of the bytes of data.jsonl, as 64 hexadecimal digits.
+        record_sha256: SHA-256 of the metadata.json beside it; `None` where there is none.
     """
 
     name: str
     path: Path
     num_samples: int
     sha256: str
+    record_sha256: str | None = None
 
 
 def resolve_dataset(
@@ -62,17 +71,29 @@ def resolve_dataset(
     folder = Path(datasets_dir) / check_version("dataset_version", dataset_version)
     path = folder / "data.jsonl"
     try:
-        num_samples, sha256 = _count_and_hash(path)
+        num_samples, digest = count_and_hash(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise FileNotFoundError(_not_found(path)) from error
+    record = read(folder / "metadata.json")
     dataset = DatasetVersion(
-        name=dataset_version, path=path, num_samples=num_samples, sha256=sha256
+        name=dataset_version,
+        path=path,
+        num_samples=num_samples,
+        sha256=digest,
+        record_sha256=None if record is None else sha256(record),
     )
-    _check_record(dataset, folder / "metadata.json")
+    if record is not None:
+        check_record(dataset, record)
     return dataset
 
 
-def _count_and_hash(path: Path) -> tuple[int, str]:
+def count_and_hash(path: Path) -> tuple[int, str]:
+    """Read a data.jsonl in full; give its number of lines and its SHA-256.
+
+    Raises:
+        DatasetChangedError: Something wrote to it meanwhile.
+        OSError: It cannot be read; names the file.
+    """
     digest, lines, last = hashlib.sha256(), 0, ord("\n")
     with naming(path), open(path, "rb", buffering=0) as file:
         before = _identity(file.fileno())
@@ -95,11 +116,18 @@ def _identity(descriptor: int) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _check_record(dataset: DatasetVersion, path: Path) -> None:
-    """Hold the data against what the data pipeline recorded of it, as far as it did."""
-    data = read(path)
-    if data is None:
-        return
+def check_record(dataset: DatasetVersion, data: bytes) -> None:
+    """Hold the data against what the data pipeline recorded of it, as far as it did.
+
+    Args:
+        dataset: The data as it is.
+        data: The bytes of the metadata.json beside it.
+
+    Raises:
+        DatasetMismatchError: They differ.
+        CorruptFileError: The metadata.json cannot be read.
+    """
+    path = dataset.path.with_name("metadata.json")
     record = parse_json(data, path)
     faults: list[tuple[str, object, object]] = []
     if "dataset_version" in record and record["dataset_version"] != dataset.name:

@@ -1,17 +1,28 @@
 """The trainer: binds a model version to its config and data, in metadata.json."""
 
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from src.provenance import PROVENANCE_NAME, Invocation, Material, bind_model
 from src.storage import CorruptFileError, canonical_json, create, parse_json, read, sha256
-from src.training.config import TrainingConfig, load_training_config
+from src.training.config import ConfigFile, TrainingConfig, read_config_file
 from src.training.dataset import DatasetVersion, resolve_dataset
 from src.training.registry import is_registered, list_models
 from src.versions import REGISTRY_NAME, ModelVersionConflict, check_version, differences
 
-__all__ = ["derive_model_version", "model_metadata", "train_model", "write_metadata"]
+__all__ = [
+    "derive_model_version",
+    "model_materials",
+    "model_metadata",
+    "train_model",
+    "write_metadata",
+]
+
+logger = logging.getLogger(__name__)
 
 
 def train_model(
@@ -20,17 +31,20 @@ def train_model(
     artifacts_dir: str | Path = "artifacts/models",
     *,
     datasets_dir: str | Path = "artifacts/datasets",
+    invocation: Invocation | None = None,
 ) -> Path:
     """Record a training run of a config.
 
     Afterwards `<artifacts_dir>/<model_version>/metadata.json` is on the disk, with exactly the
-    fields of `model_metadata`. Doing it again with the same content changes nothing.
+    fields of `model_metadata`, and beside it provenance.json, which tells of the first run that
+    made it. Doing it again with the same content changes nothing.
 
     Args:
         training_config_path: A YAML file as `load_training_config` reads it.
         model_version: Name of the new version; derived from config and data where `None`.
         artifacts_dir: Folder of all model versions.
         datasets_dir: Folder of all dataset versions.
+        invocation: The run, as the provenance tells of it; one that starts now where `None`.
 
     Returns:
         The path of the model version's directory.
@@ -41,13 +55,20 @@ def train_model(
         ValueError: The config, the data or the name is not valid; see the functions called.
         OSError: The disk refused; nothing half-written is left.
     """
+    invocation = invocation or Invocation()
     if model_version is not None:
         check_version("model_version", model_version)
-    config = load_training_config(training_config_path)
+    config_file = read_config_file(training_config_path)
+    config = config_file.config
     dataset = resolve_dataset(config.dataset_version, datasets_dir)
     if model_version is None:
         model_version = derive_model_version(config, dataset)
-    write_metadata(model_metadata(config, dataset, model_version), artifacts_dir)
+    write_metadata(
+        model_metadata(config, dataset, model_version),
+        artifacts_dir,
+        materials=model_materials(config_file, dataset),
+        invocation=invocation,
+    )
     return Path(artifacts_dir) / model_version
 
 
@@ -76,29 +97,79 @@ def model_metadata(
     }
 
 
-def write_metadata(metadata: dict[str, Any], models_dir: str | Path = "artifacts/models") -> Path:
-    """Bind a model version to its metadata, for ever.
+def model_materials(config_file: ConfigFile, dataset: DatasetVersion) -> list[Material]:
+    """Give what provenance.json says that a model was made of, less the code and what runs it."""
+    folder = f"datasets/{dataset.name}"
+    materials = [
+        Material(
+            name="config",
+            uri=config_file.path.encode(errors="backslashreplace").decode(),
+            digest={"sha256": config_file.sha256},
+        ),
+        Material(
+            name="dataset",
+            uri=f"{folder}/{dataset.path.name}",
+            digest={"sha256": dataset.sha256},
+            annotations={"num_samples": dataset.num_samples},
+        ),
+    ]
+    if dataset.record_sha256 is not None:
+        digest = {"sha256": dataset.record_sha256}
+        materials.append(
+            Material(name="dataset metadata", uri=f"{folder}/metadata.json", digest=digest)
+        )
+    return materials
+
+
+def write_metadata(
+    metadata: dict[str, Any],
+    models_dir: str | Path = "artifacts/models",
+    *,
+    materials: Sequence[Material] = (),
+    invocation: Invocation | None = None,
+) -> Path:
+    """Bind a model version to its metadata, and to its data, for ever.
 
     Afterwards `<models_dir>/<model_version>/metadata.json` holds the canonical JSON of
-    `metadata`, written by this call or an earlier one.
+    `metadata`, written by this call or an earlier one. So does provenance.json beside it hold
+    what the model was made of, if `materials` are given.
+
+    Args:
+        metadata: As `model_metadata` gives it.
+        models_dir: Folder of all model versions.
+        materials: As `model_materials` gives them; without them no provenance is written.
+        invocation: The run, as the provenance tells of it; one that starts now where `None`.
 
     Returns:
-        The path of that file.
+        The path of metadata.json.
 
     Raises:
-        ModelVersionConflict: The version is bound to other content, by its file or by its
+        ModelVersionConflict: The version is bound to other content, by its files or by its
             registry entry. Nothing was changed.
-        CorruptFileError: The file is there, but is not what it must be; or the registry is not.
+        CorruptFileError: A file is there, but is not what it must be; or the registry is not.
         OSError: The disk refused; nothing half-written is left.
     """
     models_dir = Path(models_dir)
     version = check_version("model_version", metadata["model_version"])
     path = models_dir / version / "metadata.json"
-    if read(path) is None:
+    expected = canonical_json(metadata)
+    found = read(path)
+    if found is None:
         # The file may have been deleted; the registry then still knows what the version is.
         registry = models_dir / REGISTRY_NAME
         is_registered(metadata, list_models(registry), registry)
-    expected = canonical_json(metadata)
+    elif found != expected:
+        raise _not_as_written(path, metadata, expected, found)
+    if materials:
+        run = invocation or Invocation()
+        added = bind_model(metadata, path.parent, materials, run, root=models_dir)
+        if added and found is not None:
+            logger.warning(
+                "%s: there was none beside %s, which an older release wrote, or it was deleted. "
+                "Written: it tells of this run, not of the first.",
+                path.with_name(PROVENANCE_NAME),
+                path.name,
+            )
     found = create(path, expected, root=models_dir)
     if found != expected:
         raise _not_as_written(path, metadata, expected, found)

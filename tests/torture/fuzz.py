@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src.evaluation.evaluator import load_evaluation
+from src.provenance import parse_provenance
 from src.storage import CorruptFileError, parse_json
 from src.training.config import ConfigError, parse_training_config
 from src.training.dataset import DatasetMismatchError, resolve_dataset
@@ -58,6 +59,10 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     ),
     "metadata": (_metadata, (CorruptFileError,)),
     "evaluation": (_evaluation, (CorruptFileError,)),
+    "provenance": (
+        lambda data, folder: parse_provenance(data, Path("provenance.json")),
+        (CorruptFileError,),
+    ),
     "dataset": (_dataset, (CorruptFileError, DatasetMismatchError)),
 }
 """What reads bytes, by name, and all that it may raise however they came to be."""

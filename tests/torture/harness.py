@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.make_dataset import make_dataset
 from src.storage import canonical_json
 from src.training.registry import list_models
+from tests.examples import without_runs
 
 LONG = os.environ.get("TORTURE") == "long"
 REPOSITORY = Path(__file__).parents[2]
@@ -28,6 +29,12 @@ METADATA_KEYS = {
     "num_training_samples",
 }
 EVALUATION_KEYS = {"model_version", "dataset_version", "metrics"}
+JSON_KEYS = {
+    "metadata.json": METADATA_KEYS,
+    "evaluation.json": EVALUATION_KEYS,
+    "provenance.json": {"_type", "subject", "predicateType", "predicate"},
+    "registry.json": {"models"},
+}
 KILLED = -signal.SIGKILL
 
 
@@ -134,7 +141,7 @@ def written(root: Path) -> dict[str, bytes]:
 
 def outcome(root: Path) -> tuple[dict[str, bytes], list[bytes]]:
     """Give what must not depend on who was killed or came first: files, and entries in no order."""
-    files = written(root)
+    files = without_runs(written(root))
     files.pop("models/registry.json", None)
     return files, sorted(
         canonical_json(model) for model in list_models(root / "models/registry.json")
@@ -152,7 +159,7 @@ def faults(root: Path) -> list[str]:
     values: dict[str, Any] = {}
     for path, data in written(root).items():
         name = Path(path).name
-        if name in {"metadata.json", "evaluation.json", "registry.json"}:
+        if name in JSON_KEYS:
             try:
                 values[path] = json.loads(data)
             except ValueError as error:
@@ -160,10 +167,12 @@ def faults(root: Path) -> list[str]:
                 continue
             if canonical_json(values[path]) != data:
                 found.append(f"{path}: not whole: {data!r}")
-            keys = {"metadata.json": METADATA_KEYS, "evaluation.json": EVALUATION_KEYS}.get(name)
-            if set(values[path]) != (keys or {"models"}):
+            if set(values[path]) != JSON_KEYS[name]:
                 found.append(f"{path}: has the keys {sorted(values[path])}")
-            if keys and values[path]["model_version"] != Path(path).parent.name:
+            if (
+                "model_version" in JSON_KEYS[name]
+                and values[path]["model_version"] != Path(path).parent.name
+            ):
                 found.append(f"{path}: is of {values[path]['model_version']}")
         elif name != "registry.json.lock" and not (name[0] == "." and name.endswith(".json.tmp")):
             found.append(f"{path}: a stray file")
@@ -175,6 +184,12 @@ def faults(root: Path) -> list[str]:
         f"{model['model_version']}: its entry is not its metadata.json"
         for model in models
         if values.get(f"models/{model['model_version']}/metadata.json") != model
+    ]
+    found += [
+        f"{path}: has no provenance beside it"
+        for path in values
+        if path.endswith("metadata.json")
+        and path.replace("metadata.json", "provenance.json") not in values
     ]
     found += [
         f"{path}: of a version that has no entry"

@@ -25,12 +25,30 @@ from tests.torture.fuzz import feed
 from tests.torture.strategies_feed import hostile_names, hostile_yaml, spoiled
 
 LONG = os.environ.get("TORTURE") == "long"
+STATEMENT = {
+    "_type": "https://in-toto.io/Statement/v1",
+    "subject": [{"name": "metadata.json", "digest": {"sha256": "0" * 64}}],
+    "predicateType": "https://slsa.dev/provenance/v1",
+    "predicate": {
+        "buildDefinition": {
+            "buildType": "urn:a",
+            "externalParameters": {"model_version": "model_v1"},
+            "resolvedDependencies": [{"name": "dataset", "digest": {"sha256": "0" * 64}}],
+        },
+        "runDetails": {
+            "builder": {"id": "urn:b", "version": {"b": "1"}},
+            "metadata": {"invocationId": "1", "startedOn": "now", "finishedOn": "then"},
+            "byproducts": [{"name": "run", "uri": "http://localhost/"}],
+        },
+    },
+}
 VALID = {
     "json": METADATA,
     "registry": {"models": [METADATA]},
     "model": {"models": [METADATA]},
     "metadata": METADATA,
     "evaluation": {"model_version": "model_v1", "dataset_version": "d", "metrics": {"a": 1.5}},
+    "provenance": STATEMENT,
     "dataset": {"dataset_version": "dataset_v1", "num_samples": 2, "dataset_hash": "0" * 64},
 }
 often = settings(
@@ -281,6 +299,8 @@ def test_fields_of_a_newer_release_survive_a_register(
         "models/model_v1",
         "models/model_v1/metadata.json",
         "models/model_v1/.metadata.json.tmp",
+        "models/model_v1/provenance.json",
+        "models/model_v1/.provenance.json.tmp",
         "models/registry.json",
         "models/registry.json.lock",
         "models/.registry.json.tmp",
@@ -288,6 +308,8 @@ def test_fields_of_a_newer_release_survive_a_register(
         "evaluations/model_v1",
         "evaluations/model_v1/evaluation.json",
         "evaluations/model_v1/.evaluation.json.tmp",
+        "evaluations/model_v1/provenance.json",
+        "evaluations/model_v1/.provenance.json.tmp",
     ],
 )
 def test_a_link_that_leads_out_of_the_artifacts_lets_nothing_be_written_there(

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from src.training.config import (
     ConfigError,
+    ConfigFile,
     TrainingConfig,
     load_training_config,
     parse_training_config,
+    read_config_file,
 )
 from tests.strategies import as_yaml, config_values, yaml_texts
 
@@ -53,6 +55,15 @@ def message_of(data):
 
 
 # --- What is read --------------------------------------------------------------------------------
+
+
+def test_a_config_is_read_with_the_digest_of_the_bytes_that_were_parsed(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(OK)
+    assert read_config_file(tmp_path / "c.yaml") == ConfigFile(
+        config=TrainingConfig(**VALUES),
+        path=f"{tmp_path}/c.yaml",
+        sha256="164856fbe38e3e8af1ed898c390e1326fbdf95b6e474418275387bcb08d1f2d8",
+    )
 
 
 def test_a_config_is_read_from_its_file(project):

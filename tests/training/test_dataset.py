@@ -42,6 +42,7 @@ def test_a_dataset_is_its_name_path_samples_and_digest():
         path=Path("artifacts/datasets/dataset_v1/data.jsonl"),
         num_samples=3,
         sha256=SHA256,
+        record_sha256="602445c3e11bcab7e4bfd182cd86a336e868aa81c640006c24bbdecb06a3e20b",
     )
 
 

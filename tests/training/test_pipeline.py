@@ -10,6 +10,7 @@ from src.training.pipeline import load_model_metadata, run_training_pipeline
 from src.training.registry import get_model, list_models
 from src.training.trainer import train_model
 from src.versions import ModelVersionConflict
+from tests.examples import without_runs
 
 CONFIG = "configs/training/mistral_finetune.yaml"
 DERIVED = "mistral-7b-dataset_v1-381570cb7ffa"
@@ -20,10 +21,13 @@ RESULTS = {
 }
 PRODUCED = [
     "evaluations/model_v1/evaluation.json",
+    "evaluations/model_v1/provenance.json",
     "models/model_v1/metadata.json",
+    "models/model_v1/provenance.json",
     "models/registry.json",
     "models/registry.json.lock",
 ]
+SPECIFIED = [name for name in PRODUCED if not name.endswith(("provenance.json", ".lock"))]
 
 
 def produced(artifacts, tree):
@@ -52,7 +56,7 @@ def test_the_specified_example_gives_the_evaluation(metadata):
     assert list_models() == [metadata]
 
 
-def test_a_run_leaves_the_three_files_and_a_lock(artifacts, tree):
+def test_a_run_leaves_the_three_files_two_provenances_and_a_lock(artifacts, tree):
     run_training_pipeline(CONFIG, "model_v1")
     assert list(produced(artifacts, tree)) == PRODUCED
 
@@ -85,7 +89,9 @@ def test_runs_leave_the_same_bytes_wherever_the_root_lies(artifacts, tmp_path, t
     run_training_pipeline(CONFIG, "model_v1")
     shutil.copytree(artifacts / "datasets", tmp_path / "root/datasets")
     run_training_pipeline(Path(CONFIG).resolve(), "model_v1", artifacts_dir=tmp_path / "root")
-    assert produced(tmp_path / "root", tree) == produced(artifacts, tree)
+    assert without_runs(produced(tmp_path / "root", tree)) == without_runs(
+        produced(artifacts, tree)
+    )
 
 
 def test_relative_paths_are_resolved_when_the_run_is_made(project, tmp_path, monkeypatch):
@@ -119,7 +125,7 @@ def test_models_are_registered_one_after_the_other():
 # --- What is missing or was changed --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PRODUCED[:3])
+@pytest.mark.parametrize("name", SPECIFIED)
 def test_a_deleted_file_is_made_anew(name, artifacts, tree):
     run_training_pipeline(CONFIG, "model_v1")
     before = tree(artifacts)
@@ -221,7 +227,7 @@ def test_runs_of_the_same_versions_at_once_leave_what_one_leaves(
         run_training_pipeline(CONFIG, f"model_v{n}", artifacts_dir=tmp_path / "alone")
     printed = at_once(RUN, *[(CONFIG,)] * 3)
     assert printed == [json.dumps([f"model_v{n}" for n in range(10)])] * 3
-    assert tree(artifacts) == tree(tmp_path / "alone")
+    assert without_runs(tree(artifacts)) == without_runs(tree(tmp_path / "alone"))
 
 
 def test_a_run_killed_anywhere_leaves_whole_files_in_order_and_can_be_repeated(
@@ -230,7 +236,7 @@ def test_a_run_killed_anywhere_leaves_whole_files_in_order_and_can_be_repeated(
     before, complete = project, tmp_path / "complete"
     shutil.copytree(project, complete)
     run_training_pipeline(CONFIG, "model_v1", artifacts_dir=complete / "artifacts")
-    expected = tree(complete)
+    expected = without_runs(tree(complete))
     steps = crashes(
         "from src.training.pipeline import run_training_pipeline\n"
         f"def work(): run_training_pipeline({CONFIG!r}, 'model_v1')",
@@ -238,12 +244,13 @@ def test_a_run_killed_anywhere_leaves_whole_files_in_order_and_can_be_repeated(
     )
     stages = set()
     for step in steps:
-        names = [f"artifacts/{name}" for name in PRODUCED[:3]]
+        names = [f"artifacts/{name}" for name in PRODUCED[:5]]
         found = {name: data for name in names if (data := read(step / name)) is not None}
-        assert found.items() <= expected.items()
-        evaluation, metadata, registry = (name in found for name in names)
-        assert evaluation <= registry <= metadata  # the entry is the commit point
+        assert without_runs(found).items() <= expected.items()
+        evaluation, of_evaluation, metadata, of_model, registry = (name in found for name in names)
+        # The entry is the commit point.
+        assert of_evaluation <= evaluation <= registry <= metadata <= of_model
         stages.add(len(found))
         run_training_pipeline(CONFIG, "model_v1", artifacts_dir=step / "artifacts")
-        assert tree(step) == expected
-    assert stages == {0, 1, 2, 3}
+        assert without_runs(tree(step)) == expected
+    assert stages == {0, 1, 2, 3, 4, 5}

@@ -1,10 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 
-from src.storage import CorruptFileError, canonical_json
+from src.storage import CorruptFileError, canonical_json, create
 from src.training.config import ConfigError, TrainingConfig, load_training_config
 from src.training.dataset import DatasetMismatchError, DatasetVersion, resolve_dataset
 from src.training.registry import register_model
@@ -50,10 +51,12 @@ def test_training_writes_exactly_the_five_specified_fields(metadata):
     assert json.loads(WRITTEN) == metadata
 
 
-def test_training_writes_nothing_but_the_metadata(project, tree):
+def test_training_writes_nothing_but_the_metadata_and_its_provenance(project, tree):
     before = tree(project)
     train_model(CONFIG, "model_v1")
-    assert tree(project) == {**before, str(FILE): WRITTEN.encode()}
+    files = tree(project)
+    del files["artifacts/models/model_v1/provenance.json"]
+    assert files == {**before, str(FILE): WRITTEN.encode()}
 
 
 def test_training_again_changes_no_byte_and_does_not_write():
@@ -125,8 +128,7 @@ def test_a_conflict_names_the_metadata_where_the_entry_is_at_odds_too(metadata):
 def test_a_version_stays_bound_by_its_entry_when_its_file_is_gone(metadata, project, tree):
     train_model(CONFIG, "model_v1")
     register_model(metadata)
-    FILE.unlink()
-    FILE.parent.rmdir()
+    shutil.rmtree(FILE.parent)
     change_epochs()
     before = tree(project)
     assert conflict_of() == (
@@ -341,6 +343,17 @@ def test_metadata_of_a_bad_version_is_not_written(metadata, project, tree):
     assert tree(project) == before
 
 
+def test_of_two_that_write_one_version_at_once_the_later_is_a_conflict(metadata, monkeypatch):
+    def late(path, data, *, root):
+        create(path, canonical_json({**metadata, "num_training_samples": 4}), root=root)
+        return create(path, data, root=root)
+
+    monkeypatch.setattr("src.training.trainer.create", late)
+    with pytest.raises(ModelVersionConflict) as caught:
+        write_metadata(metadata)
+    assert caught.value.details == ["num_training_samples: recorded 4, now 3"]
+
+
 # --- Several processes ---------------------------------------------------------------------------
 
 
@@ -362,7 +375,10 @@ print(won)
 def test_processes_that_train_one_version_at_once_all_succeed(at_once, project):
     assert at_once(TRAIN, *[(CONFIG,)] * 3) == ["20"] * 3
     models = project / "artifacts/models"
-    assert sorted(path.name for path in models.rglob("*.*")) == ["metadata.json"] * 20
+    assert sorted(path.name for path in models.rglob("*.*")) == [
+        *["metadata.json"] * 20,
+        *["provenance.json"] * 20,
+    ]
     assert (models / "model_v1/metadata.json").read_text() == WRITTEN
 
 
