@@ -8,7 +8,7 @@ from typing import Any
 from src.artifacts import Artifacts
 from src.evaluation.evaluator import load_evaluation
 from src.source import CORE, source_digest
-from src.training.config import TrainingConfig
+from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.registry import list_models
 from tasks.caching import Outcome
@@ -25,8 +25,7 @@ def report_key(model_version: str) -> str:
 
 
 def training_report(
-    training_config_path: str,
-    config: TrainingConfig,
+    config_file: ConfigFile,
     dataset: DatasetVersion,
     evaluation: dict[str, Any],
     steps: dict[str, Outcome],
@@ -34,7 +33,7 @@ def training_report(
     table_link: str,
 ) -> str:
     """Tell in Markdown what a model was made of, how good it is, and how to make it again."""
-    version = evaluation["model_version"]
+    version, config = evaluation["model_version"], config_file.config
     return f"""\
 # {version}
 
@@ -44,7 +43,7 @@ def training_report(
 
 ## Config
 
-`{training_config_path}`, sha256 of its values `{config.config_hash}`
+`{config_file.path}`, sha256 `{config_file.sha256}`
 
 {_table(("setting", "value"), ((key, f"`{value}`") for key, value in asdict(config).items()))}
 
@@ -61,13 +60,14 @@ Code of the core: sha256 `{source_digest(CORE)}`
 ## Make it again
 
     prefect deployment run 'training-pipeline/train' \\
-        -p training_config_path={training_config_path} -p model_version={version}
+        -p training_config_path={config_file.path} -p model_version={version}
 
 The same config, data and code give the same bytes; other content is refused.
 
 ## Files
 
 - `{artifacts.models / version / "metadata.json"}`
+- `{artifacts.models / version / "provenance.json"}`
 - `{artifacts.registry}`
 - `{artifacts.evaluations / version / "evaluation.json"}`
 """

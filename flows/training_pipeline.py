@@ -73,12 +73,13 @@ def _train(
         check_version("model_version", model_version)
     artifacts = Artifacts(artifacts_dir)
     with results_below(artifacts_dir) as journal:
-        config = load_config(training_config_path)
+        config_file = load_config(training_config_path)
+        config = config_file.config
         dataset = resolve_dataset(config.dataset_version, artifacts_dir)
         if model_version is None:
             model_version = derive_model_version(config, dataset)
             _rename_run(f"train {model_version}")
-        metadata = write_metadata(config, dataset, model_version, artifacts_dir)
+        metadata = write_metadata(config_file, dataset, model_version, artifacts_dir)
         register(metadata, artifacts_dir)
         evaluation = evaluate(metadata, artifacts_dir)
     table = f"key/{TABLE_KEY}"
@@ -88,8 +89,7 @@ def _train(
         )
         table = f"artifact/{newest}"
     report = training_report(
-        training_config_path,
-        config,
+        config_file,
         dataset,
         evaluation,
         journal.steps,

@@ -6,8 +6,10 @@ from prefect import task
 
 from src.artifacts import Artifacts
 from src.evaluation import evaluator
-from src.storage import canonical_json
+from src.provenance import PROVENANCE_NAME, read_provenance
+from src.storage import canonical_json, sha256
 from tasks.caching import DURABLE, Promise, changed
+from tasks.invocation import this_run
 
 
 def _depends_on(metadata: dict[str, Any], artifacts_dir: str) -> list[str]:
@@ -17,7 +19,11 @@ def _depends_on(metadata: dict[str, Any], artifacts_dir: str) -> list[str]:
 def _broken(result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str) -> str | None:
     artifacts = Artifacts(artifacts_dir)
     path = evaluator.evaluation_path(metadata["model_version"], artifacts.evaluations)
-    return changed(path, canonical_json(result))
+    evaluation = canonical_json(result)
+    provenance = read_provenance(path.with_name(PROVENANCE_NAME))
+    if provenance is None or provenance.subject_sha256 != sha256(evaluation):
+        return f"{path.with_name(PROVENANCE_NAME)} does not vouch for it"
+    return changed(path, evaluation)
 
 
 @task(
@@ -29,5 +35,7 @@ def evaluate(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:
     """Measure the registered model, and write its evaluation.json."""
     artifacts = Artifacts(artifacts_dir)
     version = metadata["model_version"]
-    evaluator.evaluate_model(version, artifacts.models, artifacts.evaluations)
+    evaluator.evaluate_model(
+        version, artifacts.models, artifacts.evaluations, invocation=this_run()
+    )
     return evaluator.load_evaluation(version, artifacts.evaluations)

@@ -1,35 +1,39 @@
-"""Step 3: the model version's metadata.json."""
+"""Step 3: the model version's metadata.json, and its provenance.json."""
 
 from typing import Any
 
 from prefect import task
 
 from src.artifacts import Artifacts
+from src.provenance import PROVENANCE_NAME, check_provenance
 from src.storage import canonical_json
 from src.training import trainer
-from src.training.config import TrainingConfig
+from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from tasks.caching import DURABLE, SPOILED, Promise, changed
+from tasks.invocation import this_run
 
 
 def _depends_on(
-    config: TrainingConfig, dataset: DatasetVersion, model_version: str, artifacts_dir: str
+    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, artifacts_dir: str
 ) -> list[str]:
-    return [config.config_hash, dataset.sha256, model_version, artifacts_dir]
+    return [config_file.config.config_hash, dataset.sha256, model_version, artifacts_dir]
 
 
 def _broken(
     result: dict[str, Any],
-    config: TrainingConfig,
+    config_file: ConfigFile,
     dataset: DatasetVersion,
     model_version: str,
     artifacts_dir: str,
 ) -> str | None:
-    metadata = trainer.model_metadata(config, dataset, model_version)
+    metadata = trainer.model_metadata(config_file.config, dataset, model_version)
     if result != metadata:
         return SPOILED
-    path = Artifacts(artifacts_dir).models / model_version / "metadata.json"
-    return changed(path, canonical_json(metadata))
+    folder = Artifacts(artifacts_dir).models / model_version
+    if check_provenance(metadata, folder, dataset.sha256) is None:
+        return f"{folder / PROVENANCE_NAME} is not there"
+    return changed(folder / "metadata.json", canonical_json(metadata))
 
 
 @task(
@@ -38,9 +42,14 @@ def _broken(
     **DURABLE,
 )
 def write_metadata(
-    config: TrainingConfig, dataset: DatasetVersion, model_version: str, artifacts_dir: str
+    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, artifacts_dir: str
 ) -> dict[str, Any]:
     """Bind the model version to its config and data, for ever."""
-    metadata = trainer.model_metadata(config, dataset, model_version)
-    trainer.write_metadata(metadata, Artifacts(artifacts_dir).models)
+    metadata = trainer.model_metadata(config_file.config, dataset, model_version)
+    trainer.write_metadata(
+        metadata,
+        Artifacts(artifacts_dir).models,
+        materials=trainer.model_materials(config_file, dataset),
+        invocation=this_run(),
+    )
     return metadata

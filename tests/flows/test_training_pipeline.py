@@ -13,8 +13,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.training_pipeline import main, training_pipeline
+from src.lineage.verify import verify
+from src.provenance import read_provenance
 from src.training import dataset, registry
 from src.training.pipeline import run_training_pipeline
+from tests.examples import without_runs
 from tests.flows.conftest import task_runs
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +25,7 @@ STEPS = ["load_config", "resolve_dataset", "write_metadata", "register", "evalua
 CACHED = dict.fromkeys(STEPS, "Cached")
 RAN = dict.fromkeys(STEPS, "Completed")
 METADATA = Path("artifacts/models/model_v1/metadata.json")
+PROVENANCE = METADATA.with_name("provenance.json")
 REGISTRY = Path("artifacts/models/registry.json")
 EVALUATION = Path("artifacts/evaluations/model_v1/evaluation.json")
 
@@ -40,7 +44,19 @@ def test_the_flow_and_the_function_leave_the_same_bytes(project):
     by_flow = training_pipeline("config.yaml", "model_v1")
     by_function = run_training_pipeline("config.yaml", "model_v1", artifacts_dir="others")
     assert by_flow == by_function
-    assert record() == record(Path("others"))
+    assert without_runs(record()) == without_runs(record(Path("others")))
+
+
+def test_the_provenance_names_the_flow_run_and_its_page(project, server):
+    state = training_pipeline("config.yaml", "model_v1", return_state=True)
+    flow_run = str(state.state_details.flow_run_id)
+    page = f"{server['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{flow_run}"
+    for folder in ("models", "evaluations"):
+        made = read_provenance(Path(f"artifacts/{folder}/model_v1/provenance.json"))
+        assert made.builder == "urn:llm-training-pipeline:builder:prefect"
+        assert (made.invocation_id, made.url) == (flow_run, page)
+        assert made.started_on <= made.finished_on
+    assert [check.what for check in verify("model_v1") if check.verdict != "MATCH"] == []
 
 
 def test_a_second_run_serves_all_five_steps_from_the_cache_and_adds_nothing(steps):
@@ -298,6 +314,7 @@ def test_a_table_lists_all_models_the_newest_first_each_with_its_report(project)
     ("damage", "step", "why"),
     [
         (METADATA.unlink, "write_metadata", f"{METADATA} is not there"),
+        (PROVENANCE.unlink, "write_metadata", f"{PROVENANCE} is not there"),
         (REGISTRY.unlink, "register", f"{REGISTRY} does not list it"),
         (lambda: EVALUATION.write_text("{}"), "evaluate", f"{EVALUATION} is not as it was written"),
         (
