@@ -3,15 +3,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 4200
+# A server takes a while to start: all tests of a file share one.
+PARALLEL := --numprocesses 2 --dist loadfile
 CONFIG ?= configs/training/mistral_finetune.yaml
 # Prefect's database and logs: here, not in the home folder.
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test torture check lock clean
+.PHONY: help run up test e2e packages torture check lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
 	@$(BIN)/python -m flows.training_pipeline "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
@@ -19,9 +21,16 @@ run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MOD
 up: .venv/ready ## Server, UI, deployments and a worker, until Ctrl-C: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
 
-test: .venv/ready ## Run all tests
-	$(BIN)/pytest --ignore=tests/flows --cov=src --cov-branch --cov-fail-under=95
-	$(BIN)/pytest tests/flows
+test: .venv/ready ## Run all tests but those of make e2e
+	$(BIN)/pytest $(PARALLEL) --ignore=tests/e2e --cov=src --cov-branch --cov-fail-under=95
+
+e2e: .venv/e2e ## Server, worker, browser and PostgreSQL, for real
+	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
+	$(BIN)/pytest $(PARALLEL) tests/e2e
+
+packages: ## Debian packages that make e2e needs (as root)
+	apt-get update
+	apt-get install --yes --no-install-recommends chromium postgresql strace
 
 torture: .venv/torture ## Kill, race, starve and feed the core, at length
 	TORTURE=long $(BIN)/pytest -rP tests/torture

@@ -13,7 +13,7 @@ from src.training.dataset import DatasetVersion
 from src.training.registry import list_models
 from tasks.caching import Outcome
 
-__all__ = ["TABLE_KEY", "models_table", "report_key", "training_report"]
+__all__ = ["TABLE_KEY", "models_table", "report_key", "report_link", "training_report"]
 
 TABLE_KEY = "models"
 TABLE_ROWS = 100
@@ -22,6 +22,11 @@ TABLE_ROWS = 100
 def report_key(model_version: str) -> str:
     """Give the key of a model's report among the artifacts: Prefect takes a-z, 0-9 and `-`."""
     return f"training-{_slug(model_version)}"
+
+
+def report_link(model_version: str) -> str:
+    """Give a link, in Markdown, from a model version to its reports."""
+    return f"[{model_version}](/artifacts/key/{report_key(model_version)})"
 
 
 def training_report(
@@ -88,7 +93,7 @@ def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
         metrics = {}  # not evaluated yet; an evaluation that cannot be read is its own run's matter
     config = model["training_config"]
     return {
-        "model": f"[{version}](/artifacts/key/{report_key(version)})",
+        "model": report_link(version),
         **metrics,
         "base model": model["base_model"],
         "dataset": model["dataset_version"],

@@ -66,7 +66,7 @@ def test_deploying_again_changes_nothing(platform):
     before = deployed(), counts()
     platform.deploy()
     assert (deployed(), counts()) == before
-    assert counts() == [4, 2]
+    assert counts() == [6, 2]
     assert len(platform.deployment(NIGHTLY)["schedules"]) == 1
 
 

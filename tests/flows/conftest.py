@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -50,6 +56,13 @@ def task_runs(flow_run_id: object, count: int = 5) -> dict[str, TaskRun]:
                 return {run.name.split()[0]: run for run in runs}
             time.sleep(0.1)
     raise AssertionError(f"the server has not recorded {count} finished task runs: {runs}")
+
+
+def artifact(key: str) -> str:
+    """Give what the newest artifact of a key holds."""
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)[0].data
 
 
 @pytest.fixture

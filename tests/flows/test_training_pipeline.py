@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.training_pipeline import main, training_pipeline
 from src.lineage.verify import verify
@@ -18,7 +16,7 @@ from src.provenance import read_provenance
 from src.training import dataset, registry
 from src.training.pipeline import run_training_pipeline
 from tests.examples import without_runs
-from tests.flows.conftest import task_runs
+from tests.flows.conftest import artifact, task_runs
 
 ROOT = Path(__file__).parents[2]
 STEPS = ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"]
@@ -254,12 +252,6 @@ def test_the_api_shows_each_cache_key_as_the_step_and_digests_of_inputs_and_code
         folder, key = run.state.data.storage_key.rsplit("/", 1)
         assert Path(folder) == Path("artifacts/.cache").resolve()
         assert re.fullmatch(f"{step}-[0-9a-f]{{64}}-[0-9a-f]{{64}}", key)
-
-
-def artifact(key: str) -> str:
-    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
-    with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)[0].data
 
 
 def test_a_run_leaves_a_report_to_paste_into_a_review(project):

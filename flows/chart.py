@@ -1,0 +1,111 @@
+"""A picture of models by their metrics: quality against cost, latency as colour."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Point", "as_image", "scatter"]
+
+WIDTH, HEIGHT, MARGIN = 720, 420, 60
+TICKS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One model: `cost_per_1k_tokens` in US dollars, `latency_ms` in milliseconds."""
+
+    name: str
+    quality: float
+    cost: float
+    latency: float
+
+    @classmethod
+    def of(cls, name: str, metrics: Mapping[str, float]) -> "Point | None":
+        """Give the point of a model; `None` if it lacks one of the three metrics."""
+        try:
+            quality, cost = metrics["quality_score"], metrics["cost_per_1k_tokens"]
+            return cls(name=name, quality=quality, cost=cost, latency=metrics["latency_ms"])
+        except KeyError:
+            return None
+
+
+def scatter(points: list[Point], *, labels: bool = True) -> str:
+    """Draw models as an SVG: up is better, left is cheaper, green is faster, red is slower.
+
+    Args:
+        points: At least one.
+        labels: Whether each point has its name beside it; it has it as a tooltip anyway.
+    """
+    x = _scale([point.cost for point in points], MARGIN, WIDTH - MARGIN)
+    y = _scale([point.quality for point in points], HEIGHT - MARGIN, MARGIN)
+    hue = _scale([point.latency for point in points], 140, 0)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="white"/>',
+        *(_tick_x(cost, x(cost)) for cost in x.ticks),
+        *(_tick_y(quality, y(quality)) for quality in y.ticks),
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}" text-anchor="middle">'
+        "cost per 1k tokens, US dollars</text>",
+        f'<text transform="translate(15 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
+        "quality score</text>",
+        f'<text x="{WIDTH - 10}" y="20" text-anchor="end">'
+        f"green {hue.low:g} ms ... red {hue.high:g} ms</text>",
+    ]
+    for point in points:
+        name, px, py = escape(point.name), x(point.cost), y(point.quality)
+        lines.append(
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" '
+            f'fill="hsl({hue(point.latency):.0f} 70% 45%)" fill-opacity="0.8">'
+            f"<title>{name}: quality {point.quality:g}, cost {point.cost:g}, "
+            f"latency {point.latency:g} ms</title></circle>"
+        )
+        if labels:
+            end = ' text-anchor="end"' if px > WIDTH / 2 else ""
+            side = -10 if px > WIDTH / 2 else 10
+            lines.append(f'<text x="{px + side:.1f}" y="{py + 4:.1f}"{end}>{name}</text>')
+    return "\n".join([*lines, "</svg>"])
+
+
+def as_image(svg: str, alt: str) -> str:
+    """Give an SVG as an image of a Markdown text, which needs no other file."""
+    return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+class _Scale:
+    """From values to places on the paper."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.low, self.high, self.start, self.end = low, high, start, end
+
+    def __call__(self, value: float) -> float:
+        if self.high == self.low:
+            return (self.start + self.end) / 2
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+    @property
+    def ticks(self) -> list[float]:
+        steps = range(TICKS) if self.high > self.low else range(1)
+        return [self.low + (self.high - self.low) * step / (TICKS - 1) for step in steps]
+
+
+def _scale(values: list[float], start: float, end: float) -> _Scale:
+    return _Scale(min(values), max(values), start, end)
+
+
+def _tick_x(value: float, x: float) -> str:
+    return (
+        f'<line x1="{x:.1f}" y1="{MARGIN - 15}" x2="{x:.1f}" y2="{HEIGHT - MARGIN + 10}" '
+        f'stroke="#ddd"/><text x="{x:.1f}" y="{HEIGHT - MARGIN + 25}" text-anchor="middle">'
+        f"{value:.4g}</text>"
+    )
+
+
+def _tick_y(value: float, y: float) -> str:
+    return (
+        f'<line x1="{MARGIN - 10}" y1="{y:.1f}" x2="{WIDTH - MARGIN + 15}" y2="{y:.1f}" '
+        f'stroke="#ddd"/><text x="{MARGIN - 15}" y="{y + 4:.1f}" text-anchor="end">'
+        f"{value:.3f}</text>"
+    )

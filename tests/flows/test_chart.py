@@ -1,0 +1,34 @@
+from xml.etree import ElementTree
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.chart import HEIGHT, WIDTH, Point, scatter
+
+SVG = "{http://www.w3.org/2000/svg}"
+numbers = st.floats(0, 1e6)
+points = st.builds(Point, name=st.text("a<&\"'é-"), quality=numbers, cost=numbers, latency=numbers)
+
+
+def circles(drawing):
+    found = ElementTree.fromstring(drawing).iter(f"{SVG}circle")
+    return [(float(each.get("cx")), float(each.get("cy"))) for each in found]
+
+
+def test_a_better_model_is_higher_and_a_cheaper_one_further_left():
+    good = Point(name="good", quality=0.9, cost=0.01, latency=20)
+    poor = Point(name="poor", quality=0.5, cost=0.02, latency=90)
+    (good_x, good_y), (poor_x, poor_y) = circles(scatter([good, poor]))
+    assert good_x < poor_x
+    assert good_y < poor_y
+
+
+@given(st.lists(points, min_size=1, max_size=5))
+def test_every_drawing_is_whole_and_has_all_points_on_the_paper(models):
+    places = circles(scatter(models))
+    assert len(places) == len(models)
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+
+
+def test_a_model_without_one_of_the_three_metrics_has_no_point():
+    assert Point.of("model_v1", {"quality_score": 0.5}) is None
