@@ -103,6 +103,7 @@ def evaluate_model(
             model_version=model_version,
             root=Path(output_dir),
         )
+    logger.info("%s: sha256 %s.", path, sha256(evaluation))
     return path.parent
 
 

@@ -1,6 +1,7 @@
 """Dataset versions: finding one, and making sure that its data is what it says it is."""
 
 import hashlib
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 BLOCK_BYTES = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 
 class DatasetMismatchError(ValueError):
@@ -84,6 +87,7 @@ def resolve_dataset(
     )
     if record is not None:
         check_record(dataset, record)
+    logger.info("%s: %s samples, sha256 %s.", path, f"{num_samples:,}", digest)
     return dataset
 
 

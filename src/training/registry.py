@@ -1,5 +1,6 @@
 """The registry: one list of all models, and the commit point of a training run."""
 
+import logging
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +10,8 @@ from src.storage import CorruptFileError, canonical_json, parse_json, read, show
 from src.versions import REGISTRY_NAME, ModelVersionConflict, check_metadata, differences
 
 __all__ = ["ModelNotFoundError", "get_model", "list_models", "register_model"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PATH = f"artifacts/models/{REGISTRY_NAME}"
 
@@ -55,6 +58,7 @@ def register_model(metadata: Mapping[str, Any], registry_path: str | Path = DEFA
         return canonical_json(registry)
 
     update(path, append, root=path.parent)
+    logger.info("%s: %s %s.", path, entry["model_version"], "added" if added else "there already")
     return added
 
 

@@ -170,9 +170,10 @@ def write_metadata(
                 path.with_name(PROVENANCE_NAME),
                 path.name,
             )
-    found = create(path, expected, root=models_dir)
-    if found != expected:
-        raise _not_as_written(path, metadata, expected, found)
+    now = create(path, expected, root=models_dir)
+    if now != expected:
+        raise _not_as_written(path, metadata, expected, now)
+    logger.info("%s: %s.", path, "written" if found is None else "there already")
     return path
 
 

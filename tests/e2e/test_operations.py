@@ -13,43 +13,65 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import FINAL, ROOT, copy_project, descendants, eventually, free_port
+from tests.e2e.conftest import FINAL, ROOT, Process, copy_project, eventually, free_port
 
-DOCUMENT = (ROOT / "docs/operations.md").read_text()
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(
+    r"^```sh(.*?)\n(.*?)^```$",
+    (ROOT / "docs/operations.md").read_text(),
+    re.DOTALL | re.MULTILINE,
+)
 PASSWORD = "a secret"
 END = "-- end of block --"
 WORKERS, RUNS, CONFIGS = 3, 60, 20
 
 
-class Shell:
-    """A bash that is given one block of the document after another."""
+class Reader:
+    """A person at a terminal who does what the document says, one block after another."""
 
     def __init__(self, folder: Path, setup: str) -> None:
+        self._folder = folder
+        self._env = {key: value for key, value in os.environ.items() if "PREFECT" not in key}
+        self._blocks = iter(BLOCKS)
+        assert next(self._blocks)[0] == " setup"
+        kind, every_terminal = next(self._blocks)
+        assert kind == " every terminal"
+        self._start = f"set -e\n{setup}\n{every_terminal}\n"
         self._bash = subprocess.Popen(
-            ["bash", "-m"],
+            ["bash"],
             cwd=folder,
-            env={key: value for key, value in os.environ.items() if "PREFECT" not in key},
+            env=self._env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
-        self._blocks = iter(BLOCKS)
-        self._file = folder / "block.sh"
-        self._do(setup)
+        self._terminals: list[Process] = []
+        self._do(self._start)
 
     def do(self, containing: str) -> str:
         """Run the next block, which is the one that contains these words; give what it printed."""
-        block = next(self._blocks)
-        assert containing in block
+        kind, block = next(self._blocks)
+        assert (kind, containing in block) == ("", True)
         return self._do(block)
+
+    def open_terminals(self, containing: str, count: int = 1) -> list[Process]:
+        """Run the next block in terminals of its own."""
+        kind, block = next(self._blocks)
+        assert (kind, containing in block) == (" terminal of its own", True)
+        opened = []
+        for _ in range(count):
+            log = self._folder.parent / f"terminal-{len(self._terminals)}.log"
+            command = ["bash", "-c", self._start + block]
+            opened.append(Process(command, log, cwd=self._folder, env=self._env))
+            self._terminals.append(opened[-1])
+        return opened
 
     def _do(self, block: str) -> str:
         # From a file, so that no command of the block reads the ones after it.
-        self._file.write_text(block)
-        self._bash.stdin.write(f"set -e; . {self._file} < /dev/null; set +e; echo {END}\n")
+        script = self._folder.parent / "block.sh"
+        script.write_text(block)
+        self._bash.stdin.write(f". {script} < /dev/null; echo {END}\n")
         self._bash.stdin.flush()
         said = []
         for line in self._bash.stdout:
@@ -63,11 +85,16 @@ class Shell:
         self._bash.stdin.close()
         assert self._bash.wait(60) == 0
 
-    def kill(self) -> None:
-        for process in [self._bash.pid, *descendants(self._bash.pid)]:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    def leave(self) -> None:
+        for terminal in reversed(self._terminals):
+            terminal.kill()
+        self._bash.kill()
         self._bash.wait(60)
+
+
+def press_ctrl_c(terminal: Process) -> None:
+    os.killpg(terminal.process.pid, signal.SIGINT)
+    terminal.process.wait(60)
 
 
 @pytest.fixture
@@ -131,38 +158,44 @@ def run_all_at_once(api, deployment, project):
 
 def test_the_commands_of_the_document_work_in_its_order(project, state):
     port, pg_port = free_port(), free_port()
-    shell = Shell(
-        project,
-        f"STATE={state}/state PORT={port} PGPORT={pg_port} PASSWORD='{PASSWORD}'\n"
-        'export PREFECT_HOME="$STATE/home"',
+    reader = Reader(
+        project, f"STATE={state}/state PORT={port} PGPORT={pg_port} PASSWORD='{PASSWORD}'"
     )
-    api = httpx.Client(
-        base_url=f"http://127.0.0.1:{port}/api/", auth=("admin", PASSWORD), timeout=60
-    )
+    url = f"http://127.0.0.1:{port}/api/"
+    api = httpx.Client(base_url=url, auth=("admin", PASSWORD), timeout=60)
     try:
-        shell.do("initdb")
-        shell.do("server start")
-        assert httpx.post(f"{api.base_url}deployments/filter", json={}).status_code == 401
-        shell.do("deploy --all")
-        assert "Completed" in shell.do("worker start")
+        reader.do("initdb")
+        [server] = reader.open_terminals("server start")
+        eventually(lambda: answers(f"{url}health"))
+        assert httpx.post(f"{url}deployments/filter", json={}).status_code == 401
+        reader.do("deploy --all")
+        workers = reader.open_terminals("worker start", count=WORKERS)
+        assert "Completed" in reader.do("deployment run")
         assert registered(project) == ["from_operations"]
 
         deployment = api.get("deployments/name/training-pipeline/train").json()["id"]
         run_all_at_once(api, deployment, project)
 
-        assert "Completed" in shell.do("git_clone")
+        assert "Completed" in reader.do("git_clone")
         assert "from_a_clone" in registered(project)
-        shell.do("ops.notify")
+        reader.do("ops.notify")
         before = record(project)
-        shell.do("flock")
-        assert "Completed" in shell.do("tar --extract")
+        reader.do("flock")
+        assert "Completed" in reader.do("tar --extract")
         assert record(project) == before
-        shell.do("database upgrade")
-        shell.do("pg_ctl")
-        shell.end()
+        for terminal in [*workers, server]:
+            press_ctrl_c(terminal)
+        reader.do("database upgrade")
+        reader.do("pg_ctl")
+        reader.end()
     finally:
-        shell.kill()
+        reader.leave()
         api.close()
+
+
+def answers(url):
+    with suppress(httpx.HTTPError):
+        return httpx.get(url).is_success
 
 
 def record(project):

@@ -45,7 +45,7 @@ def test_the_chart_has_a_point_for_each_model(models):
 
 
 def test_a_model_that_is_not_there_is_named(models):
-    with pytest.raises(KeyError, match="no model 'model_v9'. Nearest: model_v"):
+    with pytest.raises(KeyError, match=r"no model 'model_v9'\. Nearest: model_v"):
         compare_models(["model_v1", "model_v9"])
 
 
