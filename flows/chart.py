@@ -7,7 +7,7 @@ from html import escape
 
 __all__ = ["Point", "as_image", "scatter"]
 
-WIDTH, HEIGHT, MARGIN = 720, 420, 60
+WIDTH, HEIGHT, MARGIN = 720, 420, 70
 TICKS = 5
 
 
@@ -51,7 +51,7 @@ def scatter(points: list[Point], *, labels: bool = True) -> str:
         f'<text transform="translate(15 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
         "quality score</text>",
         f'<text x="{WIDTH - 10}" y="20" text-anchor="end">'
-        f"green {hue.low:g} ms ... red {hue.high:g} ms</text>",
+        f"latency: green {hue.low:g} ms, red {hue.high:g} ms</text>",
     ]
     for point in points:
         name, px, py = escape(point.name), x(point.cost), y(point.quality)

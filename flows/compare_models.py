@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed
 
@@ -17,7 +17,11 @@ __all__ = ["compare_models"]
 ARTIFACT_KEY = "comparison"
 
 
-@flow(name="compare-models", flow_run_name="compare {model_versions}")
+def _run_name() -> str:
+    return f"compare {' and '.join(runtime.flow_run.parameters['model_versions'])}"
+
+
+@flow(name="compare-models", flow_run_name=_run_name)
 def compare_models(
     model_versions: list[str], everything: bool = False, artifacts_dir: str = "artifacts"
 ) -> dict[str, Any]:

@@ -32,6 +32,18 @@ def picture(page, name):
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
+def open_newest(page, platform, key):
+    """Open the newest artifact of a key, from the page that lists them all."""
+    page.goto(f"{platform.url}/artifacts/key/{key}")
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
+    expect(page).to_have_url(re.compile("/artifacts/artifact/"))
+
+
+def follow(page, platform, link):
+    """Go where a link of an artifact leads, which the UI would open in another tab."""
+    page.goto(platform.url + link.get_attribute("href"))
+
+
 def open_form(page, platform):
     page.goto(f"{platform.url}/deployments")
     page.get_by_role("link", name="train", exact=True).click()
@@ -69,8 +81,8 @@ def test_a_person_presses_run_fills_in_the_form_and_reads_the_metrics(page, plat
     picture(page, "run")
 
     page.get_by_text("Artifacts", exact=True).first.click()
-    page.get_by_role("link", name="training-in-the-browser").first.click()
-    page.locator("a[href*='/artifacts/artifact/']").first.click()
+    expect(page.get_by_text("training-in-the-browser").first).to_be_visible()
+    open_newest(page, platform, "training-in-the-browser")
     expect(page.get_by_role("heading", name="in_the_browser", exact=True)).to_be_visible()
     path = platform.project / "artifacts/evaluations/in_the_browser/evaluation.json"
     for metric, value in json.loads(path.read_text())["metrics"].items():
@@ -78,11 +90,11 @@ def test_a_person_presses_run_fills_in_the_form_and_reads_the_metrics(page, plat
         expect(row.get_by_role("cell").nth(1)).to_have_text(str(value))
     picture(page, "report")
 
-    page.get_by_role("link", name="All models").click()
+    follow(page, platform, page.get_by_role("link", name="All models"))
     expect(page.get_by_text("All models, the newest first")).to_be_visible()
     expect(page.get_by_role("link", name="in_the_browser", exact=True)).to_be_visible()
     picture(page, "models")
-    page.get_by_role("link", name="in_the_browser", exact=True).click()
+    follow(page, platform, page.get_by_role("link", name="in_the_browser", exact=True))
     expect(page).to_have_url(re.compile("/artifacts/key/training-in-the-browser"))
 
 
@@ -99,3 +111,24 @@ def test_a_config_with_a_mistake_shows_which_and_where(page, platform):
         page.get_by_text(re.compile(r"unknown key 'epoch', did you mean 'epochs'\?")).first
     ).to_be_visible()
     picture(page, "failed")
+
+
+def test_models_are_set_side_by_side_with_a_chart(page, platform):
+    for version in ("left", "right"):
+        run = platform.start_run("training-pipeline/train", model_version=version)
+        platform.ended(run)
+    run = platform.start_run("compare-models/compare", model_versions='["left", "right"]')
+    assert platform.ended(run)["state_name"] == "Completed"
+    open_newest(page, platform, "comparison")
+    chart = page.get_by_role("img", name="Quality against cost and latency")
+    expect(chart).to_be_visible()
+    assert chart.evaluate("image => image.naturalWidth") == 720
+    picture(page, "comparison")
+
+
+def test_an_audit_leaves_a_verdict_for_every_model(page, platform):
+    run = platform.ended(platform.start_run("audit-models/nightly"))
+    assert run["state_name"] == "Completed", run["state"]["message"]
+    open_newest(page, platform, "audit")
+    expect(page.get_by_text("MATCH", exact=True).first).to_be_visible()
+    picture(page, "audit")

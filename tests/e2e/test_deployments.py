@@ -109,8 +109,6 @@ def test_a_published_dataset_trains_every_config_that_uses_it_and_once(platform)
         ended = len(runs) == count and all(run["state_type"] in FINAL for run in runs)
         return ended and [run["state_name"] for run in runs]
 
-    configs = len(list((platform.project / "configs/training").glob("*.yaml")))
-    assert configs == 3
     publish()
     assert eventually(lambda: all_ended(3)) == ["Completed"] * 3
     models = registered(platform)
