@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.states import Failed
 
+from flows.openlineage import lineage_of_this_run
 from flows.report import TABLE_KEY, models_table, report_key, training_report
 from src.artifacts import Artifacts
 from src.storage import canonical_json
@@ -72,16 +73,18 @@ def _train(
     if model_version is not None:
         check_version("model_version", model_version)
     artifacts = Artifacts(artifacts_dir)
-    with results_below(artifacts_dir) as journal:
+    with lineage_of_this_run() as lineage, results_below(artifacts_dir) as journal:
         config_file = load_config(training_config_path)
         config = config_file.config
         dataset = resolve_dataset(config.dataset_version, artifacts_dir)
+        lineage.read(dataset)
         if model_version is None:
             model_version = derive_model_version(config, dataset)
             _rename_run(f"train {model_version}")
         metadata = write_metadata(config_file, dataset, model_version, artifacts_dir)
         register(metadata, artifacts_dir)
         evaluation = evaluate(metadata, artifacts_dir)
+        lineage.made(metadata, artifacts)
     table = f"key/{TABLE_KEY}"
     if not all(step.cached for step in journal.steps.values()):
         newest = create_table_artifact(
