@@ -12,7 +12,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from flows.training_pipeline import main, training_pipeline
+from cli.main import main
+from flows.training_pipeline import training_pipeline
 from src.lineage.verify import verify
 from src.provenance import read_provenance
 from src.training import dataset, registry
@@ -21,6 +22,7 @@ from tests.examples import without_runs
 from tests.flows.conftest import task_runs
 
 ROOT = Path(__file__).parents[2]
+COMMAND = "from cli.main import main; main()"
 STEPS = ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"]
 CACHED = dict.fromkeys(STEPS, "Cached")
 RAN = dict.fromkeys(STEPS, "Completed")
@@ -361,13 +363,13 @@ def test_an_empty_model_version_is_one_to_derive(project):
 
 
 def test_the_command_prints_the_evaluation_alone_on_stdout(project, capfd):
-    assert main(["config.yaml", "--model-version", "model_v1"]) == 0
+    main(["run", "config.yaml", "--model-version", "model_v1"], standalone_mode=False)
     assert json.loads(capfd.readouterr().out) == json.loads(EVALUATION.read_text())
 
 
 def command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows.training_pipeline", *arguments],
+        [sys.executable, "-c", COMMAND, "run", *arguments],
         cwd=ROOT,
         env=env,
         capture_output=True,
