@@ -29,10 +29,10 @@ def hash_with_progress(path: Path) -> tuple[int, str]:
     def advance(size: int) -> None:
         nonlocal bar, done
         done += size
-        if bar is None and time.monotonic() - started > PATIENCE_SECONDS:
-            bar = _bar(path)
         if bar is not None:
             bar.update(bar.task_ids[0], completed=done)
+        elif time.monotonic() - started > PATIENCE_SECONDS:
+            bar = _bar(path, done)
 
     try:
         return count_and_hash(path, progress=advance)
@@ -41,7 +41,7 @@ def hash_with_progress(path: Path) -> tuple[int, str]:
             bar.stop()
 
 
-def _bar(path: Path) -> "Progress":
+def _bar(path: Path, done: int) -> "Progress":
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -61,6 +61,6 @@ def _bar(path: Path) -> "Progress":
         console=Console(stderr=True),
         transient=True,
     )
-    bar.add_task(str(path), total=path.stat().st_size)
+    bar.add_task(str(path), total=path.stat().st_size, completed=done)
     bar.start()
     return bar

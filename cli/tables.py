@@ -33,7 +33,7 @@ def draw(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         max(map(len, [*name.split(), *(map(as_text, column) if number else ())]), default=0)
         for name, column, number in zip(head, columns, right, strict=True)
     ]
-    width = sum(least) + len(GAP) * len(least)
+    width = sum(least) + len(GAP) * (len(least) - 1)
     if (
         sys.stdout.isatty()
         and len(cells) <= MOST_FITTED_ROWS

@@ -88,9 +88,7 @@ def resolve_dataset(
     return dataset
 
 
-def count_and_hash(
-    path: Path, *, progress: Callable[[int], None] | None = None
-) -> tuple[int, str]:
+def count_and_hash(path: Path, *, progress: Callable[[int], None] | None = None) -> tuple[int, str]:
     """Read a data.jsonl in full; give its number of lines and its SHA-256.
 
     Args:

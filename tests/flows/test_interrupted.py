@@ -170,7 +170,7 @@ def test_with_the_api_gone_in_mid_run_the_command_fails_and_the_record_is_whole(
     assert (run.returncode, run.stdout) == (1, "")
     assert "\nerror: Connect" in run.stderr
     before = record()
-    assert len(before) == 6
+    assert len(before) == 8
     training_pipeline("config.yaml", "model_v1")
     assert record() == before
 
