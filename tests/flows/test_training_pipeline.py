@@ -400,6 +400,7 @@ def test_without_a_server_the_command_runs_on_an_embedded_one(project, server):
     config, artifacts = str(project / "config.yaml"), str(project / "artifacts")
     done = command(config, "--artifacts-dir", artifacts, "--model-version", "model_v1", env=env)
     assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(EVALUATION.read_text()))
+    assert read_provenance(PROVENANCE).url is None  # its page went with that server
 
 
 def test_the_project_deploys_its_flow_by_hand_to_a_work_pool(project, server):
