@@ -18,8 +18,8 @@ PATIENCE_SECONDS = 1.0
 def hash_with_progress(path: Path) -> tuple[int, str]:
     """Count and hash a data.jsonl, as `count_and_hash` does.
 
-    On a terminal, from the second second on, a bar shows the bytes read, the rate and the time
-    left.
+    On a terminal, where that takes longer than `PATIENCE_SECONDS`, a bar on stderr shows the bytes
+    read, the rate and the time left, until it is done.
     """
     if not sys.stderr.isatty():
         return count_and_hash(path)
