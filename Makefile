@@ -16,7 +16,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
-	@$(BIN)/python -m flows.training_pipeline "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
+	@$(BIN)/llm-train run "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
 
 up: .venv/ready ## Server, UI, deployments and a worker, until Ctrl-C: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
@@ -55,11 +55,12 @@ clean: ## Remove what runs and tests made, and .venv/
 	rm -rf artifacts/models artifacts/evaluations artifacts/.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/ready: requirements.lock requirements-uv.lock
+.venv/ready: requirements.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock requirements-uv.lock
+	$(BIN)/uv pip install --quiet --offline --no-deps --python $(BIN)/python --editable .
 	@touch $@
 
 .venv/%: requirements-%.lock .venv/ready

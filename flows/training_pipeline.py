@@ -1,8 +1,5 @@
 """The training pipeline as a Prefect flow: five cached, retried steps."""
 
-import argparse
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ from prefect.states import Failed
 from flows.openlineage import lineage_of_this_run
 from flows.report import TABLE_KEY, models_table, report_key, training_report
 from src.artifacts import Artifacts
-from src.storage import canonical_json
 from src.training.trainer import derive_model_version
 from src.versions import check_version
 from tasks.caching import results_below
@@ -108,45 +104,3 @@ def _train(
 def _rename_run(name: str) -> None:
     with get_client(sync_client=True) as client:
         client.update_flow_run(runtime.flow_run.id, name=name)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the flow from a terminal; see `--help`.
-
-    Prints the evaluation as JSON on stdout, everything else on stderr.
-
-    Returns:
-        0; 2 for an input that cannot be used; 1 for any other failure.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.training_pipeline",
-        description="Turn a training config and its dataset into a registered, evaluated model.",
-    )
-    parser.add_argument("config", metavar="CONFIG", help="the training config, a YAML file")
-    parser.add_argument(
-        "--model-version", metavar="V", help="name of the model version (default: derived)"
-    )
-    parser.add_argument(
-        "--artifacts-dir", metavar="DIR", default="artifacts", help="default: %(default)s"
-    )
-    arguments = parser.parse_args(argv)
-    for console in logging.getLogger().handlers:
-        # Errors are reported below, once and without the engine's traceback.
-        console.addFilter(lambda record: record.levelno < logging.ERROR)
-    try:
-        evaluation = training_pipeline(
-            arguments.config, arguments.model_version, arguments.artifacts_dir
-        )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Exception as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        print("The traceback is in the log of the flow run.", file=sys.stderr)
-        return 1
-    print(canonical_json(evaluation).decode(), end="")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

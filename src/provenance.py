@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 PROVENANCE_NAME = "provenance.json"
+PROJECT = "llm-training-pipeline"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 TRAINING = "urn:llm-training-pipeline:train:v1"
@@ -416,7 +417,7 @@ def vouch_for_evaluation(
 def _run_details(invocation: Invocation) -> dict[str, Any]:
     return {
         "builder": invocation.builder,
-        "builder_version": {"llm-training-pipeline": __version__},
+        "builder_version": {PROJECT: __version__},
         "invocation_id": invocation.id,
         "url": invocation.url,
         "started_on": invocation.started_on,
@@ -468,7 +469,8 @@ def _checkout(folder: Path) -> list[Material]:
 def _packages(folders: Sequence[str]) -> dict[str, str]:
     """Give the installed packages and their versions, by the names of their folders alone.
 
-    `importlib.metadata` would take longer to import than this takes to run.
+    `importlib.metadata` would take longer to import than this takes to run. This project itself is
+    left out: installed or not it is the same code, which is told of by digest and commit.
     """
     found: dict[str, str] = {}
     for folder in folders:
@@ -476,4 +478,5 @@ def _packages(folders: Sequence[str]) -> dict[str, str]:
             for entry in Path(folder).glob("*.dist-info"):
                 name, _, version = entry.stem.rpartition("-")
                 found.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
+    found.pop(PROJECT, None)
     return found

@@ -2,8 +2,8 @@
 
 from datetime import UTC
 
-from prefect import runtime
 from prefect.context import FlowRunContext
+from prefect.utilities.urls import url_for
 
 from src.provenance import Invocation
 
@@ -20,7 +20,8 @@ def this_run() -> Invocation:
     started = context.start_time.astimezone(UTC).replace(tzinfo=None)
     return Invocation(
         id=str(context.flow_run.id),
-        url=runtime.flow_run.ui_url,
+        # Not `runtime.flow_run.ui_url`: that is an old route, and `None/...` where there is no UI.
+        url=url_for("flow-run", obj_id=context.flow_run.id),
         builder=BUILDER,
         started_on=f"{started.isoformat(timespec='milliseconds')}Z",
     )

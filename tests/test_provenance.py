@@ -573,11 +573,14 @@ def test_a_git_that_hangs_is_not_waited_for(checkout, tmp_path, monkeypatch):
     assert provenance._checkout(checkout) == []
 
 
-def test_packages_are_named_by_their_folders_the_first_on_the_path_counting(tmp_path):
+def test_packages_other_than_this_are_named_by_their_folders_the_first_on_the_path_counting(
+    tmp_path,
+):
     for name in ("one/Some_Package-1.0.dist-info", "two/some.package-2.0.dist-info"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "two/other-3!1.0rc1+local.dist-info").mkdir()
     (tmp_path / "two/other.py").touch()
+    (tmp_path / "two/llm_training_pipeline-0.0.1.dist-info").mkdir()  # this project itself
     (tmp_path / "file.zip").touch()
     folders = [str(tmp_path / name) for name in ("one", "two", "file.zip", "none")]
     assert provenance._packages([*folders, ""]) == {

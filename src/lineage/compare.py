@@ -1,5 +1,6 @@
 """How models differ: config, data, code, environment and metrics, side by side."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from src.artifacts import Artifacts
 from src.lineage.record import Record, read_record
 from src.storage import canonical_json
 
-__all__ = ["Comparison", "Row", "compare", "compare_records"]
+__all__ = ["Comparison", "Row", "as_text", "compare", "compare_records"]
 
 SECTIONS = ("config", "data", "code", "environment", "metrics")
 
@@ -66,18 +67,20 @@ class Comparison:
         if not rows:
             return f"No difference between {', '.join(self.models)}.\n"
         table = [("", "", *self.models), ("---",) * (2 + len(self.models))]
-        table += [(row.section, row.name, *map(_text, row.values)) for row in rows]
+        table += [(row.section, row.name, *map(as_text, row.values)) for row in rows]
         return "".join(
             f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
             for line in table
         )
 
 
-def _text(value: Any) -> str:
-    """Give a value as a person reads it; `-` where it is not recorded."""
+def as_text(value: Any) -> str:
+    """Give a value as a person reads it, on one line; `-` where it is not recorded."""
     if value is None:
         return "-"
-    return value if isinstance(value, str) else canonical_json(value).decode().strip()
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return json.dumps(value, sort_keys=True)
 
 
 def compare(*model_versions: str, artifacts_dir: str | Path = "artifacts") -> Comparison:

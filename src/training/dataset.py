@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -91,8 +92,12 @@ def resolve_dataset(
     return dataset
 
 
-def count_and_hash(path: Path) -> tuple[int, str]:
+def count_and_hash(path: Path, *, progress: Callable[[int], None] | None = None) -> tuple[int, str]:
     """Read a data.jsonl in full; give its number of lines and its SHA-256.
+
+    Args:
+        path: The file.
+        progress: Told of every block that was read: its size in bytes.
 
     Raises:
         DatasetChangedError: Something wrote to it meanwhile.
@@ -107,6 +112,8 @@ def count_and_hash(path: Path) -> tuple[int, str]:
             digest.update(block)
             lines += buffer.count(b"\n", 0, size)
             last = buffer[size - 1]
+            if progress is not None:
+                progress(size)
         if before != _identity(file.fileno()):
             raise DatasetChangedError(
                 f"{path}: written to while it was being read. Wait until its writer is done, "

@@ -17,7 +17,7 @@ import pytest
 from flows.training_pipeline import training_pipeline
 from src.training import dataset, registry
 from tests.flows.conftest import task_runs
-from tests.flows.test_training_pipeline import CACHED, ROOT, STEPS, record
+from tests.flows.test_training_pipeline import CACHED, COMMAND, ROOT, STEPS, record
 
 KILLED_BEFORE_EVALUATION = """
 import os, signal
@@ -75,7 +75,7 @@ def test_with_no_api_at_the_start_the_command_says_so_and_nothing_is_written(pro
     before = record()
     done = subprocess.run(
         [
-            *[sys.executable, "-m", "flows.training_pipeline", str(project / "config.yaml")],
+            *[sys.executable, "-c", COMMAND, "run", str(project / "config.yaml")],
             *["--artifacts-dir", str(project / "artifacts")],
         ],
         cwd=ROOT,
@@ -131,14 +131,14 @@ def test_data_written_to_while_it_is_read_is_noticed_and_read_again(project, mon
 
 API_GONE = """
 import os, signal, sys
-from flows.training_pipeline import main
+from cli.main import main
 from src.training import dataset, registry
 register_model = registry.register_model
 def without_api(*arguments):
     os.kill(int(sys.argv[1]), signal.SIGKILL)
     return register_model(*arguments)
 registry.register_model = without_api
-sys.exit(main(["config.yaml", "--model-version", "model_v1"]))
+main(["run", "config.yaml", "--model-version", "model_v1"])
 """
 
 
@@ -170,7 +170,7 @@ def test_with_the_api_gone_in_mid_run_the_command_fails_and_the_record_is_whole(
     assert (run.returncode, run.stdout) == (1, "")
     assert "\nerror: Connect" in run.stderr
     before = record()
-    assert len(before) == 6
+    assert len(before) == 8
     training_pipeline("config.yaml", "model_v1")
     assert record() == before
 

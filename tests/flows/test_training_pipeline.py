@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.training_pipeline import main, training_pipeline
+from cli.main import main
+from flows.training_pipeline import training_pipeline
 from src.lineage.verify import verify
 from src.provenance import read_provenance
 from src.training import dataset, registry
@@ -19,6 +20,7 @@ from tests.examples import without_runs
 from tests.flows.conftest import artifact, task_runs
 
 ROOT = Path(__file__).parents[2]
+COMMAND = "from cli.main import main; main()"
 STEPS = ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"]
 CACHED = dict.fromkeys(STEPS, "Cached")
 RAN = dict.fromkeys(STEPS, "Completed")
@@ -353,13 +355,13 @@ def test_an_empty_model_version_is_one_to_derive(project):
 
 
 def test_the_command_prints_the_evaluation_alone_on_stdout(project, capfd):
-    assert main(["config.yaml", "--model-version", "model_v1"]) == 0
+    main(["run", "config.yaml", "--model-version", "model_v1"], standalone_mode=False)
     assert json.loads(capfd.readouterr().out) == json.loads(EVALUATION.read_text())
 
 
 def command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows.training_pipeline", *arguments],
+        [sys.executable, "-c", COMMAND, "run", *arguments],
         cwd=ROOT,
         env=env,
         capture_output=True,
@@ -390,6 +392,7 @@ def test_without_a_server_the_command_runs_on_an_embedded_one(project, server):
     config, artifacts = str(project / "config.yaml"), str(project / "artifacts")
     done = command(config, "--artifacts-dir", artifacts, "--model-version", "model_v1", env=env)
     assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(EVALUATION.read_text()))
+    assert read_provenance(PROVENANCE).url is None  # its page went with that server
 
 
 def test_the_project_deploys_its_flow_by_hand_to_a_work_pool(project, server):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from src.lineage.compare import Comparison, Row, compare
+from src.lineage.compare import Comparison, Row, as_text, compare
 from src.storage import CorruptFileError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import ModelNotFoundError
@@ -129,3 +129,18 @@ def test_its_json_form_holds_the_rows():
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (True, 1), (None, ""), ("1", 1)])
 def test_values_of_another_type_differ(one, other):
     assert Row(section="config", name="epochs", values=(one, other)).differs
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (2e-05, "2e-05"),
+        (False, "false"),
+        ("naïve", "naïve"),
+        ("two\nlines \x1b[31m", '"two\\nlines \\u001b[31m"'),
+        ({"b": 1, "a": [2]}, '{"a": [2], "b": 1}'),
+    ],
+)
+def test_a_value_is_read_on_one_line_and_holds_no_command_to_a_terminal(value, text):
+    assert as_text(value) == text

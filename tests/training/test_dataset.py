@@ -12,6 +12,7 @@ from src.training.dataset import (
     DatasetChangedError,
     DatasetMismatchError,
     DatasetVersion,
+    count_and_hash,
     resolve_dataset,
 )
 
@@ -249,3 +250,10 @@ def test_a_file_in_the_place_of_a_dataset_is_no_dataset(project):
 def test_a_dataset_version_that_is_no_name_is_refused(name):
     with pytest.raises(ValueError, match=r"^dataset_version: expected a name of at most"):
         resolve_dataset(name)
+
+
+def test_who_waits_is_told_of_every_block(folder, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_BYTES", 20)
+    told = []
+    assert count_and_hash(folder / "data.jsonl", progress=told.append) == (3, SHA256)
+    assert told == [20, 20, 10]

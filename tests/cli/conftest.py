@@ -1,0 +1,66 @@
+"""What the tests of the command line share: two models with the same record on every machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from src import provenance
+from src.provenance import Invocation, Material
+from src.training.pipeline import run_training_pipeline
+from tests.examples import CONFIG
+
+OTHER_CONFIG = CONFIG.replace("mistral-7b", "org/llama-3.1-8b").replace("epochs: 3", "epochs: 4")
+ENVIRONMENT = (
+    Material(
+        name="code", digest={"gitCommit": "c0ffee" * 6 + "beef"}, annotations={"dirty": False}
+    ),
+    Material(name="core", digest={"sha256": "c0de" * 16}),
+    Material(name="python", annotations={"version": "3.11.7", "implementation": "cpython"}),
+    Material(name="packages", annotations={"filelock": "4.2.11", "pyyaml": "6.0.3"}),
+)
+
+
+@pytest.fixture
+def models(project, monkeypatch) -> Path:
+    """The project with `model_v1`, made by a run with a page, and `model_v2`, by one without."""
+    Path("one.yaml").write_text(CONFIG)
+    Path("two.yaml").write_text(OTHER_CONFIG)
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "_environment", lambda: ENVIRONMENT)
+        for number, name in enumerate(("one", "two"), start=1):
+            run_training_pipeline(
+                f"{name}.yaml",
+                f"model_v{number}",
+                invocation=Invocation(
+                    id=f"run-{number}",
+                    url="http://server/runs/1" if number == 1 else None,
+                    started_on=f"2026-11-23T10:00:0{number}.000Z",
+                    clock=lambda: "2026-11-23T11:00:00.000Z",
+                ),
+            )
+    return project
+
+
+@pytest.fixture
+def llm_train():
+    """Run `llm-train` with some arguments in this process."""
+
+    def llm_train(*arguments: str, **env: str) -> Result:
+        return CliRunner().invoke(
+            main, arguments, prog_name="llm-train", env=env, catch_exceptions=False
+        )
+
+    return llm_train
+
+
+@pytest.fixture
+def as_json(llm_train):
+    """Run `llm-train` with some arguments and `--json`; give what it printed."""
+
+    def as_json(*arguments: str) -> object:
+        return json.loads(llm_train(*arguments, "--json").stdout)
+
+    return as_json
