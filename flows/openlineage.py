@@ -89,7 +89,7 @@ def _event(state: str, lineage: Lineage, message: str | None) -> Any:
     def version(sha256: str) -> dict[str, Any]:
         return {"version": dataset_version_dataset.DatasetVersionDatasetFacet(sha256)}
 
-    facets = {}
+    facets: dict[str, Any] = {}
     if message is not None:
         facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(message, "python")
     return events.RunEvent(

@@ -67,7 +67,8 @@ Code of the core: sha256 `{source_digest(CORE)}`
     prefect deployment run 'training-pipeline/train' \\
         -p training_config_path={config_file.path} -p model_version={version}
 
-The same config, data and code give the same bytes; other content is refused.
+The same config, data and code give the same bytes; other content is refused. To hold the record
+against all it was made of: `llm-train verify {version}`.
 
 ## Files
 

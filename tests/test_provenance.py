@@ -61,6 +61,7 @@ def warnings():
     """What the trainer warns of, whatever else listens or not."""
     messages = []
     handler = logging.Handler()
+    handler.setLevel(logging.WARNING)
     handler.emit = lambda record: messages.append((record.levelname, record.getMessage()))
     logger = logging.getLogger("src.training.trainer")
     logger.addHandler(handler)

@@ -38,6 +38,7 @@ def logged():
     """The messages that the evaluator logs, whatever else listens or not."""
     messages = []
     handler = logging.Handler()
+    handler.setLevel(logging.WARNING)
     handler.emit = lambda record: messages.append((record.levelname, record.getMessage()))
     evaluator.logger.addHandler(handler)
     yield messages

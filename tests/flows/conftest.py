@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -63,6 +64,13 @@ def artifact(key: str) -> str:
     wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     with get_client(sync_client=True) as client:
         return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)[0].data
+
+
+def failure(flow: Flow[..., object], *arguments: object) -> str:
+    """Run a flow that must fail; give the message of its state."""
+    state = flow(*arguments, return_state=True)
+    assert state.name == "Failed", state
+    return state.message
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from flows.compare_models import compare_models
 from src.training.pipeline import run_training_pipeline
-from tests.flows.conftest import artifact
+from tests.flows.conftest import artifact, failure
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def test_the_chart_has_a_point_for_each_model(models):
 
 
 def test_a_model_that_is_not_there_is_named(models):
-    with pytest.raises(KeyError, match=r"no model 'model_v9'\. Nearest: model_v"):
-        compare_models(["model_v1", "model_v9"])
+    message = failure(compare_models, ["model_v1", "model_v9"])
+    assert "no model 'model_v9'. Nearest: model_v" in message
 
 
 def test_one_model_alone_is_nothing_to_compare(models):
-    with pytest.raises(ValueError, match="expected two or more model versions, found 1"):
-        compare_models(["model_v1"])
+    message = failure(compare_models, ["model_v1"])
+    assert message == "expected two or more model versions, found 1."

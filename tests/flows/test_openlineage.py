@@ -44,7 +44,8 @@ def as_the_client_reads_it(event):
 
     def dataset(kind, found):
         version = dataset_version_dataset.DatasetVersionDatasetFacet
-        return kind(found["namespace"], found["name"], facets(found["facets"], version=version))
+        own = facets(found["facets"], version=version)
+        return kind(namespace=found["namespace"], name=found["name"], facets=own)
 
     error = error_message_run.ErrorMessageRunFacet
     own = facets(
