@@ -26,6 +26,7 @@ from src.storage import canonical_json, read, sha256
 
 __all__ = [
     "DURABLE",
+    "RESULTS",
     "SPOILED",
     "Journal",
     "Outcome",

@@ -1,19 +1,28 @@
 """Step 2: the dataset version."""
 
+from pathlib import Path
+
 from prefect import task
 
 from src.artifacts import Artifacts
 from src.training import dataset
 from src.training.dataset import DatasetVersion
-from tasks.caching import DURABLE, Promise
+from tasks.caching import DURABLE, RESULTS, Promise
+from tasks.hashes import remembering
 
 
 def _depends_on(dataset_version: str, artifacts_dir: str) -> list[str]:
     return [dataset_version, artifacts_dir]
 
 
+def _resolve(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
+    hash_dataset = remembering(Path(artifacts_dir, RESULTS))
+    datasets = Artifacts(artifacts_dir).datasets
+    return dataset.resolve_dataset(dataset_version, datasets, hash_dataset=hash_dataset)
+
+
 def _broken(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> str | None:
-    now = dataset.resolve_dataset(dataset_version, Artifacts(artifacts_dir).datasets)
+    now = _resolve(dataset_version, artifacts_dir)
     same = result == now
     return None if same else f"{now.path}: sha256 was {result.sha256}, is {now.sha256}"
 
@@ -25,4 +34,4 @@ def _broken(result: DatasetVersion, dataset_version: str, artifacts_dir: str) ->
 )
 def resolve_dataset(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
     """Count and hash the data, and hold it against what the dataset's metadata.json records."""
-    return dataset.resolve_dataset(dataset_version, Artifacts(artifacts_dir).datasets)
+    return _resolve(dataset_version, artifacts_dir)

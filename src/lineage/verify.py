@@ -20,15 +20,12 @@ from src.provenance import PROVENANCE_NAME, Provenance, parse_provenance
 from src.source import CORE, source_digest
 from src.storage import CorruptFileError, canonical_json, parse_json, read, sha256, shown
 from src.training.config import ConfigError, TrainingConfig, read_config_file
-from src.training.dataset import DatasetVersion, check_record, count_and_hash
+from src.training.dataset import DatasetVersion, HashDataset, check_record, count_and_hash
 from src.training.registry import list_models
 from src.training.trainer import model_metadata
 from src.versions import check_metadata, differences
 
-__all__ = ["Check", "HashDataset", "verify", "verify_all"]
-
-HashDataset = Callable[[Path], tuple[int, str]]
-"""Gets the path of a data.jsonl, reads it in full, gives its number of lines and its SHA-256."""
+__all__ = ["Check", "verify", "verify_all"]
 
 METADATA_NAME = "metadata.json"
 
@@ -69,7 +66,7 @@ def verify(
     Args:
         model_version: A version that the registry or a folder knows.
         artifacts_dir: The artifacts root.
-        hash_dataset: Counts and hashes a data.jsonl.
+        hash_dataset: Counts and hashes a data.jsonl, in full.
         metrics: What measured the model.
 
     Returns:

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,14 +18,19 @@ __all__ = [
     "DatasetChangedError",
     "DatasetMismatchError",
     "DatasetVersion",
+    "HashDataset",
     "check_record",
     "count_and_hash",
     "resolve_dataset",
 ]
 
 BLOCK_BYTES = 1 << 20
+PROGRESS_SECONDS = 3.0
 
 logger = logging.getLogger(__name__)
+
+HashDataset = Callable[[Path], tuple[int, str]]
+"""Gets the path of a data.jsonl; gives its number of lines and the SHA-256 of its bytes."""
 
 
 class DatasetMismatchError(ValueError):
@@ -54,7 +61,10 @@ class DatasetVersion:
 
 
 def resolve_dataset(
-    dataset_version: str, datasets_dir: str | Path = "artifacts/datasets"
+    dataset_version: str,
+    datasets_dir: str | Path = "artifacts/datasets",
+    *,
+    hash_dataset: HashDataset | None = None,
 ) -> DatasetVersion:
     """Find the exact dataset version a run will train on.
 
@@ -64,6 +74,7 @@ def resolve_dataset(
         dataset_version: Name of one folder below `datasets_dir`; a single path component.
         datasets_dir: Folder holding `<dataset_version>/data.jsonl` and, optionally, a
             metadata.json that records its `num_samples` and `dataset_hash` (SHA-256).
+        hash_dataset: Counts and hashes data.jsonl; `count_and_hash` where `None`.
 
     Raises:
         FileNotFoundError: No such version, or no data.jsonl in it; names the nearest there are.
@@ -75,7 +86,7 @@ def resolve_dataset(
     folder = Path(datasets_dir) / check_version("dataset_version", dataset_version)
     path = folder / "data.jsonl"
     try:
-        num_samples, digest = count_and_hash(path)
+        num_samples, digest = (hash_dataset or count_and_hash)(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise FileNotFoundError(_not_found(path)) from error
     record = read(folder / "metadata.json")
@@ -103,23 +114,67 @@ def count_and_hash(path: Path, *, progress: Callable[[int], None] | None = None)
         DatasetChangedError: Something wrote to it meanwhile.
         OSError: It cannot be read; names the file.
     """
-    digest, lines, last = hashlib.sha256(), 0, ord("\n")
-    with naming(path), open(path, "rb", buffering=0) as file:
+    digest, lines, last, done = hashlib.sha256(), 0, ord("\n"), 0
+    with ExitStack() as stack:
+        stack.enter_context(naming(path))
+        file = stack.enter_context(open(path, "rb", buffering=0))
         before = _identity(file.fileno())
-        buffer = bytearray(BLOCK_BYTES)
-        while size := file.readinto(buffer):
-            block = memoryview(buffer)[:size]
-            digest.update(block)
+        beside = stack.enter_context(_beside(worth_it=before[0] > BLOCK_BYTES))
+        told = started = time.monotonic()
+        # One is hashed while the next block is read into the other and counted.
+        buffers = [bytearray(BLOCK_BYTES), bytearray(BLOCK_BYTES)]
+        while size := file.readinto(buffers[0]):
+            buffer = buffers[0]
+            beside(digest.update, memoryview(buffer)[:size])
             lines += buffer.count(b"\n", 0, size)
             last = buffer[size - 1]
+            done += size
             if progress is not None:
                 progress(size)
+            if (now := time.monotonic()) - told > PROGRESS_SECONDS:
+                told = now
+                _log_progress(path, done, before[0], now - started)
+            buffers.reverse()
         if before != _identity(file.fileno()):
             raise DatasetChangedError(
                 f"{path}: written to while it was being read. Wait until its writer is done, "
                 "then run again."
             )
     return lines + (last != ord("\n")), digest.hexdigest()
+
+
+@contextmanager
+def _beside(*, worth_it: bool) -> Iterator[Callable[..., object]]:
+    """Lend a thread that does one thing at a time: the next one waits for the one before.
+
+    All is done when the block ends. hashlib lets go of the interpreter while it hashes.
+    """
+    if not worth_it:
+        yield lambda work, *arguments: work(*arguments)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor  # a small run has no time for it
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending: Future[object] | None = None
+
+        def beside(work: Callable[..., object], *arguments: object) -> None:
+            nonlocal pending
+            if pending is not None:
+                pending.result()
+            pending = pool.submit(work, *arguments)
+
+        yield beside
+
+
+def _log_progress(path: Path, done: int, whole: int, seconds: float) -> None:
+    rate = done / seconds
+    logger.info(
+        "%s: %.0f %% read, %.0f MB/s, %.0f s left.",
+        path,
+        100 * done / whole,
+        rate / 1e6,
+        (whole - done) / rate,
+    )
 
 
 def _identity(descriptor: int) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,14 @@ def test_who_waits_is_told_of_every_block(folder, monkeypatch):
     told = []
     assert count_and_hash(folder / "data.jsonl", progress=told.append) == (3, SHA256)
     assert told == [20, 20, 10]
+
+
+def test_whoever_waits_is_told_how_far_it_is(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"x" * 64)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 16)
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", -1.0)
+    with caplog.at_level(logging.INFO, logger="src.training.dataset"):
+        count_and_hash(path)
+    told = [message.split(" read, ")[0] for message in caplog.messages]
+    assert told == [f"{path}: {share} %" for share in (25, 50, 75, 100)]
