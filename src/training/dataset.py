@@ -5,14 +5,19 @@ import logging
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.storage import CorruptFileError, naming, parse_json, read, sha256, shown
 from src.versions import check_version
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 __all__ = [
     "DatasetChangedError",
@@ -24,7 +29,9 @@ __all__ = [
     "resolve_dataset",
 ]
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 22
+PIECE_BYTES = 1 << 18  # counting holds the interpreter: not for long, or the hashing has to wait
+BUFFERS = 4
 PROGRESS_SECONDS = 3.0
 
 logger = logging.getLogger(__name__)
@@ -114,27 +121,27 @@ def count_and_hash(path: Path, *, progress: Callable[[int], None] | None = None)
         DatasetChangedError: Something wrote to it meanwhile.
         OSError: It cannot be read; names the file.
     """
-    digest, lines, last, done = hashlib.sha256(), 0, ord("\n"), 0
+    digest = hashlib.sha256()
+    lines, last, done = 0, ord("\n"), 0
     with ExitStack() as stack:
         stack.enter_context(naming(path))
         file = stack.enter_context(open(path, "rb", buffering=0))
         before = _identity(file.fileno())
-        beside = stack.enter_context(_beside(worth_it=before[0] > BLOCK_BYTES))
+        swap = stack.enter_context(_hashing(digest, beside=before[0] > BLOCK_BYTES))
         told = started = time.monotonic()
-        # One is hashed while the next block is read into the other and counted.
-        buffers = [bytearray(BLOCK_BYTES), bytearray(BLOCK_BYTES)]
-        while size := file.readinto(buffers[0]):
-            buffer = buffers[0]
-            beside(digest.update, memoryview(buffer)[:size])
-            lines += buffer.count(b"\n", 0, size)
+        buffer, size = bytearray(min(BLOCK_BYTES, before[0] + 1)), 0
+        while read := file.readinto(memoryview(buffer)[size : size + PIECE_BYTES]):
+            lines += buffer.count(b"\n", size, size + read)
+            size, done = size + read, done + read
             last = buffer[size - 1]
-            done += size
+            if size == len(buffer):
+                buffer, size = swap(buffer, size), 0
             if progress is not None:
-                progress(size)
+                progress(read)
             if (now := time.monotonic()) - told > PROGRESS_SECONDS:
                 told = now
                 _log_progress(path, done, before[0], now - started)
-            buffers.reverse()
+        swap(buffer, size)
         if before != _identity(file.fileno()):
             raise DatasetChangedError(
                 f"{path}: written to while it was being read. Wait until its writer is done, "
@@ -144,26 +151,32 @@ def count_and_hash(path: Path, *, progress: Callable[[int], None] | None = None)
 
 
 @contextmanager
-def _beside(*, worth_it: bool) -> Iterator[Callable[..., object]]:
-    """Lend a thread that does one thing at a time: the next one waits for the one before.
+def _hashing(digest: "Hash", *, beside: bool) -> Iterator[Callable[[bytearray, int], bytearray]]:
+    """Lend a function that takes a buffer, filled so far, to hash, and gives one to fill next.
 
-    All is done when the block ends. hashlib lets go of the interpreter while it hashes.
+    With `beside`, another thread hashes meanwhile: hashlib lets go of the interpreter. All is
+    hashed when the block ends.
     """
-    if not worth_it:
-        yield lambda work, *arguments: work(*arguments)
+
+    def hash_block(buffer: bytearray, size: int) -> bytearray:
+        digest.update(memoryview(buffer)[:size])
+        return buffer
+
+    if not beside:
+        yield hash_block
         return
     from concurrent.futures import Future, ThreadPoolExecutor  # a small run has no time for it
 
+    pending: deque[Future[bytearray]] = deque()
+
+    def swap(buffer: bytearray, size: int) -> bytearray:
+        pending.append(pool.submit(hash_block, buffer, size))
+        return bytearray(len(buffer)) if len(pending) < BUFFERS else pending.popleft().result()
+
     with ThreadPoolExecutor(max_workers=1) as pool:
-        pending: Future[object] | None = None
-
-        def beside(work: Callable[..., object], *arguments: object) -> None:
-            nonlocal pending
-            if pending is not None:
-                pending.result()
-            pending = pool.submit(work, *arguments)
-
-        yield beside
+        yield swap
+        for each in pending:
+            each.result()
 
 
 def _log_progress(path: Path, done: int, whole: int, seconds: float) -> None:

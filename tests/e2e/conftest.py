@@ -206,6 +206,11 @@ class Platform:
         self.api.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the test that takes longest, so that others run beside it."""
+    items.sort(key=lambda item: "test_operations" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def start_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Platform]]:
     """Start a server, and deploy a copy of the project on it."""
