@@ -10,7 +10,7 @@ CONFIG ?= configs/training/mistral_finetune.yaml
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test e2e packages torture check lock clean
+.PHONY: help run up test e2e packages torture bench check lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -35,6 +35,10 @@ packages: ## Debian packages that make e2e needs (as root)
 torture: .venv/torture ## Kill, race, starve and feed the core, at length
 	TORTURE=long $(BIN)/pytest -rP tests/torture
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
+
+bench: .venv/ready ## Measure: the data pass, the start of llm-train
+	$(BIN)/python -m benchmarks.data_pass
+	$(BIN)/python -m benchmarks.cli_start
 
 check: .venv/ready ## Lint, types, import rules
 	$(BIN)/ruff check
