@@ -52,10 +52,7 @@ def register_model(metadata: Mapping[str, Any], registry_path: str | Path = DEFA
         nonlocal added
         registry = _parse(data, path)
         added = not is_registered(entry, registry["models"], path)
-        if not added:
-            return None
-        registry["models"].append(entry)
-        return canonical_json(registry)
+        return _with_entry(data, registry, entry) if added else None
 
     update(path, append, root=path.parent)
     logger.info("%s: %s %s.", path, entry["model_version"], "added" if added else "there already")
@@ -104,6 +101,24 @@ def is_registered(metadata: Mapping[str, Any], models: list[dict[str, Any]], sou
                 raise ModelVersionConflict(version, source, details)
             return True
     return False
+
+
+def _with_entry(data: bytes | None, registry: dict[str, Any], entry: dict[str, Any]) -> bytes:
+    """Give the bytes of a registry with one more entry.
+
+    In the form in which this software writes it, the new entry is put in before the last two
+    brackets, so that the cost of a registration is not that of writing all the others anew.
+    """
+    models = registry["models"]
+    if data and models and list(registry) == ["models"] and data.endswith(b"\n    }" + _END):
+        lines = canonical_json(entry).splitlines()
+        return (
+            data.removesuffix(_END) + b",\n" + b"\n".join(b"    " + line for line in lines) + _END
+        )
+    return canonical_json({**registry, "models": [*models, entry]})
+
+
+_END = b"\n  ]\n}\n"
 
 
 def _parse(data: bytes | None, source: Path) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from src import storage
 from src.storage import CorruptFileError, canonical_json
 from src.training.registry import ModelNotFoundError, get_model, list_models, register_model
 from src.versions import ModelVersionConflict
+from tests.examples import METADATA
+from tests.strategies import names, texts
 
 REGISTRY = Path("artifacts/models/registry.json")
 
@@ -104,6 +109,20 @@ def test_an_entry_with_fields_of_a_newer_release_is_the_same_model(metadata):
     before = REGISTRY.read_bytes()
     assert register_model(metadata) is False
     assert REGISTRY.read_bytes() == before
+
+
+@given(versions=st.lists(names, unique=True, min_size=1, max_size=5), text=texts)
+def test_the_registry_is_canonical_however_many_entries_were_added(versions, text):
+    config = {"a": [], "b": {}, "c": [{"d": text}], "e": 1e-5}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "registry.json")
+        models = [
+            {**METADATA, "model_version": name, "base_model": text, "training_config": config}
+            for name in versions
+        ]
+        for model in models:
+            register_model(model, path)
+        assert path.read_bytes() == canonical_json({"models": models})
 
 
 def test_a_tuple_is_the_list_that_the_registry_holds_of_it(metadata):
@@ -254,6 +273,7 @@ def test_without_any_model_the_message_says_so():
 
 REGISTER = """
 import json
+import tempfile
 from src.training.registry import register_model
 ---
 models = json.loads(sys.argv[1])
