@@ -227,7 +227,7 @@ def test_a_transient_error_is_retried_and_leaves_one_entry(project, monkeypatch)
 def test_what_will_fail_again_is_not_retried(project, monkeypatch, error):
     calls = []
 
-    def failing(*arguments):
+    def failing(*arguments, **options):
         calls.append(arguments)
         raise error
 
