@@ -26,7 +26,7 @@ test: .venv/ready ## Run all tests but those of make e2e
 
 e2e: .venv/e2e ## Server, worker, browser and PostgreSQL, for real
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
-	$(BIN)/pytest $(PARALLEL) --no-loadscope-reorder tests/e2e
+	$(BIN)/pytest tests/e2e
 
 packages: ## Debian packages that make e2e needs (as root)
 	apt-get update

@@ -89,6 +89,18 @@ def descendants(process: int) -> list[int]:
     return found[1:]
 
 
+def answer(ask: Callable[[], httpx.Response]) -> Any:
+    """Give the server's answer; ask again while it is too busy, as Prefect's client does."""
+
+    def look() -> httpx.Response | None:
+        response = ask()
+        return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
+
+    response = eventually(look)
+    assert response.is_success, response.text
+    return response.json()
+
+
 class Platform:
     """A server with the project's deployments on it, and workers to start and stop."""
 
@@ -152,15 +164,10 @@ class Platform:
         return worker
 
     def get(self, path: str) -> Any:
-        return self._answer(self.api.get(path))
+        return answer(lambda: self.api.get(path))
 
     def post(self, path: str, **body: Any) -> Any:
-        return self._answer(self.api.post(path, json=body))
-
-    @staticmethod
-    def _answer(response: httpx.Response) -> Any:
-        assert response.is_success, response.text
-        return response.json()
+        return answer(lambda: self.api.post(path, json=body))
 
     def deployment(self, name: str) -> dict[str, Any]:
         return self.get(f"deployments/name/{name}")
@@ -204,11 +211,6 @@ class Platform:
             worker.kill()
         self.server.kill()
         self.api.close()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the test that takes longest, so that others run beside it."""
-    items.sort(key=lambda item: "test_operations" not in item.nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import FINAL, ROOT, Process, copy_project, eventually, free_port
+from tests.e2e.conftest import (
+    FINAL,
+    ROOT,
+    Process,
+    answer,
+    copy_project,
+    eventually,
+    free_port,
+)
 
 BLOCKS = re.findall(
     r"^```sh(.*?)\n(.*?)^```$",
@@ -137,13 +145,12 @@ def run_all_at_once(api, deployment, project):
     ids = []
     for n in range(RUNS):
         parameters = {"training_config_path": f"configs/training/at_once_{n % CONFIGS}.yaml"}
-        created = api.post(
-            f"deployments/{deployment}/create_flow_run", json={"parameters": parameters}
-        )
-        ids.append(created.json()["id"])
+        path, body = f"deployments/{deployment}/create_flow_run", {"parameters": parameters}
+        ids.append(answer(lambda path=path, body=body: api.post(path, json=body))["id"])
 
     def all_ended():
-        runs = api.post("flow_runs/filter", json={"flow_runs": {"id": {"any_": ids}}}).json()
+        wanted = {"flow_runs": {"id": {"any_": ids}}}
+        runs = answer(lambda: api.post("flow_runs/filter", json=wanted))
         ended = [run["state_name"] for run in runs if run["state_type"] in FINAL]
         return ended if len(ended) == RUNS else None
 
