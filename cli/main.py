@@ -21,7 +21,7 @@ from src.lineage.compare import as_text, compare_records
 from src.lineage.compare import compare as compare_models
 from src.lineage.record import Record
 from src.lineage.trace import Trace, models_of_commit, models_trained_on, trace_model
-from src.lineage.verify import Check, verify_all
+from src.lineage.verify import Check, mismatches, verify_all
 from src.provenance import PROVENANCE_NAME
 from src.storage import CorruptFileError, canonical_json
 from src.training.registry import ModelNotFoundError, list_models
@@ -282,7 +282,7 @@ def verify(versions: tuple[str, ...], everything: bool, artifacts_dir: str, as_j
 
 
 def _verdict(checks: list[Check]) -> str:
-    return "MATCH" if all(check.verdict == "MATCH" for check in checks) else "MISMATCH"
+    return "MISMATCH" if mismatches(checks) else "MATCH"
 
 
 def _print_checks(version: str, checks: list[Check]) -> None:

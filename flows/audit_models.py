@@ -4,10 +4,10 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.states import Failed
 
+from flows.failing import failed
 from flows.report import report_link
-from src.lineage.verify import Check, verify_all
+from src.lineage.verify import Check, mismatches, verify_all
 
 __all__ = ["audit_models"]
 
@@ -37,14 +37,14 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
     rows: list[dict[str, Any]] = []
     try:
         for version, checks in verify_all(artifacts_dir):
-            wrong = [check for check in checks if check.verdict == "MISMATCH"]
+            wrong = mismatches(checks)
             verdicts[version] = "MISMATCH" if wrong else "MATCH"
             rows.append(_row(version, checks, wrong))
             if wrong:
                 faults.append(f"{version} ({', '.join(check.what for check in wrong)})")
                 logger.warning("%s: %s", version, rows[-1]["what"])
     except (OSError, ValueError) as error:
-        return Failed(message=str(error), data=error)  # type: ignore[return-value]
+        return failed(error)  # type: ignore[no-any-return]
     rows.sort(key=lambda row: row["verdict"] == "MATCH")
     summary = f"{len(verdicts) - len(faults):,} of {len(verdicts):,} models match their record"
     create_table_artifact(
@@ -54,8 +54,7 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
     )
     logger.info("%s.", summary)
     if faults:
-        mismatch = ValueError(f"{summary}. These do not: {'; '.join(faults)}.")
-        return Failed(message=str(mismatch), data=mismatch)  # type: ignore[return-value]
+        return failed(ValueError(f"{summary}. These do not: {'; '.join(faults)}."))  # type: ignore[no-any-return]
     return verdicts
 
 

@@ -30,16 +30,15 @@ class Point:
             return None
 
 
-def scatter(points: list[Point], *, labels: bool = True) -> str:
+def scatter(points: list[Point]) -> str:
     """Draw models as an SVG: up is better, left is cheaper, green is faster, red is slower.
 
     Args:
         points: At least one.
-        labels: Whether each point has its name beside it; it has it as a tooltip anyway.
     """
-    x = _scale([point.cost for point in points], MARGIN, WIDTH - MARGIN)
-    y = _scale([point.quality for point in points], HEIGHT - MARGIN, MARGIN)
-    hue = _scale([point.latency for point in points], 140, 0)
+    x = _Scale([point.cost for point in points], MARGIN, WIDTH - MARGIN)
+    y = _Scale([point.quality for point in points], HEIGHT - MARGIN, MARGIN)
+    hue = _Scale([point.latency for point in points], 140, 0)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
@@ -61,10 +60,10 @@ def scatter(points: list[Point], *, labels: bool = True) -> str:
             f"<title>{name}: quality {point.quality:g}, cost {point.cost:g}, "
             f"latency {point.latency:g} ms</title></circle>"
         )
-        if labels:
-            end = ' text-anchor="end"' if px > WIDTH / 2 else ""
-            side = -10 if px > WIDTH / 2 else 10
-            lines.append(f'<text x="{px + side:.1f}" y="{py + 4:.1f}"{end}>{name}</text>')
+        side, anchor = (-10, "end") if px > WIDTH / 2 else (10, "start")
+        lines.append(
+            f'<text x="{px + side:.1f}" y="{py + 4:.1f}" text-anchor="{anchor}">{name}</text>'
+        )
     return "\n".join([*lines, "</svg>"])
 
 
@@ -76,8 +75,8 @@ def as_image(svg: str, alt: str) -> str:
 class _Scale:
     """From values to places on the paper."""
 
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.high, self.start, self.end = low, high, start, end
+    def __init__(self, values: list[float], start: float, end: float) -> None:
+        self.low, self.high, self.start, self.end = min(values), max(values), start, end
 
     def __call__(self, value: float) -> float:
         if self.high == self.low:
@@ -89,10 +88,6 @@ class _Scale:
     def ticks(self) -> list[float]:
         steps = range(TICKS) if self.high > self.low else range(1)
         return [self.low + (self.high - self.low) * step / (TICKS - 1) for step in steps]
-
-
-def _scale(values: list[float], start: float, end: float) -> _Scale:
-    return _Scale(min(values), max(values), start, end)
 
 
 def _tick_x(value: float, x: float) -> str:

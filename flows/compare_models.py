@@ -4,12 +4,10 @@ from typing import Any
 
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Failed
 
 from flows.chart import Point, as_image, scatter
+from flows.failing import failed
 from flows.report import report_link
-from src.artifacts import Artifacts
-from src.evaluation.evaluator import load_evaluation
 from src.lineage.compare import Comparison, compare
 
 __all__ = ["compare_models"]
@@ -42,22 +40,23 @@ def compare_models(
     try:
         comparison = compare(*model_versions, artifacts_dir=artifacts_dir)
     except (LookupError, OSError, ValueError) as error:
-        return Failed(message=str(error), data=error)  # type: ignore[return-value]
+        return failed(error)  # type: ignore[no-any-return]
     create_markdown_artifact(
-        _page(comparison, everything, Artifacts(artifacts_dir)),
+        _page(comparison, everything),
         key=ARTIFACT_KEY,
         description=f"Comparison of {', '.join(model_versions)}",
     )
     return comparison.to_dict(everything=everything)
 
 
-def _page(comparison: Comparison, everything: bool, artifacts: Artifacts) -> str:
+def _page(comparison: Comparison, everything: bool) -> str:
     points = []
-    for version in comparison.models:
-        try:
-            metrics = load_evaluation(version, artifacts.evaluations)["metrics"]
-        except FileNotFoundError:
-            continue  # not evaluated; the table says so
+    for column, version in enumerate(comparison.models):
+        metrics = {
+            row.name: row.values[column]
+            for row in comparison.every_row
+            if row.section == "metrics" and row.values[column] is not None
+        }
         if point := Point.of(version, metrics):
             points.append(point)
     chart = as_image(scatter(points), "Quality against cost and latency") if points else ""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
-from prefect.states import Failed
 
+from flows.failing import failed
 from src.training.config import load_training_config
 from src.versions import check_version
 
@@ -40,7 +40,7 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
     try:
         configs = _configs_using(check_version("dataset_version", dataset_version), configs_dir)
     except (OSError, ValueError) as error:
-        return Failed(message=str(error), data=error)  # type: ignore[return-value]
+        return failed(error)  # type: ignore[no-any-return]
     for path in configs:
         run_deployment(DEPLOYMENT, parameters={"training_config_path": path}, timeout=0)
     started = ", ".join(configs) or f"none: no config below {configs_dir} uses {dataset_version}"

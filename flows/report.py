@@ -1,12 +1,12 @@
 """What people read of a run: a report of one model, and the table of all."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from src.artifacts import Artifacts
 from src.evaluation.evaluator import load_evaluation
+from src.lineage.compare import markdown_table
 from src.source import CORE, source_digest
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
@@ -21,7 +21,8 @@ TABLE_ROWS = 100
 
 def report_key(model_version: str) -> str:
     """Give the key of a model's report among the artifacts: Prefect takes a-z, 0-9 and `-`."""
-    return f"training-{_slug(model_version)}"
+    slug = re.sub("[^a-z0-9]+", "-", model_version.lower()).strip("-")
+    return f"training-{slug}"
 
 
 def report_link(model_version: str) -> str:
@@ -39,27 +40,25 @@ def training_report(
 ) -> str:
     """Tell in Markdown what a model was made of, how good it is, and how to make it again."""
     version, config = evaluation["model_version"], config_file.config
+    settings = [(key, f"`{value}`") for key, value in asdict(config).items()]
     return f"""\
 # {version}
 
 `{config.base_model}` trained on `{dataset.name}`. [All models]({table_link})
 
-{_table(("metric", "value"), evaluation["metrics"].items())}
-
+{markdown_table(("metric", "value"), evaluation["metrics"].items())}
 ## Config
 
 `{config_file.path}`, sha256 `{config_file.sha256}`
 
-{_table(("setting", "value"), ((key, f"`{value}`") for key, value in asdict(config).items()))}
-
+{markdown_table(("setting", "value"), settings)}
 ## Data
 
 `{dataset.path}`: {dataset.num_samples:,} samples, sha256 `{dataset.sha256}`
 
 ## Steps
 
-{_table(("step", "this run", "why"), (_step(*step) for step in steps.items()))}
-
+{markdown_table(("step", "this run", "why"), [_step(*step) for step in steps.items()])}
 Code of the core: sha256 `{source_digest(CORE)}`
 
 ## Make it again
@@ -105,12 +104,3 @@ def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
 
 def _step(name: str, outcome: Outcome) -> tuple[str, str, str]:
     return name, "cached" if outcome.cached else "**ran**", outcome.why
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def _slug(name: str) -> str:
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")

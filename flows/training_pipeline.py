@@ -6,8 +6,8 @@ from typing import Any
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
-from prefect.states import Failed
 
+from flows.failing import failed
 from flows.openlineage import lineage_of_this_run
 from flows.report import TABLE_KEY, models_table, report_key, training_report
 from src.artifacts import Artifacts
@@ -59,8 +59,7 @@ def training_pipeline(
         # A form's empty field arrives as an empty text.
         return _train(training_config_path, model_version or None, artifacts_dir)
     except (OSError, ValueError) as error:
-        # As a state of its own, the run shows the error's text and no more; callers get the error.
-        return Failed(message=str(error), data=error)  # type: ignore[return-value]
+        return failed(error)  # type: ignore[no-any-return]
 
 
 def _train(

@@ -1,7 +1,8 @@
 """What a version is: a name that is one path component, bound for ever to one content."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ __all__ = [
     "check_metadata",
     "check_version",
     "differences",
+    "nearest",
     "read_metadata",
 ]
 
@@ -60,6 +62,11 @@ def check_version(field: str, name: object) -> str:
         f"{field}: expected a name of at most {MAX_LENGTH} letters, digits, '.', '_' and '-' that "
         f"starts with a letter or digit and is not {REGISTRY_NAME!r}, found {shown(name)}."
     )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Name up to three of the `known` names, those most like `name` first; for an error."""
+    return ", ".join(get_close_matches(name, list(known), n=3, cutoff=0) or ["none"])
 
 
 def differences(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -5,12 +5,11 @@ times, inode and device are; unless it was changed less than two seconds before 
 a later change could bear the same time.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from src.storage import canonical_json, read, replace, sha256
+from src.storage import canonical_json, parse_json, read, replace, sha256
 from src.training.dataset import HashDataset, count_and_hash
 
 __all__ = ["remembering"]
@@ -61,7 +60,7 @@ def _recall(memory: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        known: dict[str, Any] = json.loads(data)["known"]
+        known: dict[str, Any] = parse_json(data, memory)["known"]
         return known if data == _sealed(known) else None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError):
         return None

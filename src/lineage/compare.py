@@ -1,7 +1,7 @@
 """How models differ: config, data, code, environment and metrics, side by side."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from src.artifacts import Artifacts
 from src.lineage.record import Record, read_record
 from src.storage import canonical_json
 
-__all__ = ["Comparison", "Row", "as_text", "compare", "compare_records"]
+__all__ = ["Comparison", "Row", "as_text", "compare", "compare_records", "markdown_table"]
 
 SECTIONS = ("config", "data", "code", "environment", "metrics")
 
@@ -66,12 +66,19 @@ class Comparison:
         rows = self.rows(everything=everything)
         if not rows:
             return f"No difference between {', '.join(self.models)}.\n"
-        table = [("", "", *self.models), ("---",) * (2 + len(self.models))]
-        table += [(row.section, row.name, *map(as_text, row.values)) for row in rows]
-        return "".join(
-            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
-            for line in table
+        return markdown_table(
+            ("", "", *self.models),
+            [(row.section, row.name, *map(as_text, row.values)) for row in rows],
         )
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Give a table in Markdown, each line of it with its end."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(
+        f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n"
+        for line in lines
+    )
 
 
 def as_text(value: Any) -> str:

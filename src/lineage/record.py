@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from src.evaluation.evaluator import evaluation_path
 from src.provenance import PROVENANCE_NAME, Provenance, read_provenance
 from src.storage import CorruptFileError, parse_json, read, shown
 from src.training.registry import ModelNotFoundError, list_models
-from src.versions import check_version, read_metadata
+from src.versions import check_version, nearest, read_metadata
 
 __all__ = ["Record", "is_there", "not_found", "read_record", "read_records", "unregistered"]
 
@@ -105,10 +104,7 @@ def unregistered(registered: set[str], folder: Path) -> list[str]:
 
 def not_found(model_version: str, artifacts: Artifacts) -> ModelNotFoundError:
     """Make the error for a version that nothing knows; it names the nearest that have a folder."""
-    near = get_close_matches(
-        str(model_version), unregistered(set(), artifacts.models), n=3, cutoff=0
-    )
+    near = nearest(str(model_version), unregistered(set(), artifacts.models))
     return ModelNotFoundError(
-        f"{artifacts.models}: no model {shown(model_version)}. "
-        f"Nearest: {', '.join(near or ['none'])}."
+        f"{artifacts.models}: no model {shown(model_version)}. Nearest: {near}."
     )

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from src.artifacts import Artifacts
 from src.lineage.record import Record, read_record, read_records
 from src.storage import shown
+from src.versions import nearest
 
 __all__ = ["Trace", "models_of_commit", "models_trained_on", "trace_model"]
 
@@ -71,10 +71,9 @@ def models_trained_on(data: str, artifacts_dir: str | Path = "artifacts") -> Tra
         models = [record for record in records if record.metadata["dataset_version"] == data]
         return Trace(source=data, models=tuple(models))
     if not _is_digest(data):
-        near = get_close_matches(data, sorted(names), n=3, cutoff=0) or ["none"]
         raise LookupError(
             f"{artifacts.datasets}: no dataset version {shown(data)}, and {SHORTEST_DIGEST} or "
-            f"more digits of a SHA-256 it is not. Nearest: {', '.join(near)}."
+            f"more digits of a SHA-256 it is not. Nearest: {nearest(data, sorted(names))}."
         )
     return _made_of(data, records, lambda record: _digest(record, "dataset", "sha256"))
 

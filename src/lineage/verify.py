@@ -25,7 +25,7 @@ from src.training.registry import list_models
 from src.training.trainer import model_metadata
 from src.versions import check_metadata, differences
 
-__all__ = ["Check", "verify", "verify_all"]
+__all__ = ["Check", "mismatches", "verify", "verify_all"]
 
 METADATA_NAME = "metadata.json"
 
@@ -52,6 +52,11 @@ class Check:
     found: str
     diverged: str | None = None
     note: str | None = None
+
+
+def mismatches(checks: Iterable[Check]) -> list[Check]:
+    """Give the checks that a model does not stand; one that stands all matches its record."""
+    return [check for check in checks if check.verdict == "MISMATCH"]
 
 
 def verify(

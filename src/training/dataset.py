@@ -9,12 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.storage import CorruptFileError, naming, parse_json, read, sha256, shown
-from src.versions import check_version
+from src.versions import check_version, nearest
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -245,7 +244,5 @@ def _not_found(path: Path) -> str:
         known = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
     except OSError:
         known = []
-    near = get_close_matches(folder.name, known, n=3, cutoff=0) or ["none"]
-    return (
-        f"{path}: no dataset version {folder.name!r}. There are, nearest first: {', '.join(near)}."
-    )
+    near = nearest(folder.name, known)
+    return f"{path}: no dataset version {folder.name!r}. There are, nearest first: {near}."

@@ -2,12 +2,17 @@
 
 import logging
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from src.storage import CorruptFileError, canonical_json, parse_json, read, shown, update
-from src.versions import REGISTRY_NAME, ModelVersionConflict, check_metadata, differences
+from src.versions import (
+    REGISTRY_NAME,
+    ModelVersionConflict,
+    check_metadata,
+    differences,
+    nearest,
+)
 
 __all__ = ["ModelNotFoundError", "get_model", "list_models", "register_model"]
 
@@ -82,10 +87,8 @@ def get_model(model_version: str, registry_path: str | Path = DEFAULT_PATH) -> d
         if model["model_version"] == model_version:
             return model
         known.append(model["model_version"])
-    near = get_close_matches(str(model_version), known, n=3, cutoff=0) or ["none"]
-    raise ModelNotFoundError(
-        f"{registry_path}: no model {shown(model_version)}. Nearest: {', '.join(near)}."
-    )
+    near = nearest(str(model_version), known)
+    raise ModelNotFoundError(f"{registry_path}: no model {shown(model_version)}. Nearest: {near}.")
 
 
 def is_registered(metadata: Mapping[str, Any], models: list[dict[str, Any]], source: Path) -> bool:
