@@ -81,7 +81,7 @@ def _train(
         evaluation = evaluate(metadata, artifacts_dir)
         lineage.made(metadata, artifacts)
     table = f"key/{TABLE_KEY}"
-    if not all(step.cached for step in journal.steps.values()):
+    if not journal.cached:
         newest = create_table_artifact(
             models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
         )

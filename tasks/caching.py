@@ -5,10 +5,11 @@ left them. Prefect alone goes on serving it after they were deleted or changed.
 """
 
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +51,35 @@ class Outcome:
 
 @dataclass
 class Journal:
-    """What became of the steps of one flow run, by step.
+    """What became of the steps of one run of the pipeline, by step.
 
     Attributes:
-        results: Folder of the results that earlier runs left, if there is one.
+        earlier: Gives the keys of the results that earlier runs left, each also without the
+            digest of its code.
         steps: Filled in as the steps are called.
     """
 
-    results: Path | None = None
+    earlier: Callable[[], AbstractSet[str]] = frozenset
     steps: dict[str, Outcome] = field(default_factory=dict)
 
-    @cached_property
-    def keys(self) -> set[str]:
-        """Keys of the results of earlier runs, each also without the digest of its code."""
-        if self.results is None or not self.results.is_dir():
-            return set()
-        names = {path.name for path in self.results.iterdir()}
-        return names | {name.rpartition("-")[0] for name in names}
+    @property
+    def cached(self) -> bool:
+        """Whether every step was served from the cache."""
+        return all(step.cached for step in self.steps.values())
+
+    @contextmanager
+    def kept(self) -> Iterator["Journal"]:
+        """Note what becomes of the steps called within."""
+        token = _JOURNAL.set(self)
+        try:
+            yield self
+        finally:
+            _JOURNAL.reset(token)
+
+
+def _keys(results: Path) -> set[str]:
+    names = {path.name for path in results.iterdir()} if results.is_dir() else set()
+    return names | {name.rpartition("-")[0] for name in names}
 
 
 _JOURNAL: ContextVar[Journal | None] = ContextVar("journal", default=None)
@@ -104,13 +117,13 @@ class Promise(CachePolicy):
         journal = _JOURNAL.get() or Journal()
         seen = f"{step}-{sha256(canonical_json(parts))}"
         key = f"{seen}-{source_digest(CORE, Path(__file__).parent)}"
-        if store.exists(key):
-            why = self._why_not(store, key, inputs)
+        if (result := _recall(store, key)) is not None:
+            why = self._why_broken(result, inputs)
             if why is not None:
                 store.write(None, key, expiration=DateTime.now())
-        elif key in journal.keys:
+        elif key in journal.earlier():
             why = SPOILED
-        elif seen in journal.keys:
+        elif seen in journal.earlier():
             why = "the code changed since this was last done"
         else:
             why = "this was not done before with these inputs"
@@ -120,15 +133,20 @@ class Promise(CachePolicy):
         get_run_logger().info("%s: %s.", verb, outcome.why)
         return key
 
-    def _why_not(self, store: ResultStore, key: str, inputs: dict[str, Any]) -> str | None:
-        try:
-            result = store.read(key).result
-        except (OSError, ValueError):
-            return SPOILED
+    def _why_broken(self, result: Any, inputs: dict[str, Any]) -> str | None:
         try:
             return self.broken(result, **inputs)
         except (OSError, ValueError) as error:
             return str(error)
+
+
+def _recall(store: ResultStore, key: str) -> Any:
+    """Give an earlier result; `None` where there is none, it was expired or cannot be read."""
+    try:
+        record = store.read(key)
+    except (OSError, ValueError):
+        return None
+    return None if record.metadata.expiration else record.result
 
 
 def changed(path: Path, expected: bytes) -> str | None:
@@ -165,6 +183,20 @@ DURABLE: dict[str, Any] = {
 """What all steps have in common: kept results, and up to three further tries."""
 
 
+class _Results(LocalFileSystem):
+    """Files of one folder, by plain names.
+
+    Prefect's own follows the links in the folder's path a dozen times a step, for keys that might
+    lead out of it: ours cannot.
+    """
+
+    _block_type_name = "Step results"
+    _block_type_slug = "step-results"
+
+    def _resolve_path(self, path: str) -> Path:
+        return Path(str(self.basepath), path)
+
+
 @contextmanager
 def results_below(artifacts_dir: str) -> Iterator[Journal]:
     """Keep the results of the steps called within in `<artifacts_dir>/.cache`.
@@ -178,11 +210,10 @@ def results_below(artifacts_dir: str) -> Iterator[Journal]:
     if context is None:
         raise RuntimeError("results_below: call it within a flow.")
     results = Path(artifacts_dir, RESULTS).resolve()
-    storage = LocalFileSystem(basepath=str(results))
+    storage = _Results(basepath=str(results))
     store = context.result_store.model_copy(update={"result_storage": storage})
-    token = _JOURNAL.set(journal := Journal(results))
-    try:
-        with context.model_copy(update={"result_store": store}):
-            yield journal
-    finally:
-        _JOURNAL.reset(token)
+    with (
+        context.model_copy(update={"result_store": store}),
+        Journal(cache(partial(_keys, results))).kept() as journal,
+    ):
+        yield journal
