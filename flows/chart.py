@@ -9,6 +9,7 @@ __all__ = ["Point", "as_image", "scatter"]
 
 WIDTH, HEIGHT, MARGIN = 720, 420, 70
 TICKS = 5
+NAMED = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,7 @@ def scatter(points: list[Point]) -> str:
     """Draw models as an SVG: up is better, left is cheaper, green is faster, red is slower.
 
     Args:
-        points: At least one.
+        points: At least one. The first twelve are named, the others when pointed at.
     """
     x = _Scale([point.cost for point in points], MARGIN, WIDTH - MARGIN)
     y = _Scale([point.quality for point in points], HEIGHT - MARGIN, MARGIN)
@@ -52,7 +53,7 @@ def scatter(points: list[Point]) -> str:
         f'<text x="{WIDTH - 10}" y="20" text-anchor="end">'
         f"latency: green {hue.low:g} ms, red {hue.high:g} ms</text>",
     ]
-    for point in points:
+    for index, point in enumerate(points):
         name, px, py = escape(point.name), x(point.cost), y(point.quality)
         lines.append(
             f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" '
@@ -60,6 +61,8 @@ def scatter(points: list[Point]) -> str:
             f"<title>{name}: quality {point.quality:g}, cost {point.cost:g}, "
             f"latency {point.latency:g} ms</title></circle>"
         )
+        if index >= NAMED:
+            continue
         side, anchor = (-10, "end") if px > WIDTH / 2 else (10, "start")
         lines.append(
             f'<text x="{px + side:.1f}" y="{py + 4:.1f}" text-anchor="{anchor}">{name}</text>'

@@ -4,6 +4,7 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from flows.chart import Point, as_image, scatter
 from src.artifacts import Artifacts
 from src.evaluation.evaluator import load_evaluation
 from src.lineage.compare import markdown_table
@@ -13,10 +14,18 @@ from src.training.dataset import DatasetVersion
 from src.training.registry import list_models
 from tasks.caching import Outcome
 
-__all__ = ["TABLE_KEY", "models_table", "report_key", "report_link", "training_report"]
+__all__ = [
+    "TABLE_KEY",
+    "models_table",
+    "report_key",
+    "report_link",
+    "sweep_report",
+    "training_report",
+]
 
 TABLE_KEY = "models"
 TABLE_ROWS = 100
+BEST_ROWS = 10
 
 
 def report_key(model_version: str) -> str:
@@ -76,6 +85,33 @@ against all it was made of: `llm-train verify {version}`.
 - `{artifacts.registry}`
 - `{artifacts.evaluations / version / "evaluation.json"}`
 """
+
+
+def sweep_report(summary: dict[str, Any], seconds: float) -> str:
+    """Tell in Markdown what came of a sweep: the best, a chart of all, and what failed."""
+    rows, faults = summary["leaderboard"], summary["failed"]
+    count = len(rows) + len(faults)
+    parts = [
+        f"# Sweep of {count:,} configs\n",
+        f"{len(rows):,} done, {summary['cached']:,} of them from the cache; {len(faults):,} failed. "
+        f"{seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
+    ]
+    if rows:
+        best = [list(row.values()) for row in rows[:BEST_ROWS]]
+        points = [point for row in rows if (point := Point.of(row["model_version"], row))]
+        parts += [
+            f"## The best {len(best)}\n",
+            markdown_table([name.replace("_", " ") for name in rows[0]], best),
+            "[All of them](/artifacts/key/sweep-leaderboard)\n",
+            as_image(scatter(points), "Quality against cost and latency") + "\n",
+        ]
+    if faults:
+        parts += [
+            "## Failed\n",
+            markdown_table(("config", "error"), [list(fault.values()) for fault in faults]),
+            "Mend them and run the sweep again: what is done is served from the cache.\n",
+        ]
+    return "\n".join(parts)
 
 
 def models_table(artifacts: Artifacts) -> list[dict[str, Any]]:

@@ -42,3 +42,8 @@ class Artifacts:
     def evaluations(self) -> Path:
         """Folder of all evaluations."""
         return Path(self.root) / "evaluations"
+
+    @property
+    def sweeps(self) -> Path:
+        """Folder of the training configs that sweeps made of grids."""
+        return Path(self.root) / "sweeps"

@@ -1,0 +1,260 @@
+"""A sweep: many training configs in one run, and which of the models is best."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from prefect import flow, get_run_logger, runtime
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.failing import failed
+from flows.openlineage import lineage_of_this_run
+from flows.report import TABLE_KEY, models_table, sweep_report
+from src.artifacts import Artifacts
+from src.training.registry import register_models
+from src.training.sweep import find_configs, write_grid
+from src.training.trainer import derive_model_version
+from tasks.caching import Journal, results_below
+from tasks.evaluate import evaluate
+from tasks.load_config import load_config
+from tasks.register import register
+from tasks.resolve_dataset import resolve_dataset
+from tasks.write_metadata import write_metadata
+
+__all__ = ["SweepError", "training_sweep"]
+
+BATCH = 50  # configs that are registered under one lock
+PROGRESS_SECONDS = 3.0
+TIMEOUT_SECONDS = 6 * 60 * 60
+NAMED = 10  # failed configs in the message of a run; the report names all
+
+
+class SweepError(ValueError):
+    """Some configs of a sweep failed; the others are done.
+
+    Attributes:
+        summary: What the sweep would have returned.
+    """
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        self.summary = summary
+        faults, done = summary["failed"], len(summary["leaderboard"])
+        lines = [f"{fault['config']}: {fault['error']}" for fault in faults[:NAMED]]
+        if len(faults) > NAMED:
+            lines.append(f"and {len(faults) - NAMED:,} more")
+        many = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done:"
+        super().__init__("\n".join([many, *lines]))
+
+
+@dataclass
+class _Trial:
+    """One config of a sweep, and how far it came."""
+
+    config: str
+    journal: Journal
+    metadata: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+def _run_name() -> str:
+    parameters = runtime.flow_run.parameters
+    return f"sweep {' '.join([*parameters['configs'], parameters['grid']])}"[:100].rstrip()
+
+
+@flow(name="training-sweep", flow_run_name=_run_name, timeout_seconds=TIMEOUT_SECONDS)
+def training_sweep(
+    configs: Sequence[str] = (),
+    grid: str = "",
+    concurrency: int = 4,
+    artifacts_dir: str = "artifacts",
+) -> dict[str, Any]:
+    """Train, register and evaluate a model for each of many configs, and rank them.
+
+    Each goes through the steps of `training-pipeline`, under a model version that is derived. What
+    an earlier run has done is served from the cache, so a sweep that was stopped goes on where it
+    was. A config that fails is named, and keeps no other from being done.
+
+    Args:
+        configs: Training configs: files, or patterns such as `configs/training/*.yaml`.
+        grid: A sweep, a YAML file, e.g. `configs/sweeps/mistral_finetune.yaml`: a base config, and
+            lists of the values to try. Leave it empty for none.
+        concurrency: How many configs are in work at a time, at least 1.
+        artifacts_dir: Folder that holds `datasets/` and gets `models/` and `evaluations/`.
+
+    Returns:
+        `leaderboard`: for each model, the best first, its `model_version`, `config`, metrics and
+        settings; `failed`: for each config that did, `config` and `error`; and `cached`: of how
+        many configs every step was served from the cache.
+
+    Raises:
+        FileNotFoundError: The grid is not there, or nothing matches a pattern.
+        ConfigError: The grid cannot be used.
+        SweepError: Some configs failed; the others are done. It has what is returned otherwise.
+        ValueError: There is no config, or `concurrency` is less than 1.
+    """
+    try:
+        files = _configs(configs, grid, concurrency, artifacts_dir)
+        summary = _sweep(files, concurrency, Artifacts(artifacts_dir))
+    except (OSError, ValueError) as error:
+        return failed(error)  # type: ignore[no-any-return]
+    return failed(SweepError(summary)) if summary["failed"] else summary
+
+
+def _configs(configs: Sequence[str], grid: str, concurrency: int, artifacts_dir: str) -> list[str]:
+    if concurrency < 1:
+        raise ValueError(f"concurrency: expected 1 or more, found {concurrency}.")
+    files = find_configs(configs)
+    if grid:
+        files += write_grid(grid, Artifacts(artifacts_dir))
+    if not files:
+        raise ValueError("A sweep needs configs or a grid: give at least one.")
+    return files
+
+
+def _sweep(files: list[str], concurrency: int, artifacts: Artifacts) -> dict[str, Any]:
+    root = str(artifacts.root)
+    one_hashes: defaultdict[str, Lock] = defaultdict(Lock)
+    started = time.monotonic()
+    with (
+        _quiet_steps(),
+        lineage_of_this_run() as lineage,
+        results_below(root) as journal,
+        ThreadPoolExecutor(concurrency) as pool,
+        _progress(len(files)) as progress,
+    ):
+
+        def prepare(trial: _Trial) -> None:
+            config_file = load_config(trial.config)
+            config = config_file.config
+            with one_hashes[config.dataset_version]:  # the others are served from the cache
+                dataset = resolve_dataset(config.dataset_version, root)
+            lineage.read(dataset)
+            version = derive_model_version(config, dataset)
+            trial.metadata = write_metadata(config_file, dataset, version, root)
+
+        def finish(trial: _Trial) -> None:
+            register(trial.metadata, root)
+            trial.evaluation = evaluate(trial.metadata, root)
+            lineage.made(trial.metadata, artifacts)
+
+        trials = [_Trial(file, Journal(journal.earlier)) for file in files]
+        for start in range(0, len(trials), BATCH):
+            batch = trials[start : start + BATCH]
+            _each(pool, prepare, batch)
+            # Where this fails, each registers by itself: with the retries, or to say what is wrong.
+            with suppress(OSError, ValueError):
+                register_models(
+                    [trial.metadata for trial in batch if trial.error is None], artifacts.registry
+                )
+            _each(pool, finish, batch)
+            progress(start + len(batch))
+    summary = _summary(trials)
+    _publish(summary, time.monotonic() - started, artifacts)
+    return summary
+
+
+def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list[_Trial]) -> None:
+    """Take trials a step further, those that have not failed."""
+
+    def run(trial: _Trial) -> None:
+        try:
+            with trial.journal.kept():
+                step(trial)
+        except (OSError, ValueError) as error:
+            trial.error = error
+
+    waiting = [trial for trial in trials if trial.error is None]
+    for future in [pool.submit(copy_context().run, run, trial) for trial in waiting]:
+        future.result()
+
+
+def _summary(trials: list[_Trial]) -> dict[str, Any]:
+    rows = [
+        {
+            "model_version": trial.evaluation["model_version"],
+            "config": trial.config,
+            **trial.evaluation["metrics"],
+            **trial.metadata["training_config"],
+        }
+        for trial in trials
+        if trial.error is None
+    ]
+    faults = [
+        {"config": trial.config, "error": str(trial.error)} for trial in trials if trial.error
+    ]
+    return {
+        "leaderboard": sorted(rows, key=_rank),
+        "failed": faults,
+        "cached": sum(trial.error is None and trial.journal.cached for trial in trials),
+    }
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, float, float]:
+    return -row["quality_score"], row["cost_per_1k_tokens"], row["latency_ms"]
+
+
+def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> None:
+    create_table_artifact(
+        summary["leaderboard"], key="sweep-leaderboard", description="The best model first"
+    )
+    if summary["cached"] < len(summary["leaderboard"]):
+        create_table_artifact(
+            models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
+        )
+    create_markdown_artifact(
+        sweep_report(summary, seconds), key="sweep", description="The sweep, its best and its chart"
+    )
+
+
+@contextmanager
+def _quiet_steps() -> Iterator[None]:
+    """Keep what thousands of steps would log to warnings."""
+    loggers = [logging.getLogger(name) for name in ("prefect.task_runs", "src")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _progress(whole: int) -> Iterator[Callable[[int], None]]:
+    """Lend a function that takes how many configs are done, and tells of it every few seconds.
+
+    It tells the log and a progress artifact, and nobody waits for the server meanwhile.
+    """
+    artifact: Any = create_progress_artifact(0.0, key="sweep-progress", description="Configs done")
+    log, told, started = get_run_logger(), 0.0, time.monotonic()
+    sent: Future[Any] | None = None
+    with ThreadPoolExecutor(1) as reporter:
+
+        def tell(done: int) -> None:
+            nonlocal told, sent
+            now = time.monotonic()
+            if now - told < PROGRESS_SECONDS and done < whole:
+                return
+            told, rate = now, done / (now - started)
+            left = (whole - done) / rate
+            log.info("%d of %d configs, %.0f/s, %.0f s left.", done, whole, rate, left)
+            if sent is None or sent.done() or done == whole:
+                sent = reporter.submit(
+                    copy_context().run, update_progress_artifact, artifact, 100 * done / whole
+                )
+
+        yield tell
