@@ -20,8 +20,8 @@ from tests.e2e.conftest import (
     answer,
     copy_project,
     eventually,
-    free_port,
 )
+from tests.network import free_port
 
 BLOCKS = re.findall(
     r"^```sh(.*?)\n(.*?)^```$",
