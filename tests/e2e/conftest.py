@@ -1,5 +1,6 @@
 """The platform for real: a server, deployments, a worker that was started elsewhere."""
 
+import json
 import os
 import shutil
 import signal
@@ -44,6 +45,12 @@ def copy_project(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return folder
+
+
+def registered(project: Path) -> list[str]:
+    """Give the version of every model in a project's registry."""
+    registry = json.loads((project / "artifacts/models/registry.json").read_text())
+    return [model["model_version"] for model in registry["models"]]
 
 
 class Process:
