@@ -106,23 +106,20 @@ def answer(ask: Callable[[], httpx.Response]) -> Any:
 class Platform:
     """A server with the project's deployments on it, and workers to start and stop."""
 
-    def __init__(self, folder: Path, project: Path, server_env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, project: Path) -> None:
         self.folder, self.project = folder, project
         self.url = f"http://127.0.0.1:{free_port()}"
         self.env = os.environ | {
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": f"{self.url}/api",
-            "PREFECT_UI_API_URL": f"{self.url}/api",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "true",
-            "PREFECT_RUNNER_SERVER_ENABLE": "false",
         }
         self.api = httpx.Client(base_url=f"{self.url}/api/", timeout=30)
         port = self.url.rpartition(":")[2]
         self.server = Process(
             [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port],
             folder / "server.log",
-            env=self.env | server_env,
+            env=self.env,
             cwd=project,
         )
         self.workers: list[Process] = []
@@ -216,26 +213,14 @@ class Platform:
 
 
 @pytest.fixture(scope="session")
-def start_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Platform]]:
-    """Start a server, and deploy a copy of the project on it."""
-    started: list[Platform] = []
-
-    def start(server_env: dict[str, str] | None = None) -> Platform:
-        folder = tmp_path_factory.mktemp("platform")
-        platform = Platform(folder, copy_project(folder / "project"), server_env or {})
-        started.append(platform)
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A copy of the project, deployed, with one worker; one for most tests."""
+    folder = tmp_path_factory.mktemp("platform")
+    platform = Platform(folder, copy_project(folder / "project"))
+    try:
         platform.prefect("work-pool", "create", "--type", "process", "training")
         platform.deploy()
-        return platform
-
-    yield start
-    for platform in started:
+        platform.start_worker()
+        yield platform
+    finally:
         platform.stop()
-
-
-@pytest.fixture(scope="session")
-def platform(start_platform: Callable[..., Platform]) -> Platform:
-    """One platform for most tests, with one worker."""
-    platform = start_platform()
-    platform.start_worker()
-    return platform
