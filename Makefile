@@ -3,8 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 4200
-# A server takes a while to start: all tests of a file share one.
-PARALLEL := --numprocesses 2 --dist loadfile
 CONFIG ?= configs/training/mistral_finetune.yaml
 # Prefect's database and logs: here, not in the home folder.
 export PREFECT_HOME ?= $(CURDIR)/.prefect
@@ -13,7 +11,7 @@ export PREFECT_HOME ?= $(CURDIR)/.prefect
 .PHONY: help run up test e2e packages torture bench check lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
 	@$(BIN)/llm-train run "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
@@ -21,8 +19,9 @@ run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MOD
 up: .venv/ready ## Server, UI, deployments and a worker, until Ctrl-C: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
 
+# A server takes a while to start: all tests of a file share one.
 test: .venv/ready ## Run all tests but those of make e2e
-	$(BIN)/pytest $(PARALLEL) --ignore=tests/e2e --cov=src --cov-branch --cov-fail-under=95
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore=tests/e2e --cov=src --cov-branch --cov-fail-under=95
 
 e2e: .venv/e2e ## Server, worker, browser and PostgreSQL, for real
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages

@@ -1,6 +1,7 @@
 """What the tests of the core share: a project to work in, and other processes to work beside."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -93,6 +94,18 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
         }
 
     return tree
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[tuple[str, str]]]:
+    """What the core warns of, each as level and message, whatever else listens or not."""
+    found: list[tuple[str, str]] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append((record.levelname, record.getMessage()))
+    logger = logging.getLogger("src")
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
 
 
 class Child:

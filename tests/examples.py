@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONFIG", "DATA", "DATA_SHA256", "METADATA", "without_runs"]
+__all__ = ["CONFIG", "DATA", "DATA_SHA256", "METADATA", "without_runs", "written"]
 
 CONFIG = """\
 # A run on the first curated dataset.
@@ -32,6 +32,16 @@ METADATA: dict[str, Any] = {
     },
     "num_training_samples": 3,
 }
+
+
+def written(root: Path) -> dict[str, bytes]:
+    """Give every file that the pipeline wrote below an artifacts root, by its path from there."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for part in ("models", "evaluations")
+        for path in sorted((root / part).rglob("*"))
+        if not path.is_dir()
+    }
 
 
 def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:

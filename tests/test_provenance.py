@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import re
 import subprocess
@@ -54,19 +53,6 @@ RUN = Invocation(
 @pytest.fixture(autouse=True)
 def _in_project(project):
     """Every test works in a project of its own."""
-
-
-@pytest.fixture
-def warnings():
-    """What the trainer warns of, whatever else listens or not."""
-    messages = []
-    handler = logging.Handler()
-    handler.setLevel(logging.WARNING)
-    handler.emit = lambda record: messages.append((record.levelname, record.getMessage()))
-    logger = logging.getLogger("src.training.trainer")
-    logger.addHandler(handler)
-    yield messages
-    logger.removeHandler(handler)
 
 
 def digest_of(path):

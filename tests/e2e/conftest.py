@@ -1,9 +1,9 @@
 """The platform for real: a server, deployments, a worker that was started elsewhere."""
 
+import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,15 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.network import free_port
+
 ROOT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def eventually(look: Callable[[], Any], seconds: float = 90, every: float = 0.5) -> Any:
@@ -49,6 +45,12 @@ def copy_project(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return folder
+
+
+def registered(project: Path) -> list[str]:
+    """Give the version of every model in a project's registry."""
+    registry = json.loads((project / "artifacts/models/registry.json").read_text())
+    return [model["model_version"] for model in registry["models"]]
 
 
 class Process:
@@ -104,23 +106,20 @@ def answer(ask: Callable[[], httpx.Response]) -> Any:
 class Platform:
     """A server with the project's deployments on it, and workers to start and stop."""
 
-    def __init__(self, folder: Path, project: Path, server_env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, project: Path) -> None:
         self.folder, self.project = folder, project
         self.url = f"http://127.0.0.1:{free_port()}"
         self.env = os.environ | {
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": f"{self.url}/api",
-            "PREFECT_UI_API_URL": f"{self.url}/api",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "true",
-            "PREFECT_RUNNER_SERVER_ENABLE": "false",
         }
         self.api = httpx.Client(base_url=f"{self.url}/api/", timeout=30)
         port = self.url.rpartition(":")[2]
         self.server = Process(
             [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port],
             folder / "server.log",
-            env=self.env | server_env,
+            env=self.env,
             cwd=project,
         )
         self.workers: list[Process] = []
@@ -214,26 +213,14 @@ class Platform:
 
 
 @pytest.fixture(scope="session")
-def start_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Platform]]:
-    """Start a server, and deploy a copy of the project on it."""
-    started: list[Platform] = []
-
-    def start(server_env: dict[str, str] | None = None) -> Platform:
-        folder = tmp_path_factory.mktemp("platform")
-        platform = Platform(folder, copy_project(folder / "project"), server_env or {})
-        started.append(platform)
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A copy of the project, deployed, with one worker; one for most tests."""
+    folder = tmp_path_factory.mktemp("platform")
+    platform = Platform(folder, copy_project(folder / "project"))
+    try:
         platform.prefect("work-pool", "create", "--type", "process", "training")
         platform.deploy()
-        return platform
-
-    yield start
-    for platform in started:
+        platform.start_worker()
+        yield platform
+    finally:
         platform.stop()
-
-
-@pytest.fixture(scope="session")
-def platform(start_platform: Callable[..., Platform]) -> Platform:
-    """One platform for most tests, with one worker."""
-    platform = start_platform()
-    platform.start_worker()
-    return platform

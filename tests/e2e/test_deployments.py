@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from filelock import FileLock
 
-from tests.e2e.conftest import FINAL, eventually
+from tests.e2e.conftest import FINAL, eventually, registered
+from tests.examples import written
 
 TRAIN, NIGHTLY = "training-pipeline/train", "training-pipeline/nightly"
 ON_DATASET, CONFIGS = "training-pipeline/on-dataset", "dataset-published/configs"
@@ -14,32 +15,16 @@ CACHED = dict.fromkeys(
 )
 
 
-def registered(platform):
-    path = platform.project / "artifacts/models/registry.json"
-    return [model["model_version"] for model in json.loads(path.read_text())["models"]]
-
-
-def record(platform):
-    """Every file of the record, by its path: what a run that adds nothing leaves alone."""
-    root = platform.project / "artifacts"
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for folder in ("models", "evaluations")
-        for path in sorted((root / folder).rglob("*"))
-        if path.is_file()
-    }
-
-
 def test_a_run_by_hand_in_a_worker_started_elsewhere_registers_the_model(platform):
     run = platform.ended(platform.start_run(TRAIN, model_version="by_hand"))
     assert (run["name"], run["state_name"]) == ("train by_hand", "Completed")
     evaluation = platform.project / "artifacts/evaluations/by_hand/evaluation.json"
     assert json.loads(evaluation.read_text())["model_version"] == "by_hand"
-    assert "by_hand" in registered(platform)
+    assert "by_hand" in registered(platform.project)
 
 
 def test_bad_parameters_fail_with_the_text_of_the_error_as_the_message(platform):
-    before = registered(platform)
+    before = registered(platform.project)
     run = platform.ended(platform.start_run(TRAIN, model_version="../x"))
     assert (run["state_name"], run["state"]["message"]) == (
         "Failed",
@@ -48,25 +33,23 @@ def test_bad_parameters_fail_with_the_text_of_the_error_as_the_message(platform)
     )
     run = platform.ended(platform.start_run(TRAIN, training_config_path="configs/none.yaml"))
     assert run["state"]["message"] == "configs/none.yaml: no such training config."
-    assert registered(platform) == before
+    assert registered(platform.project) == before
 
 
 def test_deploying_again_changes_nothing(platform):
     def deployed():
-        return {
-            (each["name"], each["description"], each["cron"], str(each["parameters"]))
-            if (each := {"cron": None, "parameters": None, **one})
-            else None
-            for one in platform.post("deployments/filter") + platform.post("automations/filter")
-        }
+        return [
+            sorted(
+                (each["name"], each["description"], str(each.get("parameters")))
+                for each in platform.post(f"{kind}/filter")
+            )
+            for kind in ("deployments", "automations")
+        ]
 
-    def counts():
-        return [len(platform.post(f"{kind}/filter")) for kind in ("deployments", "automations")]
-
-    before = deployed(), counts()
+    before = deployed()
     platform.deploy()
-    assert (deployed(), counts()) == before
-    assert counts() == [6, 2]
+    assert deployed() == before
+    assert [len(each) for each in before] == [6, 2]
     assert len(platform.deployment(NIGHTLY)["schedules"]) == 1
 
 
@@ -89,11 +72,11 @@ def test_the_nights_to_come_are_at_two_o_clock_utc(platform):
 def test_a_second_night_over_unchanged_inputs_adds_nothing_and_is_all_cached(platform):
     run = platform.ended(platform.start_run(NIGHTLY))
     assert run["state_name"] == "Completed"
-    before = record(platform)
+    before = written(platform.project / "artifacts")
     run = platform.ended(platform.start_run(NIGHTLY))
     assert run["state_name"] == "Completed"
     assert platform.steps(run["id"]) == CACHED
-    assert record(platform) == before
+    assert written(platform.project / "artifacts") == before
 
 
 def test_a_published_dataset_trains_every_config_that_uses_it_and_once(platform):
@@ -111,16 +94,16 @@ def test_a_published_dataset_trains_every_config_that_uses_it_and_once(platform)
 
     publish()
     assert eventually(lambda: all_ended(3)) == ["Completed"] * 3
-    models = registered(platform)
+    models = registered(platform.project)
     assert {version.rpartition("-")[0] for version in models} >= {
         "mistral-7b-dataset_v1",
         "meta-llama-Llama-3.1-8B-Instruct-dataset_v1",
         "Qwen-Qwen2.5-0.5B-dataset_v1",
     }
-    before = record(platform)
+    before = written(platform.project / "artifacts")
     publish()
     assert eventually(lambda: all_ended(6)) == ["Completed"] * 6
-    assert record(platform) == before
+    assert written(platform.project / "artifacts") == before
     for run in platform.runs(ON_DATASET)[3:]:
         assert platform.steps(run["id"]) == CACHED
 
@@ -138,7 +121,7 @@ def test_an_event_that_names_a_config_trains_that_config(platform):
     )
     runs = eventually(lambda: platform.runs(ON_DATASET)[before:])
     assert platform.ended(runs[0]["id"])["state_name"] == "Completed"
-    assert registered(platform)[-1].startswith("new-dataset_v1-")
+    assert registered(platform.project)[-1].startswith("new-dataset_v1-")
 
 
 def test_a_worker_killed_mid_run_loses_nothing_and_late_nights_do_not_pile_up(platform):
@@ -150,7 +133,7 @@ def test_a_worker_killed_mid_run_loses_nothing_and_late_nights_do_not_pile_up(pl
         metadata = platform.project / "artifacts/models/killed/metadata.json"
         eventually(metadata.exists)
         platform.workers[-1].kill()
-    assert "killed" not in registered(platform)
+    assert "killed" not in registered(platform.project)
 
     deployment = platform.deployment(NIGHTLY)["id"]
     late = []
@@ -163,7 +146,7 @@ def test_a_worker_killed_mid_run_loses_nothing_and_late_nights_do_not_pile_up(pl
     platform.start_worker()
     again = platform.ended(platform.start_run(TRAIN, model_version="killed"))
     assert again["state_name"] == "Completed"
-    assert registered(platform).count("killed") == 1
+    assert registered(platform.project).count("killed") == 1
     assert json.loads(metadata.read_text())["model_version"] == "killed"
     assert platform.steps(again["id"]) == CACHED | dict.fromkeys(
         ["register", "evaluate"], "Completed"

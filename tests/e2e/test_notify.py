@@ -1,34 +1,18 @@
 """A run that fails says so in a team's own channel: here, an HTTP server of the test."""
 
-import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from tests.e2e.conftest import eventually
+from tests.network import receiver
 
 
 @pytest.fixture
 def channel():
-    messages = []
-
-    class Channel(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            messages.append(json.loads(body)["text"])
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Channel)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", messages
-    server.shutdown()
+    with receiver() as (url, messages):
+        yield f"{url}/hook", messages
 
 
 def notify(platform, url):
@@ -53,7 +37,7 @@ def test_a_failed_run_is_told_to_the_channel_once_and_a_completed_one_is_not(pla
     run = platform.start_run(train, training_config_path="configs/none.yaml")
     eventually(lambda: messages)
     platform.ended(platform.start_run(train, model_version="told_to_nobody"))
-    assert messages == [
+    assert [message["text"] for message in messages] == [
         "train none: Failed\nconfigs/none.yaml: no such training config.\n"
         f"{platform.url}/runs/flow-run/{run}"
     ]

@@ -20,8 +20,10 @@ from tests.e2e.conftest import (
     answer,
     copy_project,
     eventually,
-    free_port,
+    registered,
 )
+from tests.examples import written
+from tests.network import free_port
 
 BLOCKS = re.findall(
     r"^```sh(.*?)\n(.*?)^```$",
@@ -135,11 +137,6 @@ def project(tmp_path):
     return project
 
 
-def registered(project):
-    registry = json.loads((project / "artifacts/models/registry.json").read_text())
-    return [model["model_version"] for model in registry["models"]]
-
-
 def run_all_at_once(api, deployment, project):
     before = registered(project)
     ids = []
@@ -186,10 +183,10 @@ def test_the_commands_of_the_document_work_in_its_order(project, state):
         assert "Completed" in reader.do("git_clone")
         assert "from_a_clone" in registered(project)
         reader.do("ops.notify")
-        before = record(project)
+        before = written(project / "artifacts")
         reader.do("flock")
         assert "Completed" in reader.do("tar --extract")
-        assert record(project) == before
+        assert written(project / "artifacts") == before
         for terminal in [*workers, server]:
             press_ctrl_c(terminal)
         reader.do("database upgrade")
@@ -203,12 +200,3 @@ def test_the_commands_of_the_document_work_in_its_order(project, state):
 def answers(url):
     with suppress(httpx.HTTPError):
         return httpx.get(url).is_success
-
-
-def record(project):
-    return {
-        str(path.relative_to(project)): path.read_bytes()
-        for folder in ("models", "evaluations")
-        for path in sorted((project / "artifacts" / folder).rglob("*"))
-        if path.is_file()
-    }

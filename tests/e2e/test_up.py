@@ -9,7 +9,8 @@ import sys
 import pytest
 from filelock import FileLock
 
-from tests.e2e.conftest import Process, copy_project, descendants, eventually, free_port
+from tests.e2e.conftest import Process, copy_project, descendants, eventually
+from tests.network import free_port
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 import json
-import logging
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 
-from src.evaluation import evaluator
 from src.evaluation.evaluator import evaluate_model, load_evaluation, simulated_metrics
 from src.storage import CorruptFileError
 from src.training.trainer import write_metadata
@@ -31,18 +29,6 @@ def model(tmp_path, monkeypatch, metadata):
     monkeypatch.chdir(tmp_path)
     write_metadata(metadata)
     return tmp_path
-
-
-@pytest.fixture
-def logged():
-    """The messages that the evaluator logs, whatever else listens or not."""
-    messages = []
-    handler = logging.Handler()
-    handler.setLevel(logging.WARNING)
-    handler.emit = lambda record: messages.append((record.levelname, record.getMessage()))
-    evaluator.logger.addHandler(handler)
-    yield messages
-    evaluator.logger.removeHandler(handler)
 
 
 # --- Metrics -------------------------------------------------------------------------------------
@@ -98,12 +84,12 @@ def test_only_the_evaluation_is_written(model, tree):
     assert tree(model) == {**before, str(FILE): WRITTEN.encode()}
 
 
-def test_evaluating_again_does_not_write_and_logs_nothing(logged):
+def test_evaluating_again_does_not_write_and_logs_nothing(warnings):
     evaluate_model("model_v1")
     before = FILE.read_bytes(), FILE.stat()
     evaluate_model("model_v1")
     assert (FILE.read_bytes(), FILE.stat()) == before
-    assert logged == []
+    assert warnings == []
 
 
 def test_the_folders_of_models_and_evaluations_may_lie_elsewhere(model):
@@ -120,12 +106,12 @@ def test_the_folders_of_models_and_evaluations_may_lie_elsewhere(model):
         (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ],
 )
-def test_an_edited_evaluation_is_restored_with_a_warning_that_names_both(found, digest, logged):
+def test_an_edited_evaluation_is_restored_with_a_warning_that_names_both(found, digest, warnings):
     FILE.parent.mkdir(parents=True)
     FILE.write_bytes(found)
     evaluate_model("model_v1")
     assert FILE.read_text() == WRITTEN
-    assert logged == [
+    assert warnings == [
         (
             "WARNING",
             "artifacts/evaluations/model_v1/evaluation.json: expected sha256 "

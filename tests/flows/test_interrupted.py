@@ -3,7 +3,6 @@
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from flows.training_pipeline import training_pipeline
 from src.training import dataset, registry
 from tests.flows.conftest import failure, task_runs
 from tests.flows.test_training_pipeline import CACHED, COMMAND, ROOT, STEPS, record
+from tests.network import free_port
 
 KILLED_BEFORE_EVALUATION = """
 import os, signal
@@ -60,13 +60,6 @@ def test_two_runs_of_one_version_at_once_leave_one_entry(project, server):
     before = record()
     training_pipeline("config.yaml", "model_v1")
     assert record() == before
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_with_no_api_at_the_start_the_command_says_so_and_nothing_is_written(project, server):

@@ -1,7 +1,5 @@
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,27 +7,15 @@ from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, R
 from openlineage.client.facet_v2 import dataset_version_dataset, error_message_run
 
 from flows.training_pipeline import training_pipeline
+from tests.network import receiver
 
 
 @pytest.fixture
-def receiver(monkeypatch):
-    """A back-end that keeps what it is sent."""
-    events = []
-
-    class BackEnd(BaseHTTPRequestHandler):
-        def do_POST(self):
-            events.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(201)
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), BackEnd)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENLINEAGE_URL", f"http://127.0.0.1:{server.server_port}")
-    yield events
-    server.shutdown()
+def events(monkeypatch):
+    """What a back-end is sent."""
+    with receiver() as (url, events):
+        monkeypatch.setenv("OPENLINEAGE_URL", url)
+        yield events
 
 
 def as_the_client_reads_it(event):
@@ -62,9 +48,9 @@ def as_the_client_reads_it(event):
     )
 
 
-def test_a_run_sends_its_start_and_then_what_it_read_and_made(project, receiver):
+def test_a_run_sends_its_start_and_then_what_it_read_and_made(project, events):
     state = training_pipeline("config.yaml", "model_v1", return_state=True)
-    start, complete = map(as_the_client_reads_it, receiver)
+    start, complete = map(as_the_client_reads_it, events)
     run = str(state.state_details.flow_run_id)
     assert (start.eventType, complete.eventType) == (RunState.START, RunState.COMPLETE)
     assert (start.run.runId, complete.run.runId) == (run, run)
@@ -79,9 +65,9 @@ def test_a_run_sends_its_start_and_then_what_it_read_and_made(project, receiver)
         assert dataset.facets["version"].datasetVersion == digest
 
 
-def test_a_run_that_fails_sends_why(project, receiver):
+def test_a_run_that_fails_sends_why(project, events):
     training_pipeline("none.yaml", return_state=True)
-    _, failed = map(as_the_client_reads_it, receiver)
+    _, failed = map(as_the_client_reads_it, events)
     assert failed.eventType is RunState.FAIL
     assert failed.run.facets["errorMessage"].message == "none.yaml: no such training config."
 

@@ -35,6 +35,13 @@ WHAT = [
     "evaluation.json",
     "evaluation's provenance",
 ]
+OUTPUTS = [
+    "registry entry",
+    "metadata.json",
+    "provenance.json",
+    "evaluation.json",
+    "evaluation's provenance",
+]
 
 
 def mismatches(version="model_v1", **arguments):
@@ -390,13 +397,7 @@ def test_what_only_a_damaged_file_tells_does_not_match(models):
     PROVENANCE.unlink()
     REGISTRY.unlink()
     METADATA.write_bytes(b"{")
-    assert mismatches() == [
-        "registry entry",
-        "metadata.json",
-        "provenance.json",
-        "evaluation.json",
-        "evaluation's provenance",
-    ]
+    assert mismatches() == OUTPUTS
 
 
 # --- What a check says ---------------------------------------------------------------------------
@@ -501,13 +502,7 @@ def test_a_version_of_which_only_the_evaluation_is_left_matches_in_nothing(model
         "diverged": None,
         "note": None,
     }
-    assert mismatches() == [
-        "registry entry",
-        "metadata.json",
-        "provenance.json",
-        "evaluation.json",
-        "evaluation's provenance",
-    ]
+    assert mismatches() == OUTPUTS
 
 
 def test_a_model_that_was_written_and_not_yet_registered_or_evaluated_lacks_just_that(models):

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.make_dataset import make_dataset
 from src.storage import canonical_json
 from src.training.registry import list_models
-from tests.examples import without_runs
+from tests.examples import without_runs, written
 
 LONG = os.environ.get("TORTURE") == "long"
 REPOSITORY = Path(__file__).parents[2]
@@ -127,16 +127,6 @@ def copy(root: Path, to: Path) -> Path:
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(root, to)
     return to
-
-
-def written(root: Path) -> dict[str, bytes]:
-    """Give every file that the pipeline wrote below an artifacts root, by its path from there."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for part in ("models", "evaluations")
-        for path in sorted((root / part).rglob("*"))
-        if not path.is_dir()
-    }
 
 
 def outcome(root: Path) -> tuple[dict[str, bytes], list[bytes]]:

@@ -9,7 +9,7 @@ import pytest
 from src.evaluation.evaluator import simulated_metrics
 from src.storage import canonical_json
 from src.training.registry import list_models
-from tests.examples import without_runs
+from tests.examples import without_runs, written
 from tests.torture.harness import (
     LONG,
     Worker,
@@ -19,7 +19,6 @@ from tests.torture.harness import (
     make_place,
     outcome,
     working,
-    written,
 )
 
 WRITERS = 16
