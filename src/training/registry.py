@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,8 @@ def get_model(model_version: str, registry_path: str | Path = DEFAULT_PATH) -> d
         CorruptFileError: The registry cannot be read.
     """
     registry = _read(Path(registry_path))
-    for model in registry.find([model_version]):
-        if model["model_version"] == model_version:
+    for version, model in registry.find([model_version]).items():
+        if version == model_version:
             return model
     near = nearest(str(model_version), [model["model_version"] for model in registry.models])
     raise ModelNotFoundError(f"{registry_path}: no model {shown(model_version)}. Nearest: {near}.")
@@ -126,9 +126,7 @@ def is_registered(metadata: Mapping[str, Any], registry_path: str | Path = DEFAU
         CorruptFileError: The registry cannot be read.
     """
     path = Path(registry_path)
-    version = metadata["model_version"]
-    models = _read(path).find([version])
-    return _is_among({model["model_version"]: model for model in models}, metadata, path)
+    return _is_among(_read(path).find([metadata["model_version"]]), metadata, path)
 
 
 def _register(metadata: Mapping[str, Mapping[str, Any]], path: Path) -> list[bool]:
@@ -141,8 +139,7 @@ def _register(metadata: Mapping[str, Mapping[str, Any]], path: Path) -> list[boo
 
     def append(data: bytes | None, seal: bytes | None) -> Contents | None:
         registry = _Registry(path, data, seal)
-        models = registry.find([entry["model_version"] for entry in entries])
-        listed = {model["model_version"]: model for model in models}
+        listed = registry.find([entry["model_version"] for entry in entries])
         new = []
         for entry in entries:
             added.append(not _is_among(listed, entry, path))
@@ -202,16 +199,22 @@ class _Registry:
         models: list[dict[str, Any]] = self._content["models"]
         return models
 
-    def find(self, versions: Collection[str]) -> list[dict[str, Any]]:
+    def find(self, versions: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Give the entries of `versions`, those that there are, perhaps among others."""
-        if not self._sealed:
-            return self.models
+        found = map(self._entry, self._places(versions)) if self._sealed else self.models
+        return {model["model_version"]: model for model in found}
+
+    def _places(self, versions: Iterable[str]) -> Iterator[int]:
+        """Give where the lines begin that name one of `versions`."""
         wanted = {str(version).encode(errors="replace") for version in versions}
-        if len(wanted) == 1:
-            place = self._data.find(_VERSION % next(iter(wanted)))  # several times as fast
-            return [self._entry(place)] if place >= 0 else []
-        lines = _ANY_VERSION.finditer(self._data)
-        return [self._entry(line.start()) for line in lines if line[1] in wanted]
+        if len(wanted) == 1:  # several times as fast
+            place = self._data.find(_VERSION % wanted.pop())
+            if place >= 0:
+                yield place
+        else:
+            for line in _ANY_VERSION.finditer(self._data):
+                if line[1] in wanted:
+                    yield line.start()
 
     def _entry(self, place: int) -> dict[str, Any]:
         """Read the entry with the line that begins at `place`."""
