@@ -251,7 +251,8 @@ def full_of_data(free):
 def full_of_names(free):
     used = 1 + sum(1 for _ in (template / "artifacts").rglob("*"))
     mount("-t", "tmpfs", "-o", f"size=1m,nr_inodes={used + free}", "none")
-    shutil.copytree(template / "artifacts", artifacts, dirs_exist_ok=True)
+    copy = shutil.copyfile  # without the registry's seal: it counts as a name here
+    shutil.copytree(template / "artifacts", artifacts, dirs_exist_ok=True, copy_function=copy)
     yield
     mount("-o", "remount,nr_inodes=1000")
 
@@ -285,7 +286,7 @@ def with_mounts(tmp_path_factory):
 
 @pytest.mark.parametrize("state", ["empty", "used"])
 @pytest.mark.parametrize(
-    ("what", "sizes"), [("full_of_data", 12), ("full_of_names", 12), ("only_to_be_read", 1)]
+    ("what", "sizes"), [("full_of_data", 12), ("full_of_names", 13), ("only_to_be_read", 1)]
 )
 def test_a_file_system_that_gives_no_more_is_reported_and_the_run_completes_once_it_does(
     what, sizes, state, templates, tmp_path, tree, with_mounts
