@@ -16,7 +16,7 @@ import reprlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout, lock_descriptor
 
 __all__ = [
+    "Contents",
     "CorruptFileError",
     "canonical_json",
     "confine",
@@ -33,6 +34,7 @@ __all__ = [
     "naming",
     "parse_json",
     "read",
+    "read_sealed",
     "replace",
     "sha256",
     "shown",
@@ -42,6 +44,11 @@ __all__ = [
 LOCK_SUFFIX = ".lock"
 LOCK_TIMEOUT_SECONDS = 60.0
 LOCK_POLL_SECONDS = 0.005
+
+Contents = tuple[Iterable[bytes | memoryview], bytes | None]
+"""The bytes of a file, in pieces, and the seal to be kept with them."""
+
+_SEAL = "user.llm-training-pipeline.sha256"
 
 
 class CorruptFileError(ValueError):
@@ -80,12 +87,13 @@ _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 200
 
 
-def parse_json(data: bytes, source: Path) -> dict[str, Any]:
+def parse_json(data: bytes, source: Path, *, trusted: bool = False) -> dict[str, Any]:
     """Read one JSON object, strictly.
 
     Args:
         data: The bytes of the file.
         source: The file they came from, for the error.
+        trusted: Whether `data` is known to be what `canonical_json` gave: this is not checked.
 
     Raises:
         CorruptFileError: Not UTF-8, not JSON, not an object, a key given twice, a number that is
@@ -93,13 +101,8 @@ def parse_json(data: bytes, source: Path) -> dict[str, Any]:
     """
     try:
         text = data.decode()
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_float=_finite,
-            parse_constant=_finite,
-        )
-        if "\\u" in text:
+        value = json.loads(text, **({} if trusted else _STRICT))
+        if "\\u" in text and not trusted:
             json.dumps(value, ensure_ascii=False).encode()  # an escaped lone surrogate fails here
     except UnicodeDecodeError as error:
         place = f"byte {error.start}"
@@ -139,6 +142,13 @@ def _finite(text: str) -> float:
     return number
 
 
+_STRICT: dict[str, Any] = {
+    "object_pairs_hook": _unique_keys,
+    "parse_float": _finite,
+    "parse_constant": _finite,
+}
+
+
 def read(path: Path) -> bytes | None:
     """Read a whole file; `None` where there is none."""
     with naming(path):
@@ -146,6 +156,32 @@ def read(path: Path) -> bytes | None:
             return path.read_bytes()
         except FileNotFoundError:
             return None
+
+
+def read_sealed(path: Path) -> tuple[bytes | None, bytes | None]:
+    """Read a whole file, as `read` does, and the seal that `update` wrote it with.
+
+    A seal is a few bytes that come to their place in one rename with the file. They are no part of
+    it (an extended attribute): a copy has none, and the file can be changed under its seal.
+
+    Returns:
+        The bytes; and the seal, empty where there is none, `None` where none can be kept.
+    """
+    with naming(path):
+        try:
+            with path.open("rb") as file:
+                return file.read(), _seal(file.fileno())
+        except FileNotFoundError:
+            return None, None
+
+
+def _seal(descriptor: int) -> bytes | None:
+    try:
+        return os.getxattr(descriptor, _SEAL)
+    except OSError as error:
+        return b"" if error.errno == errno.ENODATA else None
+    except AttributeError:  # not on Linux
+        return None
 
 
 def confine(path: Path, root: Path) -> Path:
@@ -189,7 +225,7 @@ def create(path: Path, data: bytes, *, root: Path) -> bytes:
         if (found := read(path)) is None or _temporary(path).exists():
             with _only_writer(path) as draft:
                 if (found := read(path)) is None:
-                    draft.fill(data)
+                    draft.fill([data])
                     os.link(draft.path, path)
                     found = data
         # Also when nothing was written: whoever did may have been killed just before this line.
@@ -207,18 +243,24 @@ def replace(path: Path, data: bytes, *, root: Path) -> None:
     with naming(path):
         if read(path) != data or _temporary(path).exists():
             with _only_writer(path) as draft:
-                draft.fill(data)
+                draft.fill([data])
                 os.replace(draft.path, path)
         _sync_folder(path.parent)
 
 
-def update(path: Path, change: Callable[[bytes | None], bytes | None], *, root: Path) -> None:
+def update(
+    path: Path,
+    change: Callable[[bytes | None, bytes | None], Contents | None],
+    *,
+    root: Path,
+) -> None:
     """Read a file, decide, and write it back, with every other writer locked out meanwhile.
 
     Args:
         path: The file. `<path>.lock` stays beside it.
-        change: Gets the file's bytes (`None` where there is no file) and gives the new ones
-            (`None` to leave it alone). Whatever it raises leaves the file as it was.
+        change: Gets the file's bytes and seal, as `read_sealed` does, and gives the new ones
+            (`None` to leave it alone). Whatever it raises leaves the file as it was. Where the
+            file system refuses the seal, the file is written without.
         root: The folder that no write may leave.
 
     Raises:
@@ -227,9 +269,9 @@ def update(path: Path, change: Callable[[bytes | None], bytes | None], *, root: 
     """
     path = _make_room(path, root)
     with naming(path), locked(path), _only_writer(path) as draft:
-        data = change(read(path))
-        if data is not None:
-            draft.fill(data)
+        contents = change(*read_sealed(path))
+        if contents is not None:
+            draft.fill(*contents)
             os.replace(draft.path, path)
         _sync_folder(path.parent)
 
@@ -279,10 +321,13 @@ class _Draft:
     path: Path
     descriptor: int
 
-    def fill(self, data: bytes) -> None:
+    def fill(self, data: Iterable[bytes | memoryview], seal: bytes | None = None) -> None:
         with open(self.descriptor, "wb", closefd=False) as file:
             file.truncate()
-            file.write(data)
+            file.writelines(data)
+        if seal:
+            with suppress(AttributeError, OSError):  # without it the file is as good, and slower
+                os.setxattr(self.descriptor, _SEAL, seal)
         os.fsync(self.descriptor)
 
     def is_at_its_path(self) -> bool:

@@ -1,6 +1,7 @@
 """What a version is: a name that is one path component, bound for ever to one content."""
 
 import re
+from bisect import bisect
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -65,8 +66,14 @@ def check_version(field: str, name: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Name up to three of the `known` names, those most like `name` first; for an error."""
-    return ", ".join(get_close_matches(name, list(known), n=3, cutoff=0) or ["none"])
+    """Name up to three of the `known` names, those most like `name` first; for an error.
+
+    Of more than a hundred, those that begin most like it are looked at.
+    """
+    names = sorted(known)
+    place = bisect(names, name)
+    likely = names[max(0, place - 100) : place + 100]
+    return ", ".join(get_close_matches(name, likely, n=3, cutoff=0) or ["none"])
 
 
 def differences(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

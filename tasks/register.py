@@ -18,8 +18,7 @@ def _broken(result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str
     if result != metadata:
         return SPOILED
     path = Artifacts(artifacts_dir).registry
-    listed = registry.is_registered(metadata, registry.list_models(path), path)
-    return None if listed else f"{path} does not list it"
+    return None if registry.is_registered(metadata, path) else f"{path} does not list it"
 
 
 @task(

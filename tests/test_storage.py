@@ -109,6 +109,15 @@ def test_a_file_that_is_not_there_reads_as_none(tmp_path):
     assert storage.read(tmp_path / "none") is None
 
 
+def test_a_file_that_is_not_there_has_no_seal(tmp_path):
+    assert storage.read_sealed(tmp_path / "none") == (None, None)
+
+
+@given(json_objects)
+def test_canonical_json_may_be_trusted(value):
+    assert parse_json(canonical_json(value), FILE, trusted=True) == value
+
+
 # --- One writer ----------------------------------------------------------------------------------
 
 
@@ -118,7 +127,7 @@ def names_in(folder):
 
 def write(operation, path, data, root):
     if operation == "update":
-        storage.update(path, lambda _: data, root=root)
+        storage.update(path, lambda *_: ([data], None), root=root)
     else:
         getattr(storage, operation)(path, data, root=root)
 
@@ -157,7 +166,9 @@ def test_update_hands_over_the_old_bytes_or_none(tmp_path):
     seen = []
     for new in (b"1", b"2"):
         storage.update(
-            tmp_path / "f", lambda old, new=new: [seen.append(old), new][1], root=tmp_path
+            tmp_path / "f",
+            lambda old, _, new=new: [seen.append(old), ([new], None)][1],
+            root=tmp_path,
         )
     assert seen == [None, b"1"]
 
@@ -165,19 +176,19 @@ def test_update_hands_over_the_old_bytes_or_none(tmp_path):
 def test_an_update_that_gives_none_leaves_the_file_alone(tmp_path):
     (tmp_path / "f").write_bytes(b"old")
     before = (tmp_path / "f").stat()
-    storage.update(tmp_path / "f", lambda _: None, root=tmp_path)
+    storage.update(tmp_path / "f", lambda *_: None, root=tmp_path)
     assert (tmp_path / "f").stat() == before
 
 
 def test_an_update_that_gives_none_makes_no_file(tmp_path):
-    storage.update(tmp_path / "f", lambda _: None, root=tmp_path)
+    storage.update(tmp_path / "f", lambda *_: None, root=tmp_path)
     assert not (tmp_path / "f").exists()
 
 
 def test_an_update_that_raises_leaves_the_file_alone(tmp_path):
     (tmp_path / "f").write_bytes(b"old")
 
-    def change(_):
+    def change(*_):
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
@@ -191,6 +202,31 @@ def test_replacing_a_file_by_the_same_bytes_does_not_write(tmp_path):
     before = (tmp_path / "f").stat()
     storage.replace(tmp_path / "f", b"same", root=tmp_path)
     assert (tmp_path / "f").stat() == before
+
+
+def test_a_file_comes_with_the_seal_it_is_written_with_and_loses_it_with_its_bytes(tmp_path):
+    path = tmp_path / "f"
+    storage.update(path, lambda *_: ([b"o", memoryview(b"ld")], b"seal"), root=tmp_path)
+    data, seal = storage.read_sealed(path)
+    assert data == b"old"
+    if seal is None:
+        pytest.skip("no extended attributes here")
+    assert seal == b"seal"
+    seen = []
+    storage.update(path, lambda *old: [seen.append(old), ([b"new"], None)][1], root=tmp_path)
+    assert seen == [(b"old", b"seal")]
+    assert storage.read_sealed(path) == (b"new", b"")
+
+
+@pytest.mark.parametrize("error", [errno.ENOTSUP, errno.ENOSPC, errno.EPERM, errno.EIO])
+def test_a_seal_that_is_refused_costs_nothing_but_the_seal(error, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(error, "refused")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    monkeypatch.setattr(os, "getxattr", refuse)
+    storage.update(tmp_path / "f", lambda *_: ([b"new"], b"seal"), root=tmp_path)
+    assert storage.read_sealed(tmp_path / "f") == (b"new", None)
 
 
 @each_operation
@@ -255,7 +291,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(operation, tmp_path):
 def test_an_error_without_a_number_passes_as_it_is(tmp_path):
     error = TimeoutError("mine")
 
-    def change(_):
+    def change(*_):
         raise error
 
     with pytest.raises(TimeoutError) as caught:
@@ -338,7 +374,7 @@ from src import storage
 ---
 path = Path(sys.argv[1])
 for _ in range(50):
-    storage.update(path, lambda old: b"%d" % (int(old or 0) + 1), root=path.parent)
+    storage.update(path, lambda old, _: ([b"%d" % (int(old or 0) + 1)], None), root=path.parent)
 """
 
 
@@ -409,7 +445,7 @@ def test_a_lock_that_another_process_holds_on_to_is_named(tmp_path, start, monke
     assert holder.hear() == "held"
     monkeypatch.setattr(storage, "LOCK_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(TimeoutError) as caught:
-        storage.update(tmp_path / "f", lambda _: b"new", root=tmp_path)
+        storage.update(tmp_path / "f", lambda *_: ([b"new"], None), root=tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}/f.lock: another process has held this lock for more than 0.01 s. "
         "Nothing was written; find out which, then try again."
@@ -424,7 +460,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path, start):
     assert holder.hear() == "held"
     holder.process.kill()
     holder.process.wait()
-    storage.update(tmp_path / "f", lambda _: b"new", root=tmp_path)
+    storage.update(tmp_path / "f", lambda *_: ([b"new"], None), root=tmp_path)
     assert (tmp_path / "f").read_bytes() == b"new"
 
 
@@ -458,7 +494,7 @@ def test_a_temporary_file_that_is_a_finished_file_is_let_go_and_not_written_to(o
 WORK = {
     "create": "storage.create(Path('a/f'), b'new' * 9, root=Path())",
     "replace": "storage.replace(Path('a/f'), b'new' * 9, root=Path())",
-    "update": "storage.update(Path('a/f'), lambda _: b'new' * 9, root=Path())",
+    "update": "storage.update(Path('a/f'), lambda *_: ([b'new' * 9], None), root=Path())",
 }
 
 
@@ -486,11 +522,11 @@ def test_a_writer_killed_anywhere_leaves_old_or_new_and_the_next_one_clears_up(
 def test_an_update_after_a_longer_one_was_killed_is_whole(tmp_path, crashes, tree):
     before = tmp_path / "before"
     before.mkdir()
-    longer = "storage.update(Path('f'), lambda _: b'longer' * 99, root=Path())"
+    longer = "storage.update(Path('f'), lambda *_: ([b'longer' * 99], None), root=Path())"
     steps = crashes(f"from src import storage\ndef work(): {longer}", before)
     assert len(steps) > 5  # places to die
     for step in steps:
-        storage.update(step / "f", lambda _: b"short", root=step)
+        storage.update(step / "f", lambda *_: ([b"short"], None), root=step)
         assert tree(step) == {"f": b"short", "f.lock": b""}
 
 

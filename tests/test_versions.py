@@ -11,6 +11,7 @@ from src.versions import (
     check_metadata,
     check_version,
     differences,
+    nearest,
     read_metadata,
 )
 from tests.strategies import json_objects, names
@@ -87,6 +88,17 @@ def test_a_name_is_accepted_exactly_if_the_rule_says_so(name):
     else:
         with pytest.raises(ValueError, match="model_version: expected a name"):
             check_version("model_version", name)
+
+
+def test_the_nearest_names_are_those_most_like_it():
+    known = ["model_v1", "other", "model_v2", "zzz"]
+    assert nearest("model_v7", known) == "model_v2, model_v1, other"
+    assert nearest("model_v7", []) == "none"
+
+
+def test_of_many_names_the_nearest_are_among_those_that_begin_alike():
+    known = [f"{base}-{n:04}" for base in ("bert", "llama", "mistral") for n in range(1000)]
+    assert nearest("llama-0500x", known) == "llama-0500, llama-0600, llama-0590"
 
 
 # --- Differences ---------------------------------------------------------------------------------

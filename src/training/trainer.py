@@ -11,7 +11,7 @@ from src.provenance import PROVENANCE_NAME, Invocation, Material, bind_model
 from src.storage import CorruptFileError, canonical_json, create, parse_json, read, sha256
 from src.training.config import ConfigFile, TrainingConfig, read_config_file
 from src.training.dataset import DatasetVersion, resolve_dataset
-from src.training.registry import is_registered, list_models
+from src.training.registry import is_registered
 from src.versions import REGISTRY_NAME, ModelVersionConflict, check_version, differences
 
 __all__ = [
@@ -156,8 +156,7 @@ def write_metadata(
     found = read(path)
     if found is None:
         # The file may have been deleted; the registry then still knows what the version is.
-        registry = models_dir / REGISTRY_NAME
-        is_registered(metadata, list_models(registry), registry)
+        is_registered(metadata, models_dir / REGISTRY_NAME)
     elif found != expected:
         raise _not_as_written(path, metadata, expected, found)
     if materials:

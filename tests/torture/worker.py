@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,11 @@ class Fuse:
             setattr(module, name, self._around(getattr(module, name), name))
         fill = storage._Draft.fill
 
-        def torn(draft: storage._Draft, data: bytes) -> None:
+        def torn(draft: storage._Draft, pieces: Iterable[bytes], seal: bytes | None = None) -> None:
+            data = b"".join(pieces)
             for end in (0, 1, len(data) // 2, len(data)):
                 self.burn(f"after {end} of {len(data)} bytes", partial(_write, draft, data[:end]))
-            fill(draft, data)
+            fill(draft, [data], seal)
 
         storage._Draft.fill = torn
 
