@@ -93,7 +93,7 @@ def sweep_report(summary: dict[str, Any], seconds: float) -> str:
     count = len(rows) + len(faults)
     parts = [
         f"# Sweep of {count:,} configs\n",
-        f"{len(rows):,} done, {summary['cached']:,} of them from the cache; {len(faults):,} failed. "
+        f"{len(rows):,} done ({summary['cached']:,} from the cache), {len(faults):,} failed; "
         f"{seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
     ]
     if rows:
