@@ -165,7 +165,7 @@ def read_sealed(path: Path) -> tuple[bytes | None, bytes | None]:
     it (an extended attribute): a copy has none, and the file can be changed under its seal.
 
     Returns:
-        The bytes; and the seal, empty where there is none, `None` where none can be kept.
+        The bytes; and the seal: empty where there is none, `None` where none can be kept.
     """
     with naming(path):
         try:
