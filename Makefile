@@ -55,7 +55,7 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 
 clean: ## Remove what runs and tests made, and .venv/
 	rm -rf .venv .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
-	rm -rf artifacts/models artifacts/evaluations artifacts/.cache
+	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/ready: requirements.lock requirements-uv.lock pyproject.toml

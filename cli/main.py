@@ -5,8 +5,8 @@ something that is not there or cannot be used.
 """
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from src.storage import CorruptFileError, canonical_json
 from src.training.registry import ModelNotFoundError, list_models
 
 __all__ = ["main"]
+
+BEST_ROWS = 20
 
 
 class _Commands(click.Group):
@@ -82,18 +84,72 @@ def run(config: str, model_version: str | None, artifacts_dir: str) -> None:
     """
     from flows.training_pipeline import training_pipeline  # the engine takes seconds to import
 
+    with _in_front_of_a_person():
+        evaluation = training_pipeline(config, model_version, artifacts_dir)
+    _print_json(evaluation)
+
+
+@main.command()
+@click.argument("configs", nargs=-1)
+@click.option("--grid", metavar="FILE", default="", help="Lists of values to try: a YAML file.")
+@click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Configs in work at a time.",
+)
+@_artifacts_dir
+@_json
+def sweep(
+    configs: tuple[str, ...], grid: str, concurrency: int, artifacts_dir: str, as_json: bool
+) -> None:
+    """Train, register and evaluate by many CONFIGS, and rank the models.
+
+    CONFIGS are files, or patterns in quotes; --grid gives more, by lists of values for the settings
+    of one config. What was done before is served from the cache, so a sweep that was stopped goes
+    on. Exits with 1 if a config failed; the others are done.
+    """
+    from flows.training_sweep import SweepError, training_sweep
+
+    fault = None
+    with _in_front_of_a_person():
+        try:
+            summary = training_sweep(list(configs), grid, concurrency, artifacts_dir)
+        except SweepError as error:
+            summary, fault = error.summary, error
+    if as_json:
+        _print_json(summary)
+    elif board := summary["leaderboard"]:
+        head = [name.replace("_", " ") for name in board[0]]
+        draw(head, [list(row.values()) for row in board[:BEST_ROWS]])
+        if len(board) > BEST_ROWS:
+            click.echo(f"The best {BEST_ROWS} of {len(board):,}; --json gives all.", err=True)
+    if fault:
+        click.echo(f"error: {fault}", err=True)
+        raise SystemExit(1)
+
+
+@contextmanager
+def _in_front_of_a_person() -> Iterator[None]:
+    """Run a flow for somebody who waits for it and reads its log."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
     for console in logging.getLogger().handlers:
         # Errors are reported once, without the engine's traceback.
         console.addFilter(lambda record: record.levelno < logging.ERROR)
     try:
-        evaluation = training_pipeline(config, model_version, artifacts_dir)
+        # A heartbeat tells the server that nobody watches a run that died, and takes up to a
+        # second to stop.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
     except (ValueError, FileNotFoundError):
         raise
     except Exception as error:
         click.echo(f"error: {type(error).__name__}: {error}", err=True)
         click.echo("The traceback is in the log of the flow run.", err=True)
         raise SystemExit(1) from error
-    _print_json(evaluation)
 
 
 @main.command()

@@ -38,6 +38,7 @@ __all__ = ["SweepError", "training_sweep"]
 BATCH = 50  # configs that are registered under one lock
 PROGRESS_SECONDS = 3.0
 TIMEOUT_SECONDS = 6 * 60 * 60
+RANKED_BY = {"quality_score": -1, "cost_per_1k_tokens": 1, "latency_ms": 1}
 NAMED = 10  # failed configs in the message of a run; the report names all
 
 
@@ -51,7 +52,10 @@ class SweepError(ValueError):
     def __init__(self, summary: dict[str, Any]) -> None:
         self.summary = summary
         faults, done = summary["failed"], len(summary["leaderboard"])
-        lines = [f"{fault['config']}: {fault['error']}" for fault in faults[:NAMED]]
+        lines = [
+            error if error.startswith(config) else f"{config}: {error}"
+            for config, error in (fault.values() for fault in faults[:NAMED])
+        ]
         if len(faults) > NAMED:
             lines.append(f"and {len(faults) - NAMED:,} more")
         many = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done:"
@@ -95,9 +99,9 @@ def training_sweep(
         artifacts_dir: Folder that holds `datasets/` and gets `models/` and `evaluations/`.
 
     Returns:
-        `leaderboard`: for each model, the best first, its `model_version`, `config`, metrics and
-        settings; `failed`: for each config that did, `config` and `error`; and `cached`: of how
-        many configs every step was served from the cache.
+        `leaderboard`: for each config that was done, the best first, its `model_version`, metrics,
+        settings and `config`; `failed`: for each that was not, `config` and `error`; and `cached`:
+        of how many configs every step was served from the cache.
 
     Raises:
         FileNotFoundError: The grid is not there, or nothing matches a pattern.
@@ -185,9 +189,9 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
     rows = [
         {
             "model_version": trial.evaluation["model_version"],
-            "config": trial.config,
-            **trial.evaluation["metrics"],
+            **{name: trial.evaluation["metrics"][name] for name in RANKED_BY},
             **trial.metadata["training_config"],
+            "config": trial.config,
         }
         for trial in trials
         if trial.error is None
@@ -196,14 +200,12 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
         {"config": trial.config, "error": str(trial.error)} for trial in trials if trial.error
     ]
     return {
-        "leaderboard": sorted(rows, key=_rank),
+        "leaderboard": sorted(
+            rows, key=lambda row: [sign * row[name] for name, sign in RANKED_BY.items()]
+        ),
         "failed": faults,
         "cached": sum(trial.error is None and trial.journal.cached for trial in trials),
     }
-
-
-def _rank(row: dict[str, Any]) -> tuple[float, float, float]:
-    return -row["quality_score"], row["cost_per_1k_tokens"], row["latency_ms"]
 
 
 def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> None:

@@ -49,7 +49,7 @@ def test_deploying_again_changes_nothing(platform):
     before = deployed()
     platform.deploy()
     assert deployed() == before
-    assert [len(each) for each in before] == [6, 2]
+    assert [len(each) for each in before] == [7, 2]
     assert len(platform.deployment(NIGHTLY)["schedules"]) == 1
 
 
