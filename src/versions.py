@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +65,8 @@ def check_version(field: str, name: object) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Name up to three of the `known` names, those most like `name` first; for an error."""
+    from difflib import get_close_matches  # only an error has a use for it
+
     return ", ".join(get_close_matches(name, list(known), n=3, cutoff=0) or ["none"])
 
 

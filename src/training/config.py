@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -121,6 +120,8 @@ def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:
     faults: list[tuple[int, str]] = []
     for line, key, value in _entries(data, source):
         if key not in _CHECKS:
+            from difflib import get_close_matches  # only an error has a use for it
+
             near = get_close_matches(key, _CHECKS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(_CHECKS)}."
             faults.append((line, f"unknown key {_shown(key)}, {hint}"))
