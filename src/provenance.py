@@ -298,8 +298,8 @@ def bind_model(
     """
     path = folder / PROVENANCE_NAME
     data_sha256 = next(each.digest["sha256"] for each in materials if each.name == "dataset")
-    found = check_provenance(metadata, folder, data_sha256)
-    if found is None:
+    data = found = check_provenance(metadata, folder, data_sha256)
+    if data is None:
         statement = Provenance(
             subject="metadata.json",
             subject_sha256=sha256(canonical_json(metadata)),
@@ -311,12 +311,13 @@ def bind_model(
             materials=(*materials, *_environment()),
             **_run_details(invocation),
         )
-        new = canonical_json(statement.to_dict())
-    written = create(path, new if found is None else found, root=root)
-    if written == found:
-        return False
+        data = canonical_json(statement.to_dict())
+    written = create(path, data, root=root)
+    if written == data:
+        return found is None
+    # Another run came first.
     _check(parse_provenance(written, path), metadata, path, data_sha256)
-    return written == new
+    return False
 
 
 def check_provenance(metadata: Mapping[str, Any], folder: Path, data_sha256: str) -> bytes | None:
@@ -474,9 +475,10 @@ def _packages(folders: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for folder in folders:
-        with suppress(OSError):
-            for entry in Path(folder).glob("*.dist-info"):
-                name, _, version = entry.stem.rpartition("-")
-                found.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
+        with suppress(OSError), os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if entry.name.endswith(".dist-info"):
+                    name, _, version = entry.name.removesuffix(".dist-info").rpartition("-")
+                    found.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
     found.pop(PROJECT, None)
     return found

@@ -1,6 +1,7 @@
 """The code as an input: a result is tied to the source that made it."""
 
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def source_digest(*folders: Path) -> str:
     """
     digest = hashlib.sha256()
     for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
+        paths = (Path(here, name) for here, _, names in os.walk(folder) for name in names)
+        for path in sorted(path for path in paths if path.suffix == ".py"):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{folder.name}/{path.relative_to(folder)}\0{content}\n".encode())
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 import re
 from bisect import bisect
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +69,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     Of more than a hundred, those that begin most like it are looked at.
     """
+    from difflib import get_close_matches  # only an error has a use for it
+
     names = sorted(known)
     place = bisect(names, name)
     likely = names[max(0, place - 100) : place + 100]

@@ -33,6 +33,13 @@ def test_a_run_of_the_pipeline_does_not_import_the_engine(start, project):
     assert (project / "artifacts/evaluations/model_v1/evaluation.json").is_file()
 
 
+def test_a_run_of_the_pipeline_does_not_import_what_only_an_error_or_large_data_needs(
+    start, project
+):
+    loaded = set(json.loads(start(RUN).end()))
+    assert loaded & {"asyncio", "concurrent", "difflib", "uuid"} == set()
+
+
 def test_importing_the_core_adds_no_log_handler_and_makes_no_file(start, tmp_path):
     code = """
 import logging, os

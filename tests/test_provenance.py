@@ -343,6 +343,23 @@ def test_of_two_that_bind_one_version_at_once_the_first_wins(other, metadata, mo
     assert read_provenance(FILE).invocation_id == "run-1"
 
 
+def test_one_that_was_put_in_place_of_the_one_found_is_checked_as_well(metadata, monkeypatch):
+    run()
+    create = provenance.create
+    theirs = [Material(name="dataset", digest={"sha256": "1" * 64})]
+    ours = [Material(name="dataset", digest={"sha256": DATA_SHA256})]
+
+    def late(path, data, *, root):
+        path.unlink()
+        monkeypatch.setattr(provenance, "create", create)
+        assert bind_model(metadata, MODEL, theirs, RUN, root=MODEL)
+        return create(path, data, root=root)
+
+    monkeypatch.setattr(provenance, "create", late)
+    with pytest.raises(ModelVersionConflict):
+        bind_model(metadata, MODEL, ours, Invocation(), root=MODEL)
+
+
 # --- One that cannot be relied on ----------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Collection
-from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
@@ -97,6 +96,8 @@ def read_mapping(
         name = key.value if isinstance(key, yaml.ScalarNode) else worded(value_of(key))
         line = key.start_mark.line + 1
         if name not in keys:
+            from difflib import get_close_matches  # only an error has a use for it
+
             near = get_close_matches(name, keys, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(keys)}."
             faults.append((line, f"unknown key {worded(name)}, {hint}"))
