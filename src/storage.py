@@ -8,6 +8,7 @@ Every write names a `root` and never leaves it: a path that a link leads out of 
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -21,8 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout, lock_descriptor
 
 __all__ = [
     "Contents",
@@ -285,25 +284,13 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         TimeoutError: Others held it for `LOCK_TIMEOUT_SECONDS`.
     """
-    lock = FileLock(
-        path.with_name(path.name + LOCK_SUFFIX),
-        timeout=LOCK_TIMEOUT_SECONDS,
-        poll_interval=LOCK_POLL_SECONDS,
-        mode=0o666,
-        fallback_to_soft=False,
-        preserve_lock_file=True,
-    )
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise _held(lock.lock_file) from error
-    try:
+    with _lent(path.with_name(path.name + LOCK_SUFFIX)) as lock:
+        with suppress(PermissionError):  # another user made it, and has done this
+            os.fchmod(lock.descriptor, 0o666)
         yield
-    finally:
-        lock.release()
 
 
-def _held(lock: str | Path) -> TimeoutError:
+def _held(lock: Path) -> TimeoutError:
     return TimeoutError(
         f"{lock}: another process has held this lock for more than {LOCK_TIMEOUT_SECONDS:g} s. "
         "Nothing was written; find out which, then try again."
@@ -338,37 +325,61 @@ class _Draft:
 
 
 @contextmanager
-def _only_writer(path: Path) -> Iterator[_Draft]:
-    """Lend a temporary file beside `path` to one writer at a time, and leave nothing of it.
+def _lent(path: Path) -> Iterator[_Draft]:
+    """Lend a file, made where there is none, to one writer at a time.
 
-    The lock is on the file itself. The kernel lets go of it when its process dies, so the next
-    writer takes over what a killed one left. Only who holds it may move or remove the name.
+    The lock is on the file itself. The kernel lets go of it when its process dies.
+
+    Raises:
+        TimeoutError: Others held it for `LOCK_TIMEOUT_SECONDS`.
     """
-    temporary = _temporary(path)
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        draft = _Draft(temporary, os.open(temporary, flags, 0o666))
+        draft = _Draft(path, os.open(path, flags, 0o666))
         try:
-            if lock_descriptor(draft.descriptor, blocking=False):
-                # While this process waited, the file may have been moved to its final name, or
-                # removed. Or it was linked to its final name by a process killed right after.
-                mine = draft.is_at_its_path()
-                if mine and os.fstat(draft.descriptor).st_nlink == 1:
+            if _lock(draft.descriptor):
+                # While this process waited, the file may have been moved or removed.
+                if draft.is_at_its_path():
                     try:
                         yield draft
-                    finally:
-                        if draft.is_at_its_path():
-                            temporary.unlink()
+                    finally:  # to close it is not enough if a process was forked meanwhile
+                        fcntl.flock(draft.descriptor, fcntl.LOCK_UN)
                     return
-                if mine:
-                    temporary.unlink()
             elif time.monotonic() > deadline:
-                raise _held(temporary)
+                raise _held(path)
             else:
                 time.sleep(LOCK_POLL_SECONDS)
         finally:
             os.close(draft.descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[_Draft]:
+    """Lend a temporary file beside `path` to one writer at a time, and leave nothing of it.
+
+    After a writer was killed, the next one takes over what it left. Only who holds the file may
+    move or remove its name.
+    """
+    while True:
+        with _lent(_temporary(path)) as draft:
+            # It may have been linked to its final name by a process killed right after.
+            if os.fstat(draft.descriptor).st_nlink == 1:
+                try:
+                    yield draft
+                finally:
+                    if draft.is_at_its_path():
+                        draft.path.unlink()
+                return
+            draft.path.unlink()
 
 
 def _make_room(path: Path, root: Path) -> Path:

@@ -416,14 +416,14 @@ def test_a_reader_never_sees_part_of_a_file_that_many_processes_replace(tmp_path
 def test_a_writer_whose_temporary_file_went_while_it_waited_for_it_starts_anew(
     operation, tmp_path, monkeypatch
 ):
-    lock_descriptor, waits = storage.lock_descriptor, []
+    lock, waits = storage._lock, []
 
-    def lock_late(descriptor, *, blocking):
+    def lock_late(descriptor):
         if not waits:  # whoever held the lock until now has tidied up
             waits.extend(path.unlink() for path in tmp_path.glob(".f*"))
-        return lock_descriptor(descriptor, blocking=blocking)
+        return lock(descriptor)
 
-    monkeypatch.setattr(storage, "lock_descriptor", lock_late)
+    monkeypatch.setattr(storage, "_lock", lock_late)
     write(operation, tmp_path / "f", b"new", root=tmp_path)
     assert waits == [None]
     assert (tmp_path / "f").read_bytes() == b"new"
