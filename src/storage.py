@@ -267,11 +267,13 @@ def update(
         OSError, ValueError: As `create`; the old bytes are then still there.
     """
     path = _make_room(path, root)
-    with naming(path), locked(path), _only_writer(path) as draft:
+    with naming(path), locked(path):
         contents = change(*read_sealed(path))
-        if contents is not None:
-            draft.fill(*contents)
-            os.replace(draft.path, path)
+        if contents is not None or _temporary(path).exists():
+            with _only_writer(path) as draft:
+                if contents is not None:
+                    draft.fill(*contents)
+                    os.replace(draft.path, path)
         _sync_folder(path.parent)
 
 
