@@ -107,9 +107,9 @@ Usage: llm-train sweep [OPTIONS] [CONFIGS]...
   Train, register and evaluate by many CONFIGS, and rank the models.
 
   CONFIGS are files, or patterns in quotes; --grid gives more, by lists of
-  values for the settings of one config. What was done before is served from
-  the cache, so a sweep that was stopped goes on. Exits with 1 if a config
-  failed; the others are done.
+  values for the settings of one config. What was done before is served from the
+  cache, so a sweep that was stopped goes on. Exits with 1 if a config failed;
+  the others are done.
 
 Options:
   --grid FILE          Lists of values to try: a YAML file.
