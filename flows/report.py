@@ -108,7 +108,10 @@ def sweep_report(summary: dict[str, Any], seconds: float) -> str:
     if faults:
         parts += [
             "## Failed\n",
-            markdown_table(("config", "error"), [list(fault.values()) for fault in faults]),
+            markdown_table(
+                ("config", "error"),
+                [(fault["config"], fault["error"].replace("\n", "<br>")) for fault in faults],
+            ),
             "Mend them and run the sweep again: what is done is served from the cache.\n",
         ]
     return "\n".join(parts)

@@ -5,7 +5,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["as_yaml", "config_values", "json_objects", "names", "yaml_texts"]
+__all__ = [
+    "as_yaml",
+    "config_values",
+    "json_objects",
+    "names",
+    "settings_values",
+    "yaml_texts",
+]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -26,17 +33,17 @@ _base_models = (
     .filter(lambda text: text == text.strip())
 )
 _counts = st.integers(1, 2**53 - 1)
-_fields = {
+settings_values: dict[str, st.SearchStrategy[Any]] = {
     "base_model": _base_models,
     "dataset_version": names,
     "learning_rate": st.floats(5e-324, 1.7976931348623157e308),
     "epochs": _counts,
     "batch_size": _counts,
 }
-config_values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(_fields)
+config_values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(settings_values)
 
 _tokens = [
-    *_fields,
+    *settings_values,
     *"\n\r\t []{},:-!%'\"\\#?@`>|~&*1é\x85\u2028\ufeff\0",
     *(": ", "\n  ", "- ", "? ", "&a ", "*a", "<<", "!!int ", "!<x>", "---\n", "...\n"),
     *("%YAML 1.1\n", "%TAG ! x\n", "|\n", "\\x4", "\\uD800", "2e-5", ".nan", "%ff", "9" * 5000),

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from src.artifacts import Artifacts
-from src.storage import create
+from src.storage import CorruptFileError, create
 from src.training.config import (
     CHECKS,
     TrainingConfig,
@@ -72,12 +72,16 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> list[str]:
 
     Raises:
         FileNotFoundError, ConfigError: As `read_grid`.
+        CorruptFileError: One of the files was edited.
         OSError, ValueError: As `storage.create`.
     """
     files = []
     for config in read_grid(path):
         file = artifacts.sweeps / f"{Path(path).stem}-{config.config_hash[:12]}.yaml"
-        create(file, config_text(config), root=Path(artifacts.root))
+        text = config_text(config)
+        if create(file, text, root=Path(artifacts.root)) != text:
+            what = "edited since it was written. Left as found; delete it to have it written again."
+            raise CorruptFileError(f"{file}: {what}")
         files.append(str(file))
     return files
 
@@ -121,7 +125,7 @@ def _base(entry: Entry, faults: Faults) -> list[TrainingConfig]:
         return []
     try:
         return [load_training_config(path)]
-    except (OSError, ConfigError) as error:
+    except (OSError, ValueError) as error:
         faults.append((entry.line, f"{BASE}: {error}"))
         return []
 

@@ -101,6 +101,24 @@ version   dataset     data sha256                                               
 model_v1  dataset_v1  0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143  c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef  2026-11-23T10:00:01.000Z
 model_v2  dataset_v1  0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143  c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef  2026-11-23T10:00:02.000Z
 """
+SWEEP_HELP = """\
+Usage: llm-train sweep [OPTIONS] [CONFIGS]...
+
+  Train, register and evaluate by many CONFIGS, and rank the models.
+
+  CONFIGS are files, or patterns in quotes; --grid gives more, by lists of
+  values for the settings of one config. What was done before is served from the
+  cache, so a sweep that was stopped goes on. Exits with 1 if a config failed;
+  the others are done.
+
+Options:
+  --grid FILE          Lists of values to try: a YAML file.
+  --concurrency N      Configs in work at a time.  [default: 4; x>=1]
+  --artifacts-dir DIR  The artifacts root.  [env var: LLM_TRAIN_ARTIFACTS;
+                       default: artifacts]
+  --json               Print JSON.
+  --help               Show this message and exit.
+"""
 
 
 def names(rows: list[dict]) -> list[str]:
@@ -248,6 +266,14 @@ def test_a_column_that_is_none_is_refused_with_those_there_are(models, llm_train
     )
 
 
+# --- Help ---------------------------------------------------------------------------------------
+
+
+def test_the_help_of_a_sweep_says_what_to_give_it_and_what_it_does(llm_train):
+    done = llm_train("sweep", "--help")
+    assert (done.exit_code, done.stdout) == (0, SWEEP_HELP)
+
+
 # --- What is wrong, or not there -----------------------------------------------------------------
 
 
@@ -279,6 +305,7 @@ def test_what_is_not_there_is_one_error_and_exit_code_2(models, llm_train, argum
         ["compare", "model_v1", "model_v2", "--json", "--markdown"],
         ["show"],
         ["models", "--limit", "0"],
+        ["sweep", "--concurrency", "0"],
         ["nothing"],
     ],
 )
@@ -320,7 +347,7 @@ def test_a_model_without_provenance_is_not_traced(models, llm_train):
     assert llm_train("show", "model_v1").exit_code == 0
 
 
-@pytest.mark.parametrize("arguments", [*READING, ["run", "one.yaml"]])
+@pytest.mark.parametrize("arguments", [*READING, ["run", "one.yaml"], ["sweep", "one.yaml"]])
 def test_without_an_artifacts_folder_the_command_says_so(tmp_path, llm_train, arguments):
     done = llm_train(*arguments, "--artifacts-dir", str(tmp_path / "none"))
     assert (done.exit_code, done.stdout) == (2, "")

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 from filelock import FileLock
 
@@ -9,6 +10,7 @@ from tests.e2e.conftest import FINAL, eventually, registered
 from tests.examples import written
 
 TRAIN, NIGHTLY = "training-pipeline/train", "training-pipeline/nightly"
+SWEEP, DERIVED = "training-sweep/sweep", "mistral-7b-dataset_v1-"
 ON_DATASET, CONFIGS = "training-pipeline/on-dataset", "dataset-published/configs"
 CACHED = dict.fromkeys(
     ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"], "Cached"
@@ -34,6 +36,24 @@ def test_bad_parameters_fail_with_the_text_of_the_error_as_the_message(platform)
     run = platform.ended(platform.start_run(TRAIN, training_config_path="configs/none.yaml"))
     assert run["state"]["message"] == "configs/none.yaml: no such training config."
     assert registered(platform.project) == before
+
+
+def test_a_sweep_by_hand_leaves_a_model_for_each_of_its_twelve_configs_and_again_nothing(platform):
+    run = platform.ended(platform.start_run(SWEEP))
+    name = "sweep configs/sweeps/mistral_finetune.yaml"
+    assert (run["name"], run["state_name"]) == (name, "Completed")
+    models = [version for version in registered(platform.project) if version.startswith(DERIVED)]
+    settings = set()
+    for version in models:
+        evaluation = platform.project / "artifacts/evaluations" / version / "evaluation.json"
+        assert json.loads(evaluation.read_text())["model_version"] == version
+        metadata = platform.project / "artifacts/models" / version / "metadata.json"
+        config = json.loads(metadata.read_text())["training_config"]
+        settings.add((config["learning_rate"], config["epochs"], config["batch_size"]))
+    assert settings == set(product([1e-5, 2e-5, 5e-5], [2, 3], [16, 32]))
+    before = written(platform.project / "artifacts")
+    assert platform.ended(platform.start_run(SWEEP))["state_name"] == "Completed"
+    assert written(platform.project / "artifacts") == before
 
 
 def test_deploying_again_changes_nothing(platform):

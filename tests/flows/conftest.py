@@ -46,17 +46,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: object) -> 
     return tmp_path
 
 
-def task_runs(flow_run_id: object, count: int = 5) -> dict[str, TaskRun]:
-    """Give the task runs of a flow run by step, once the server has recorded how all ended."""
+def finished_task_runs(flow_run_id: object, count: int) -> list[TaskRun]:
+    """Give the task runs of a flow run, once the server has recorded how all ended."""
     wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             runs = client.read_task_runs(flow_run_filter=wanted)
             if len(runs) == count and all(run.state and run.state.is_final() for run in runs):
-                return {run.name.split()[0]: run for run in runs}
+                return runs
             time.sleep(0.1)
     raise AssertionError(f"the server has not recorded {count} finished task runs: {runs}")
+
+
+def task_runs(flow_run_id: object, count: int = 5) -> dict[str, TaskRun]:
+    """Give the task runs of a flow run of one config by step, as `finished_task_runs`."""
+    return {run.name.split()[0]: run for run in finished_task_runs(flow_run_id, count)}
 
 
 def artifact(key: str) -> str:

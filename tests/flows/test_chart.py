@@ -30,5 +30,14 @@ def test_every_drawing_is_whole_and_has_all_points_on_the_paper(models):
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
 
 
+def test_the_first_twelve_points_are_named_and_the_others_when_pointed_at():
+    names = [f"model_v{n}" for n in range(1, 15)]
+    drawing = scatter([Point(name=name, quality=0.5, cost=0.01, latency=20) for name in names])
+    root = ElementTree.fromstring(drawing)
+    labels = [text.text for text in root.iter(f"{SVG}text") if text.text in names]
+    assert labels == names[:12]
+    assert [title.text.split(":")[0] for title in root.iter(f"{SVG}title")] == names
+
+
 def test_a_model_without_one_of_the_three_metrics_has_no_point():
     assert Point.of("model_v1", {"quality_score": 0.5}) is None

@@ -10,6 +10,7 @@ from src.training.config import (
     ConfigError,
     ConfigFile,
     TrainingConfig,
+    config_text,
     load_training_config,
     parse_training_config,
     read_config_file,
@@ -163,6 +164,19 @@ def test_an_alias_is_read_as_what_it_stands_for():
 @given(config_values)
 def test_a_config_written_as_yaml_reads_back_as_it_was(values):
     assert asdict(parse_training_config(as_yaml(values), "c.yaml")) == values
+
+
+def test_a_config_is_written_as_a_person_would_write_it():
+    assert config_text(TrainingConfig(**VALUES)).decode() == (
+        'base_model: "mistral-7b"\ndataset_version: "dataset_v1"\n'
+        "learning_rate: 2e-05\nepochs: 3\nbatch_size: 16\n"
+    )
+
+
+@given(config_values)
+def test_the_text_of_a_config_reads_as_the_same_config(values):
+    config = TrainingConfig(**values)
+    assert parse_training_config(config_text(config), "c.yaml") == config
 
 
 def test_a_config_cannot_be_changed():

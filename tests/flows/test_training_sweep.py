@@ -1,0 +1,412 @@
+import base64
+import json
+import logging
+import shutil
+import signal
+from itertools import count
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from prefect.client.orchestration import get_client
+
+import flows.training_sweep
+from cli.main import main
+from flows.training_sweep import SweepError, training_sweep
+from src.evaluation import evaluator
+from src.training import dataset
+from src.training.pipeline import run_training_pipeline
+from src.training.registry import list_models
+from tasks import hashes
+from tests.examples import without_runs
+from tests.flows.conftest import artifact, failure, finished_task_runs
+from tests.flows.test_interrupted import python
+from tests.flows.test_training_pipeline import STEPS, record
+
+GRID = """\
+base_config: config.yaml
+learning_rate: [1e-5, 2e-5, 3e-5]
+epochs: [2, 3]
+"""
+EPOCHS = "base_config: config.yaml\nepochs: [2, 3, 4]\n"
+REGISTRY = Path("artifacts/models/registry.json")
+
+
+@pytest.fixture
+def project(project):
+    """Add a sweep of six configs, `grid.yaml`, and one of three, `epochs.yaml`."""
+    Path("grid.yaml").write_text(GRID)
+    Path("epochs.yaml").write_text(EPOCHS)
+    return project
+
+
+def models_by_epochs():
+    return {model["training_config"]["epochs"]: model["model_version"] for model in list_models()}
+
+
+def fails(*arguments):
+    """Run a sweep in which some configs fail; give what it says of it."""
+    with pytest.raises(SweepError) as caught:
+        training_sweep(*arguments)
+    return caught.value
+
+
+# --- What it leaves ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [50, 4])
+def test_a_sweep_leaves_what_its_configs_leave_one_by_one(project, monkeypatch, batch):
+    shutil.copytree("artifacts", "others")
+    monkeypatch.setattr(flows.training_sweep, "BATCH", batch)
+    summary = training_sweep(grid="grid.yaml")
+    assert (len(summary["leaderboard"]), summary["failed"], summary["cached"]) == (6, [], 0)
+    shutil.copytree("artifacts/sweeps", "others/sweeps")
+    for row in json.loads(REGISTRY.read_text())["models"]:
+        [path] = [
+            each["config"]
+            for each in summary["leaderboard"]
+            if each["model_version"] == row["model_version"]
+        ]
+        run_training_pipeline(path, artifacts_dir="others")
+    assert without_runs(record()) == without_runs(record(Path("others")))
+
+
+def test_models_are_registered_in_the_order_of_their_configs(project):
+    training_sweep(["config.yaml"], "grid.yaml")
+    assert [
+        (model["training_config"]["learning_rate"], model["training_config"]["epochs"])
+        for model in list_models()
+    ] == [(2e-5, 3), (1e-5, 2), (1e-5, 3), (2e-5, 2), (3e-5, 2), (3e-5, 3)]
+
+
+def test_every_step_of_every_config_is_a_task_run(project):
+    state = training_sweep(grid="epochs.yaml", return_state=True)
+    versions = models_by_epochs().values()
+    configs = [row["config"] for row in state.result()["leaderboard"]]
+    runs = finished_task_runs(state.state_details.flow_run_id, 15)
+    assert sorted(run.name for run in runs) == sorted(
+        [f"load_config {config}" for config in configs]
+        + ["resolve_dataset dataset_v1"] * 3
+        + [f"{step} {version}" for step in STEPS[2:] for version in versions]
+    )
+
+
+def test_a_run_of_one_config_is_served_from_the_cache_of_a_sweep(project):
+    [best, *_] = training_sweep(grid="grid.yaml")["leaderboard"]
+    before = record()
+    assert training_sweep([best["config"]])["cached"] == 1
+    assert record() == before
+
+
+def test_the_best_quality_comes_first_then_the_lowest_cost_and_latency(project, monkeypatch):
+    metrics = {
+        2: {"quality_score": 0.5, "cost_per_1k_tokens": 0.02, "latency_ms": 10},
+        3: {"quality_score": 0.5, "cost_per_1k_tokens": 0.01, "latency_ms": 90},
+        4: {"quality_score": 0.5, "cost_per_1k_tokens": 0.01, "latency_ms": 80},
+        5: {"quality_score": 0.6, "cost_per_1k_tokens": 0.09, "latency_ms": 99},
+    }
+    monkeypatch.setattr(
+        evaluator.evaluate_model,
+        "__kwdefaults__",
+        evaluator.evaluate_model.__kwdefaults__
+        | {"metrics": lambda metadata: metrics[metadata["training_config"]["epochs"]]},
+    )
+    Path("epochs.yaml").write_text("base_config: config.yaml\nepochs: [2, 3, 4, 5]\n")
+    board = training_sweep(grid="epochs.yaml")["leaderboard"]
+    assert [row["epochs"] for row in board] == [5, 4, 3, 2]
+    assert board[0] == {
+        "model_version": models_by_epochs()[5],
+        "quality_score": 0.6,
+        "cost_per_1k_tokens": 0.09,
+        "latency_ms": 99,
+        "base_model": "mistral-7b",
+        "dataset_version": "dataset_v1",
+        "learning_rate": 2e-05,
+        "epochs": 5,
+        "batch_size": 16,
+        "config": "artifacts/sweeps/epochs-25491686648f.yaml",
+    }
+
+
+# --- What is done already ------------------------------------------------------------------------
+
+
+def test_a_sweep_run_again_is_all_cached_and_changes_nothing_below_the_artifacts(
+    project, tree, monkeypatch
+):
+    monkeypatch.setattr(hashes, "RACY_NS", 0)  # or the second remembers the data's hash
+    first = training_sweep(grid="grid.yaml")
+    before = tree(Path("artifacts"))
+    state = training_sweep(grid="grid.yaml", return_state=True)
+    assert state.result() == first | {"cached": 6}
+    assert tree(Path("artifacts")) == before
+    runs = finished_task_runs(state.state_details.flow_run_id, 30)
+    assert {run.state.name for run in runs} == {"Cached"}
+
+
+def test_a_wider_grid_runs_what_is_new_and_serves_the_rest(project):
+    training_sweep(grid="epochs.yaml")
+    Path("epochs.yaml").write_text(EPOCHS.replace("4", "4, 5"))
+    assert training_sweep(grid="epochs.yaml")["cached"] == 3
+    assert list(models_by_epochs()) == [2, 3, 4, 5]
+
+
+KILLED = """
+import os, signal
+from itertools import count
+import flows.training_sweep as sweep
+from src.evaluation import evaluator
+calls, evaluate_model = count(1), evaluator.evaluate_model
+def dying(*arguments, **options):
+    if next(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate_model(*arguments, **options)
+evaluator.evaluate_model = dying
+sweep.BATCH = 2
+sweep.training_sweep(grid="grid.yaml", concurrency=1)
+"""
+
+
+def test_a_sweep_killed_midway_goes_on_where_it_was_and_leaves_the_same(project, server):
+    shutil.copytree("artifacts", "others")
+    killed = python(KILLED, server)
+    output, _ = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, output
+    assert len(list_models()) == 4
+    assert len(list(Path("artifacts/evaluations").iterdir())) == 3
+    summary = training_sweep(grid="grid.yaml")
+    assert (len(summary["leaderboard"]), summary["cached"]) == (6, 3)
+    training_sweep(grid="grid.yaml", artifacts_dir="others")
+    assert without_runs(record()) == without_runs(record(Path("others")))
+
+
+def test_a_fault_of_the_code_ends_the_sweep_and_leaves_what_was_done(project, monkeypatch):
+    calls, evaluate_model = count(1), evaluator.evaluate_model
+
+    def faulty(*arguments, **options):
+        if next(calls) == 3:
+            raise KeyError("a bug")
+        return evaluate_model(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator, "evaluate_model", faulty)
+        with pytest.raises(KeyError, match="a bug"):
+            training_sweep(grid="grid.yaml")
+    assert training_sweep(grid="grid.yaml")["cached"] == 5
+    before = record()
+    assert training_sweep(grid="grid.yaml")["cached"] == 6
+    assert record() == before
+
+
+def test_the_dataset_is_hashed_once_however_many_configs_are_in_work(project, monkeypatch):
+    read = []
+    monkeypatch.setattr(hashes, "RACY_NS", 0)
+    monkeypatch.setattr(
+        hashes, "count_and_hash", lambda path: read.append(path) or dataset.count_and_hash(path)
+    )
+    training_sweep(grid="grid.yaml", concurrency=4)
+    training_sweep(["config.yaml"], "epochs.yaml", concurrency=4)
+    assert len(read) == 1
+
+
+# --- What fails ----------------------------------------------------------------------------------
+
+
+def test_a_bad_config_fails_alone_and_is_named(project):
+    Path("bad.yaml").write_text("epoch: 3\nlearning_rate: fast\n")
+    shutil.copy("config.yaml", "other.yaml")
+    Path("other.yaml").write_text(Path("config.yaml").read_text().replace("t_v1", "t_v9"))
+    message = failure(training_sweep, ["bad.yaml", "config.yaml", "other.yaml"], "epochs.yaml")
+    lines = message.splitlines()
+    assert lines[0] == "2 of 6 configs failed, the others are done:"
+    assert lines[1] == "bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?"
+    assert lines[-1].startswith("other.yaml: artifacts/datasets/dataset_v9/data.jsonl: no dataset ")
+    assert sorted(models_by_epochs()) == [2, 3, 4]
+    report = artifact("sweep")
+    assert "\n4 done (0 from the cache), 2 failed; " in report
+    [row] = [line for line in report.splitlines() if line.startswith("| bad.yaml | ")]
+    assert row.startswith(
+        "| bad.yaml | bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?<br>"
+    )
+    assert row.endswith("Write e.g. `batch_size: 16`. |")
+    assert "| other.yaml | artifacts/datasets/dataset_v9/" in report
+
+
+def test_the_error_of_a_sweep_has_the_summary_of_the_others(project):
+    summary = fails(["none.yaml", "config.yaml"]).summary
+    assert summary["failed"] == [
+        {"config": "none.yaml", "error": "none.yaml: no such training config."}
+    ]
+    assert [row["config"] for row in summary["leaderboard"]] == ["config.yaml"]
+    assert fails(["none.yaml", "config.yaml"]).summary == summary | {"cached": 1}
+
+
+def test_of_many_configs_that_failed_the_message_names_ten(project):
+    assert failure(training_sweep, [f"none{n:02}.yaml" for n in range(12)]) == "\n".join(
+        [
+            "12 of 12 configs failed, the others are done:",
+            *(f"none{n:02}.yaml: no such training config." for n in range(10)),
+            "and 2 more",
+        ]
+    )
+    assert "| none11.yaml | none11.yaml: no such training config. |" in artifact("sweep")
+    assert json.loads(artifact("sweep-leaderboard")) == []
+
+
+def test_a_model_whose_metadata_was_edited_fails_alone_and_is_left_as_found(project):
+    training_sweep(grid="epochs.yaml")
+    path = Path("artifacts/models", models_by_epochs()[3], "metadata.json")
+    path.write_text(path.read_text().replace("mistral-7b", "mistral-8b"))
+    before = record()
+    [fault] = fails((), "epochs.yaml").summary["failed"]
+    assert "base_model: recorded 'mistral-8b', now 'mistral-7b'" in fault["error"]
+    assert record() == before
+
+
+def test_a_conflict_in_the_registry_fails_its_config_and_the_rest_of_the_batch_is_listed(project):
+    run_training_pipeline("config.yaml")
+    REGISTRY.write_text(REGISTRY.read_text().replace('"epochs": 3', '"epochs": 9'))
+    edited = list_models()
+    [fault] = fails((), "epochs.yaml").summary["failed"]
+    assert "training_config.epochs: recorded 9, now 3" in fault["error"]
+    assert list_models()[:1] == edited
+    assert list(models_by_epochs()) == [9, 2, 4]
+    for epochs in (2, 4):
+        assert Path("artifacts/evaluations", models_by_epochs()[epochs]).is_dir()
+
+
+def test_a_corrupt_registry_fails_every_config_and_is_left_as_found(project):
+    REGISTRY.parent.mkdir()
+    REGISTRY.write_text('{"models": [')
+    error = fails((), "epochs.yaml")
+    assert [fault["error"].partition(": line ")[0] for fault in error.summary["failed"]] == [
+        str(REGISTRY)
+    ] * 3
+    assert REGISTRY.read_text() == '{"models": ['
+    assert not Path("artifacts/evaluations").exists()
+
+
+def test_a_transient_error_of_the_batch_is_got_over_config_by_config(project, monkeypatch):
+    def failing(*arguments):
+        raise OSError(5, "Input/output error", "registry.json")
+
+    monkeypatch.setattr(flows.training_sweep, "register_models", failing)
+    assert training_sweep(grid="epochs.yaml")["failed"] == []
+    assert sorted(models_by_epochs()) == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([["config.yaml"], "", 0], "concurrency: expected 1 or more, found 0."),
+        ([[], ""], "A sweep needs configs or a grid: give at least one."),
+        ([["config.yaml"], "none.yaml"], "none.yaml: no such sweep."),
+        ([["config.yaml", "x*.yaml"]], "x*.yaml: no training config matches this."),
+        (
+            [["config.yaml"], "bad.yaml"],
+            "bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?\n"
+            "bad.yaml: missing key 'base_config'. "
+            "Write e.g. `base_config: configs/training/mistral_finetune.yaml`.",
+        ),
+    ],
+)
+def test_what_is_no_sweep_fails_before_any_step_and_writes_nothing(
+    project, tree, arguments, message
+):
+    Path("bad.yaml").write_text("epoch: [3]\n")
+    before = tree(project)
+    assert failure(training_sweep, *arguments) == message
+    assert tree(project) == before
+
+
+# --- What people see -----------------------------------------------------------------------------
+
+
+def test_a_sweep_leaves_its_progress_a_leaderboard_a_report_and_the_table_of_all_models(project):
+    summary = training_sweep(grid="grid.yaml")
+    assert artifact("sweep-progress") == 100
+    assert json.loads(artifact("sweep-leaderboard")) == summary["leaderboard"]
+    assert [row["learning_rate"] for row in json.loads(artifact("models"))][::2] == [
+        3e-05,
+        2e-05,
+        1e-05,
+    ]
+    report = artifact("sweep")
+    best = summary["leaderboard"][0]
+    assert report.startswith("# Sweep of 6 configs\n\n6 done (0 from the cache), 0 failed; ")
+    assert "| model version | quality score | cost per 1k tokens | latency ms |" in report
+    assert f"\n| {best['model_version']} | {best['quality_score']} | " in report
+    assert "## Failed" not in report
+    encoded = report.split("data:image/svg+xml;base64,")[1].split(")")[0]
+    points = ElementTree.fromstring(base64.b64decode(encoded)).iter(
+        "{http://www.w3.org/2000/svg}circle"
+    )
+    assert [point[0].text.split(":")[0] for point in points] == [
+        row["model_version"] for row in summary["leaderboard"]
+    ]
+
+
+def test_the_run_is_named_after_what_it_sweeps(project):
+    state = training_sweep(["config.yaml"], "epochs.yaml", return_state=True)
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(state.state_details.flow_run_id)
+    assert run.name == "sweep config.yaml epochs.yaml"
+
+
+def test_the_log_tells_how_far_it_is_and_not_of_every_step(project, caplog):
+    training_sweep(grid="grid.yaml")
+    assert {record.name for record in caplog.records} == {"prefect.flow_runs"}
+    [progress] = [message for message in caplog.messages if "6 of 6 configs" in message]
+    assert progress.endswith("/s, 0 s left.")
+
+
+@pytest.mark.parametrize("configs", [["config.yaml"], ["none.yaml"]])
+def test_after_a_sweep_steps_log_as_before(project, configs):
+    loggers = [logging.getLogger(name) for name in ("prefect.task_runs", "src")]
+    before = [logger.level for logger in loggers]
+    training_sweep(configs, return_state=True)
+    assert [logger.level for logger in loggers] == before
+
+
+# --- From the terminal ---------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_summary_alone_on_stdout(project, capfd):
+    main(["sweep", "--grid", "epochs.yaml", "--json"], standalone_mode=False)
+    printed = json.loads(capfd.readouterr().out)
+    assert printed == training_sweep(grid="epochs.yaml") | {"cached": 0}
+
+
+def test_the_command_prints_the_best_and_says_how_many_there_are(project, capfd, monkeypatch):
+    monkeypatch.setattr("cli.main.BEST_ROWS", 2)
+    main(["sweep", "--grid", "epochs.yaml", "--concurrency", "2"], standalone_mode=False)
+    printed = capfd.readouterr()
+    head, *rows = printed.out.splitlines()
+    assert head.split("  ")[0] == "model version"
+    assert [row.split()[0] for row in rows] == [
+        row["model_version"] for row in training_sweep(grid="epochs.yaml")["leaderboard"][:2]
+    ]
+    assert printed.err.endswith("The best 2 of 3; --json gives all.\n")
+
+
+def test_a_config_that_failed_gives_exit_code_1_after_what_was_done(project, capfd):
+    with pytest.raises(SystemExit) as caught:
+        main(["sweep", "*.y*ml", "none.yaml", "--json"], standalone_mode=False)
+    assert caught.value.code == 1
+    printed = capfd.readouterr()
+    summary = json.loads(printed.out)
+    assert [row["config"] for row in summary["leaderboard"]] == ["config.yaml"]
+    assert [fault["config"] for fault in summary["failed"]] == [
+        "epochs.yaml",
+        "grid.yaml",
+        "none.yaml",
+    ]
+    assert "error: 3 of 4 configs failed, the others are done:\nepochs.yaml:1: " in printed.err
+    assert printed.err.endswith("\nnone.yaml: no such training config.\n")
+
+
+def test_a_sweep_of_nothing_gives_exit_code_2(project, capfd):
+    assert main(["sweep", "--grid", "none.yaml"], standalone_mode=False) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.endswith("error: none.yaml: no such sweep.\n")
