@@ -4,23 +4,22 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime
+from prefect import flow, runtime
 from prefect.artifacts import (
     create_markdown_artifact,
-    create_progress_artifact,
     create_table_artifact,
-    update_progress_artifact,
 )
 
 from flows.failing import failed
-from flows.openlineage import lineage_of_this_run
+from flows.openlineage import Lineage, lineage_of_this_run
+from flows.progress import progress_of
 from flows.report import TABLE_KEY, models_table, sweep_report
 from src.artifacts import Artifacts
 from src.training.registry import register_models
@@ -36,7 +35,6 @@ from tasks.write_metadata import write_metadata
 __all__ = ["SweepError", "training_sweep"]
 
 BATCH = 50  # configs that are registered under one lock
-PROGRESS_SECONDS = 3.0
 TIMEOUT_SECONDS = 6 * 60 * 60
 RANKED_BY = {"quality_score": -1, "cost_per_1k_tokens": 1, "latency_ms": 1}
 NAMED = 10  # failed configs in the message of a run; the report names all
@@ -111,10 +109,9 @@ def training_sweep(
     """
     try:
         files = _configs(configs, grid, concurrency, artifacts_dir)
-        summary = _sweep(files, concurrency, Artifacts(artifacts_dir))
+        return _sweep(files, concurrency, Artifacts(artifacts_dir))
     except (OSError, ValueError) as error:
         return failed(error)  # type: ignore[no-any-return]
-    return failed(SweepError(summary)) if summary["failed"] else summary
 
 
 def _configs(configs: Sequence[str], grid: str, concurrency: int, artifacts_dir: str) -> list[str]:
@@ -129,31 +126,42 @@ def _configs(configs: Sequence[str], grid: str, concurrency: int, artifacts_dir:
 
 
 def _sweep(files: list[str], concurrency: int, artifacts: Artifacts) -> dict[str, Any]:
+    started = time.monotonic()
+    with lineage_of_this_run() as lineage:
+        trials = _run(files, concurrency, artifacts, lineage)
+        summary = _summary(trials)
+        _publish(summary, time.monotonic() - started, artifacts)
+        if summary["failed"]:
+            raise SweepError(summary)
+    return summary
+
+
+def _run(
+    files: list[str], concurrency: int, artifacts: Artifacts, lineage: Lineage
+) -> list[_Trial]:
     root = str(artifacts.root)
     one_hashes: defaultdict[str, Lock] = defaultdict(Lock)
-    started = time.monotonic()
+
+    def prepare(trial: _Trial) -> None:
+        config_file = load_config(trial.config)
+        config = config_file.config
+        with one_hashes[config.dataset_version]:  # the others are served from the cache
+            dataset = resolve_dataset(config.dataset_version, root)
+        lineage.read(dataset)
+        version = derive_model_version(config, dataset)
+        trial.metadata = write_metadata(config_file, dataset, version, root)
+
+    def finish(trial: _Trial) -> None:
+        register(trial.metadata, root)
+        trial.evaluation = evaluate(trial.metadata, root)
+        lineage.made(trial.metadata, artifacts)
+
     with (
         _quiet_steps(),
-        lineage_of_this_run() as lineage,
         results_below(root) as journal,
-        ThreadPoolExecutor(concurrency) as pool,
-        _progress(len(files)) as progress,
+        progress_of(len(files), "configs", key="sweep-progress") as progress,
+        _threads(concurrency) as pool,
     ):
-
-        def prepare(trial: _Trial) -> None:
-            config_file = load_config(trial.config)
-            config = config_file.config
-            with one_hashes[config.dataset_version]:  # the others are served from the cache
-                dataset = resolve_dataset(config.dataset_version, root)
-            lineage.read(dataset)
-            version = derive_model_version(config, dataset)
-            trial.metadata = write_metadata(config_file, dataset, version, root)
-
-        def finish(trial: _Trial) -> None:
-            register(trial.metadata, root)
-            trial.evaluation = evaluate(trial.metadata, root)
-            lineage.made(trial.metadata, artifacts)
-
         trials = [_Trial(file, Journal(journal.earlier)) for file in files]
         for start in range(0, len(trials), BATCH):
             batch = trials[start : start + BATCH]
@@ -165,9 +173,19 @@ def _sweep(files: list[str], concurrency: int, artifacts: Artifacts) -> dict[str
                 )
             _each(pool, finish, batch)
             progress(start + len(batch))
-    summary = _summary(trials)
-    _publish(summary, time.monotonic() - started, artifacts)
-    return summary
+    return trials
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Lend threads; whatever ends the block early does not wait for one that hangs."""
+    pool = ThreadPoolExecutor(count)
+    done = False
+    try:
+        yield pool
+        done = True
+    finally:
+        pool.shutdown(wait=done, cancel_futures=True)
 
 
 def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list[_Trial]) -> None:
@@ -233,30 +251,3 @@ def _quiet_steps() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def _progress(whole: int) -> Iterator[Callable[[int], None]]:
-    """Lend a function that takes how many configs are done, and tells of it every few seconds.
-
-    It tells the log and a progress artifact, and nobody waits for the server meanwhile.
-    """
-    artifact: Any = create_progress_artifact(0.0, key="sweep-progress", description="Configs done")
-    log, told, started = get_run_logger(), 0.0, time.monotonic()
-    sent: Future[Any] | None = None
-    with ThreadPoolExecutor(1) as reporter:
-
-        def tell(done: int) -> None:
-            nonlocal told, sent
-            now = time.monotonic()
-            if now - told < PROGRESS_SECONDS and done < whole:
-                return
-            told, rate = now, done / (now - started)
-            left = (whole - done) / rate
-            log.info("%d of %d configs, %.0f/s, %.0f s left.", done, whole, rate, left)
-            if sent is None or sent.done() or done == whole:
-                sent = reporter.submit(
-                    copy_context().run, update_progress_artifact, artifact, 100 * done / whole
-                )
-
-        yield tell
