@@ -17,6 +17,7 @@ from benchmarks.measure import ROOT, environment
 __all__ = ["Server", "running_server"]
 
 START_SECONDS = 120.0
+SETTLED_SECONDS = 20.0
 FINAL = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
 
@@ -38,21 +39,26 @@ class Server:
         except httpx.HTTPError:
             return False
 
-    def wait_for_task_runs(self, count: int, seconds: float = 600) -> int:
-        """Wait until its API shows so many task runs that have ended, or no more come.
+    def task_runs(self) -> int:
+        """Give how many task runs its API shows that have ended."""
+        filters = {"task_runs": {"state": {"type": {"any_": FINAL}}}}
+        while not (response := self._api.post("task_runs/count", json=filters)).is_success:
+            time.sleep(0.2)  # it is too busy
+        count: int = response.json()
+        return count
+
+    def settled(self, count: int) -> tuple[int, float]:
+        """Wait until its API shows so many task runs that have ended, or for long no more of them.
 
         Returns:
-            How many it shows.
+            How many it shows, and since when, as `time.time()` gives it.
         """
-        shown, last = -1, time.monotonic()
-        while shown < count and time.monotonic() - last < seconds:
+        shown, since = -1, time.time()
+        while shown < count and time.time() - since < SETTLED_SECONDS:
+            if (now := self.task_runs()) > shown:
+                shown, since = now, time.time()
             time.sleep(0.2)
-            response = self._api.post(
-                "task_runs/count", json={"task_runs": {"state": {"type": {"any_": FINAL}}}}
-            )
-            if response.is_success and response.json() > shown:
-                shown, last = response.json(), time.monotonic()
-        return shown
+        return shown, since
 
 
 @contextmanager

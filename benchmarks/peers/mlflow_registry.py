@@ -1,6 +1,6 @@
 """MLflow's model registry, on SQLite, all versions under one name.
 
-Reads commands from standard input and answers each with the milliseconds it took.
+Reads commands from standard input and answers each with the seconds it took.
 """
 
 import sys
@@ -13,7 +13,7 @@ NAME = "finetune"
 
 
 def main() -> None:
-    """Serve `fill N` (until there are N), `register`, `get` and `list`, until the input ends."""
+    """Serve `fill N` (until there are N), `register` and `get`, until the input ends."""
     client = MlflowClient("sqlite:///mlflow.db")
     client.create_registered_model(NAME)
     there = 0
@@ -33,7 +33,6 @@ def main() -> None:
     commands: dict[str, Callable[[], object]] = {
         "register": register,
         "get": lambda: client.get_model_version(NAME, str(there // 2)),
-        "list": lambda: client.search_model_versions(f"name = '{NAME}'", max_results=200_000),
     }
     for line in sys.stdin:
         command, _, count = line.strip().partition(" ")
@@ -43,4 +42,4 @@ def main() -> None:
                 register()
         else:
             commands[command]()
-        print(1000 * (time.perf_counter() - started), flush=True)
+        print(time.perf_counter() - started, flush=True)

@@ -13,38 +13,43 @@ KEPT: dict[str, Any] = {
 STEPS = 5
 
 
-def _nothing(step: int, number: int) -> int:
-    for _ in range(2):  # as the pipeline's steps do
+@task(**KEPT)
+def nothing(step: int, number: int) -> int:  # noqa: ARG001
+    """Do nothing."""
+    return number
+
+
+@task(**KEPT)
+def logging(step: int, number: int) -> int:
+    """Log two lines, as the pipeline's steps do."""
+    for _ in range(2):
         get_run_logger().info("Step %d of number %d did nothing, and says so.", step, number)
     return number
 
 
-nothing = task(**KEPT)(_nothing)
-
-
 @task(**KEPT)
-async def nothing_async(step: int, number: int) -> int:
-    """Do nothing, asynchronously."""
-    return _nothing(step, number)
+async def logging_async(step: int, number: int) -> int:
+    """Log two lines, in a task that is asynchronous."""
+    return logging.fn(step, number)
 
 
 @flow
 def five_tasks(number: int) -> None:
-    """Call five tasks; a number seen before finds their results."""
+    """Call five tasks that only log; a number seen before finds their results."""
     for step in range(STEPS):
-        nothing(step, number)
+        logging(step, number)
 
 
 @flow
 async def five_async_tasks(number: int) -> None:
-    """Call five asynchronous tasks."""
+    """Call five asynchronous tasks that only log."""
     for step in range(STEPS):
-        await nothing_async(step, number)
+        await logging_async(step, number)
 
 
 @flow
 def many(count: int) -> None:
-    """Call five tasks for each of many numbers."""
+    """Call five tasks that do nothing for each of many numbers, one after the other."""
     for number in range(count):
         for step in range(STEPS):
             nothing(step, number)
