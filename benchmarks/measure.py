@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -41,6 +41,7 @@ __all__ = [
 
 ROOT = Path(__file__).parents[1]
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -157,13 +158,13 @@ def timed(work: Callable[[], object]) -> Sample:
     return Sample(wall=time.perf_counter() - started, cpu=time.process_time() - used)
 
 
-def in_turns(contenders: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+def in_turns(contenders: Mapping[K, Callable[[], T]], rounds: int) -> dict[K, list[T]]:
     """Let all take their turn in each round, after a first round that does not count.
 
     Returns:
         What they gave, by contender.
     """
-    taken: dict[str, list[T]] = {name: [] for name in contenders}
+    taken: dict[K, list[T]] = {name: [] for name in contenders}
     for _ in range(1 + rounds):
         for name, contender in contenders.items():
             taken[name].append(contender())

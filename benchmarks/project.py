@@ -1,10 +1,11 @@
 """What all contenders are given to work on: a dataset of 10,000 lines, and configs."""
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.make_dataset import make_dataset
 
-__all__ = ["LINES", "Project"]
+__all__ = ["LINES", "Project", "metadata"]
 
 LINES = 10_000
 
@@ -34,3 +35,21 @@ class Project:
     def config(self) -> str:
         """Make one new config."""
         return self.configs(1)[0]
+
+
+def metadata(number: int) -> dict[str, Any]:
+    """Give the metadata of one of many models."""
+    config = {
+        "base_model": "mistral-7b",
+        "dataset_version": "dataset_v1",
+        "learning_rate": 2e-5,
+        "epochs": 1 + number % 9,
+        "batch_size": 16,
+    }
+    return {
+        "model_version": f"mistral-7b-dataset_v1-{number:012}",
+        "base_model": config["base_model"],
+        "dataset_version": config["dataset_version"],
+        "training_config": config,
+        "num_training_samples": LINES,
+    }

@@ -28,6 +28,7 @@ from benchmarks.measure import (
     timed,
     workshop,
 )
+from benchmarks.project import metadata
 from src.storage import canonical_json
 from src.training.registry import get_model, list_models, register_model
 
@@ -72,10 +73,10 @@ def main() -> None:
 
 def _actions(folder: Path, size: int) -> Actions:
     ours, copy, naive = (folder / f"{size}-{name}.json" for name in ("ours", "copy", "naive"))
-    models = [_metadata(number) for number in range(size)]
+    models = [metadata(number) for number in range(size)]
     ours.write_bytes(canonical_json({"models": models}))
     naive.write_text(json.dumps(models, indent=2))
-    new = map(_metadata, count(size))
+    new = map(metadata, count(size))
     middle = models[size // 2]["model_version"]
     actions = {
         COPY: lambda: _copy(ours, copy),
@@ -85,22 +86,6 @@ def _actions(folder: Path, size: int) -> Actions:
         NAIVE: lambda: _append(naive, next(new)),
     }
     return {name: partial(timed, action) for name, action in actions.items()}
-
-
-def _metadata(number: int) -> dict[str, Any]:
-    return {
-        "model_version": f"mistral-7b-dataset_v1-{number:012}",
-        "base_model": "mistral-7b",
-        "dataset_version": "dataset_v1",
-        "training_config": {
-            "base_model": "mistral-7b",
-            "dataset_version": "dataset_v1",
-            "learning_rate": 2e-5,
-            "epochs": 1 + number % 9,
-            "batch_size": 16,
-        },
-        "num_training_samples": 10_000,
-    }
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -123,7 +108,11 @@ def _mlflow(folder: Path) -> Iterator[Callable[[str], Sample] | None]:
         yield None
         return
     folder.mkdir()
-    command = [str(MLFLOW_PYTHON), "-c", "from benchmarks.peers.mlflow_registry import main; main()"]
+    command = [
+        str(MLFLOW_PYTHON),
+        "-c",
+        "from benchmarks.peers.mlflow_registry import main; main()",
+    ]
     env = environment(folder, HOME=str(folder), MLFLOW_DISABLE_TELEMETRY="true")
     with (
         open(folder / "log", "wb") as log,
