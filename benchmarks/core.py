@@ -65,10 +65,10 @@ def main() -> None:
 
 def _rows(taken: dict[str, list[Sample]], counts: dict[str, list[float]]) -> Iterator[Row]:
     notes = {UNSYNCED: f"{taken[UNSYNCED][0].said.strip()} calls of it"}
-    for what in ("cpu", "wall"):
+    for what, title in (("cpu", "CPU"), ("wall", "wall")):
         for name, samples in taken.items():
             yield Row(
-                name=f"{name}: {what}",
+                name=f"{name}: {title}",
                 values=each(samples, what),
                 unit="ms",
                 floor=each(taken[FLOOR], what),

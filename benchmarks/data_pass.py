@@ -8,7 +8,6 @@ The file is in the page cache. The floor, OpenSSL, hashes and does not count.
 import argparse
 import os
 import resource
-import statistics
 import sys
 from functools import partial
 from pathlib import Path
@@ -44,20 +43,20 @@ def main() -> None:
             {
                 FLOOR: partial(shell, 'openssl dgst -sha256 "$1"'),
                 "`count_and_hash`": partial(timed, partial(count_and_hash, path)),
-                "the same by the flow, again": partial(timed, partial(remembered, path)),
+                "by the flow, again": partial(timed, partial(remembered, path)),
                 "`sha256sum`, then `wc -l`": partial(shell, 'sha256sum "$1" && wc -l "$1"'),
             },
             options.rounds,
         )
-        size, floor = path.stat().st_size / 1e6, each(taken[FLOOR], "wall", 1)
-        rows = []
-        for name, samples in taken.items():
-            seconds = each(samples, "wall", 1)
-            rate = f"{size / statistics.median(seconds):,.0f} MB/s"
-            rows.append(Row(name=name, values=seconds, unit="s", floor=floor, note=rate))
+        floor = each(taken[FLOOR], "wall")
+        rows = [
+            Row(name=name, values=each(samples, "wall"), unit="ms", floor=floor)
+            for name, samples in taken.items()
+        ]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append(Row(name="`count_and_hash`: peak memory", values=[peak], unit="MiB"))
-        about = f"{size / 1e3:.2f} GB in the page cache. Floor: OpenSSL, which does not count."
+        size = path.stat().st_size / 1e9
+        about = f"{size:.2f} GB in the page cache. Floor: OpenSSL, which does not count."
         report("Data pass", about, rows, folder=folder)
 
 

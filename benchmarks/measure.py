@@ -106,18 +106,17 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return env | settings
 
 
-def python(function: str, *arguments: object, executable: str | Path = sys.executable) -> list[str]:
+def python(function: str, *arguments: object) -> list[str]:
     """Give the command that calls a function in its own process, and prints its result as JSON.
 
     Args:
         function: E.g. `benchmarks.engine:take_turns`.
         arguments: Its arguments; values that JSON has a form for.
-        executable: The interpreter.
     """
     module, name = function.split(":")
     call = f"{name}(*json.loads(sys.argv[1]))"
     code = f"import json, sys; from {module} import {name}; print(json.dumps({call}))"
-    return [str(executable), "-c", code, json.dumps(arguments)]
+    return [sys.executable, "-c", code, json.dumps(arguments)]
 
 
 def run(command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -> Sample:

@@ -1,6 +1,6 @@
 """How registering, finding and listing models grows with how many there are.
 
-    python -m benchmarks.registry [--sizes 10 1000 10000 100000] [--mlflow 10000] [--rounds 7]
+    python -m benchmarks.registry [--sizes 10 1000 10000 100000] [--mlflow 10000] [--rounds 5]
 
 Beside MLflow's registry (SQLite), JSON that is loaded, appended to and written with indentation,
 and, as the floor of a registration, a copy of the same registry.json that is synced to the disk.
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--mlflow", type=int, default=10_000, metavar="N", help="no larger with MLflow"
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     rows: list[Row] = []
     with workshop() as folder, _mlflow(folder / "mlflow") as mlflow:
