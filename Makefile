@@ -3,8 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 4200
-# Systems that benchmarks measure beside this one, each in an environment of its own.
-PEERS := kedro mlflow
 # A server takes a while to start: all tests of a file share one.
 PARALLEL := --numprocesses 2 --dist loadfile
 CONFIG ?= configs/training/mistral_finetune.yaml
@@ -38,6 +36,8 @@ torture: .venv/torture ## Kill, race, starve and feed the core, at length
 	TORTURE=long $(BIN)/pytest -rP tests/torture
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
 
+# What is measured beside this one, each in an environment of its own.
+PEERS := kedro mlflow
 bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Measure all, beside floors and peers: 10 minutes, 2.5 GB of $TMPDIR
 	@for topic in $(TOPICS); do $(BIN)/python -m benchmarks.$$topic || exit; done
 TOPICS := data_pass core engine sweep registry many cli_start
