@@ -35,9 +35,11 @@ torture: .venv/torture ## Kill, race, starve and feed the core, at length
 	TORTURE=long $(BIN)/pytest -rP tests/torture
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
 
-bench: .venv/ready ## Measure: the data pass, the start of llm-train
-	$(BIN)/python -m benchmarks.data_pass
-	$(BIN)/python -m benchmarks.cli_start
+# What is measured beside this one, each in an environment of its own.
+PEERS := kedro mlflow
+bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Measure all, beside floors and peers: 10 minutes, 2.5 GB of $TMPDIR
+	@for topic in $(TOPICS); do $(BIN)/python -m benchmarks.$$topic || exit; done
+TOPICS := data_pass core engine sweep registry many cli_start
 
 check: .venv/ready ## Lint, types, import rules
 	$(BIN)/ruff check
@@ -48,6 +50,9 @@ check: .venv/ready ## Lint, types, import rules
 lock: .venv/ready ## Resolve all dependencies anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements.lock
 	$(BIN)/uv pip compile --group torture $(LOCK) --output-file requirements-torture.lock
+	for peer in $(PEERS); do \
+		$(BIN)/uv pip compile --group bench-$$peer $(LOCK) --output-file benchmarks/peers/$$peer.lock || exit; \
+	done
 	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements.lock --output-file requirements-e2e.lock
 	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements-uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
@@ -68,4 +73,9 @@ clean: ## Remove what runs and tests made, and .venv/
 
 .venv/%: requirements-%.lock .venv/ready
 	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<
+	@touch $@
+
+.venv/peers/%/ready: benchmarks/peers/%.lock .venv/ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --require-hashes --python $(@D)/bin/python -r $<
 	@touch $@

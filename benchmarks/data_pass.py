@@ -1,27 +1,25 @@
-"""How fast a data.jsonl is counted and hashed, against what else does that.
+"""How fast a data.jsonl is counted and hashed, beside what else does that.
 
     python -m benchmarks.data_pass [--gigabytes 2] [--rounds 5]
 
-Prints a Markdown table: medians of rounds in which all take turns, on a file in the page cache.
+The file is in the page cache. The floor, OpenSSL, hashes and does not count.
 """
 
 import argparse
 import os
 import resource
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from benchmarks.measure import Row, Sample, each, in_turns, report, run, timed, workshop
 from src.training.dataset import count_and_hash
+from tasks.hashes import remembering
 
 __all__ = ["main"]
 
 LINE = b'{"id": "date-%06d", "input": "Which date falls 256 days after 8 January 1999?"}\n'
+FLOOR = "`openssl dgst -sha256`"
 
 
 def main() -> None:
@@ -30,23 +28,36 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "data.jsonl")
+    with workshop() as folder:
+        path = folder / "data.jsonl"
         lines = _make(path, int(options.gigabytes * 1e9))
-        contenders: dict[str, Callable[[], object]] = {
-            "openssl dgst -sha256 (the hash alone)": _command("openssl", "dgst", "-sha256", path),
-            "count_and_hash": lambda: count_and_hash(path),
-            "sha256sum, then wc -l": _both(_command("sha256sum", path), _command("wc", "-l", path)),
-        }
         if count_and_hash(path)[0] != lines:  # which also warms the page cache
             sys.exit("count_and_hash miscounts.")
-        seconds: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(options.rounds):
-            for name, contender in contenders.items():
-                started = time.perf_counter()
-                contender()
-                seconds[name].append(time.perf_counter() - started)
-        _print(path, seconds)
+
+        remembered = remembering(folder / "memory")
+
+        def shell(line: str) -> Sample:
+            return run(["sh", "-c", line, "", str(path)], cwd=folder, env=os.environ)
+
+        taken = in_turns(
+            {
+                FLOOR: partial(shell, 'openssl dgst -sha256 "$1"'),
+                "`count_and_hash`": partial(timed, partial(count_and_hash, path)),
+                "by the flow, again": partial(timed, partial(remembered, path)),
+                "`sha256sum`, then `wc -l`": partial(shell, 'sha256sum "$1" && wc -l "$1"'),
+            },
+            options.rounds,
+        )
+        floor = each(taken[FLOOR], "wall")
+        rows = [
+            Row(name=name, values=each(samples, "wall"), unit="ms", floor=floor)
+            for name, samples in taken.items()
+        ]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rows.append(Row(name="`count_and_hash`: peak memory", values=[peak], unit="MiB"))
+        size = path.stat().st_size / 1e9
+        about = f"{size:.2f} GB in the page cache. Floor: OpenSSL, which does not count."
+        report("Data pass", about, rows, folder=folder)
 
 
 def _make(path: Path, size: int) -> int:
@@ -55,31 +66,6 @@ def _make(path: Path, size: int) -> int:
         for _ in range(max(1, size // len(block))):
             file.write(block)
     return path.stat().st_size // len(LINE % 0)
-
-
-def _command(*words: str | Path) -> Callable[[], object]:
-    if shutil.which(str(words[0])) is None:
-        sys.exit(f"{words[0]} is not installed.")
-    return lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-
-
-def _both(*commands: Callable[[], object]) -> Callable[[], object]:
-    return lambda: [command() for command in commands]
-
-
-def _print(path: Path, seconds: dict[str, list[float]]) -> None:
-    size = path.stat().st_size
-    floor = statistics.median(next(iter(seconds.values())))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{size / 1e9:.2f} GB in the page cache, {os.cpu_count()} cores, {sys.platform}\n")
-    print("| | seconds, median (least to most) | MB/s | ratio |")
-    print("|---|---|---|---|")
-    for name, measured in seconds.items():
-        median = statistics.median(measured)
-        spread = f"{min(measured):.2f} to {max(measured):.2f}"
-        rate = size / median / 1e6
-        print(f"| {name} | {median:.2f} ({spread}) | {rate:.0f} | {median / floor:.2f} |")
-    print(f"\nPeak memory of this process: {peak:.0f} MiB.")
 
 
 if __name__ == "__main__":
