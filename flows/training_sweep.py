@@ -1,5 +1,6 @@
 """A sweep: many training configs in one run, and which of the models is best."""
 
+import gc
 import logging
 import time
 from collections import defaultdict
@@ -158,6 +159,7 @@ def _run(
 
     with (
         _quiet_steps(),
+        _frozen_heap(),
         results_below(root) as journal,
         progress_of(len(files), "configs", key="sweep-progress") as progress,
         _threads(concurrency) as pool,
@@ -237,6 +239,16 @@ def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> N
     create_markdown_artifact(
         sweep_report(summary, seconds), key="sweep", description="The sweep, its best and its chart"
     )
+
+
+@contextmanager
+def _frozen_heap() -> Iterator[None]:
+    """Keep the garbage collector from what is there already: the engine, imported, is large."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

@@ -21,7 +21,8 @@ class Artifacts:
 
     def __post_init__(self) -> None:
         for folder in (self.models, self.evaluations):
-            confine(folder, Path(self.root))
+            if folder.is_symlink():
+                confine(folder, Path(self.root))
 
     @property
     def datasets(self) -> Path:

@@ -152,7 +152,8 @@ def read(path: Path) -> bytes | None:
     """Read a whole file; `None` where there is none."""
     with naming(path):
         try:
-            return path.read_bytes()
+            with open(path, "rb", buffering=0) as file:
+                return file.readall()
         except FileNotFoundError:
             return None
 
@@ -168,8 +169,8 @@ def read_sealed(path: Path) -> tuple[bytes | None, bytes | None]:
     """
     with naming(path):
         try:
-            with path.open("rb") as file:
-                return file.read(), _seal(file.fileno())
+            with open(path, "rb", buffering=0) as file:
+                return file.readall(), _seal(file.fileno())
         except FileNotFoundError:
             return None, None
 
