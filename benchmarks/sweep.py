@@ -9,7 +9,6 @@ five tasks that do nothing for each config, one after the other in one flow.
 """
 
 import argparse
-import importlib
 import json
 import shutil
 import sys
@@ -48,11 +47,9 @@ class Swept:
 
 
 def sweep(folder: str) -> tuple[float, float]:
-    """Sweep over all configs of a project; tell when the flow was called and when it returned.
+    """Sweep over all configs of a project; tell when the flow was called and when it returned."""
+    from flows.training_sweep import training_sweep
 
-    The one place that knows how it is called.
-    """
-    training_sweep = importlib.import_module("flows.training_sweep").training_sweep
     started = time.time()
     training_sweep([f"{folder}/configs/*.yaml"], artifacts_dir=f"{folder}/artifacts")
     return started, time.time()

@@ -111,6 +111,7 @@ def sweep(
     of one config. What was done before is served from the cache, so a sweep that was stopped goes
     on. Exits with 1 if a config failed; the others are done.
     """
+    from flows.embedded import let_embedded_server_finish
     from flows.training_sweep import SweepError, training_sweep
 
     fault = None
@@ -119,6 +120,7 @@ def sweep(
             summary = training_sweep(list(configs), grid, concurrency, artifacts_dir)
         except SweepError as error:
             summary, fault = error.summary, error
+        let_embedded_server_finish()
     if as_json:
         _print_json(summary)
     elif board := summary["leaderboard"]:

@@ -1,8 +1,13 @@
 import base64
 import json
 import logging
+import os
 import shutil
 import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,7 +26,7 @@ from tasks import hashes
 from tests.examples import without_runs
 from tests.flows.conftest import artifact, failure, finished_task_runs
 from tests.flows.test_interrupted import python
-from tests.flows.test_training_pipeline import STEPS, record
+from tests.flows.test_training_pipeline import ROOT, STEPS, record
 
 GRID = """\
 base_config: config.yaml
@@ -77,6 +82,23 @@ def test_models_are_registered_in_the_order_of_their_configs(project):
         (model["training_config"]["learning_rate"], model["training_config"]["epochs"])
         for model in list_models()
     ] == [(2e-5, 3), (1e-5, 2), (1e-5, 3), (2e-5, 2), (3e-5, 2), (3e-5, 3)]
+
+
+def test_an_embedded_server_has_noted_every_step_when_the_command_ends(project):
+    Path("many.yaml").write_text(f"base_config: config.yaml\nepochs: {list(range(1, 61))}\n")
+    home = project / "prefect"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90"}
+    command = [sys.executable, "-c", "from cli.main import main; main()", "sweep"]
+    subprocess.run(
+        [*command, "--grid", "many.yaml"],
+        env=env | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        ended = database.execute("select state_type, count(*) from task_run group by 1").fetchall()
+    assert ended == [("COMPLETED", 300)]
 
 
 def test_every_step_of_every_config_is_a_task_run(project):
