@@ -9,14 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from prefect import flow, runtime
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.events.worker import EventsWorker
 
 from flows.failing import failed
 from flows.openlineage import Lineage, lineage_of_this_run
@@ -36,6 +34,8 @@ from tasks.write_metadata import write_metadata
 __all__ = ["SweepError", "training_sweep"]
 
 BATCH = 50  # configs that are registered under one lock
+CATCH_UP_SECONDS = 30.0
+UNSENT = 250  # configs whose task runs the server may not have been told of: they take memory
 TIMEOUT_SECONDS = 6 * 60 * 60
 RANKED_BY = {"quality_score": -1, "cost_per_1k_tokens": 1, "latency_ms": 1}
 NAMED = 10  # failed configs in the message of a run; the report names all
@@ -175,7 +175,16 @@ def _run(
                 )
             _each(pool, finish, batch)
             progress(start + len(batch))
+            if (start + BATCH) % UNSENT == 0:
+                _catch_up()
     return trials
+
+
+def _catch_up() -> None:
+    """Wait until the server has been told of the steps so far; not for long, if it is away."""
+    telling = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
+    telling.start()
+    telling.join(CATCH_UP_SECONDS)
 
 
 @contextmanager
