@@ -4,6 +4,8 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from prefect.artifacts import create_table_artifact
+
 from flows.chart import Point, as_image, scatter
 from src.artifacts import Artifacts
 from src.evaluation.evaluator import load_evaluation
@@ -16,7 +18,7 @@ from tasks.caching import Outcome
 
 __all__ = [
     "TABLE_KEY",
-    "models_table",
+    "publish_models",
     "report_key",
     "report_link",
     "sweep_report",
@@ -117,7 +119,14 @@ def sweep_report(summary: dict[str, Any], seconds: float) -> str:
     return "\n".join(parts)
 
 
-def models_table(artifacts: Artifacts) -> list[dict[str, Any]]:
+def publish_models(artifacts: Artifacts) -> Any:
+    """Make an artifact of the table of all models; give its id."""
+    return create_table_artifact(
+        _models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
+    )
+
+
+def _models_table(artifacts: Artifacts) -> list[dict[str, Any]]:
     """List the models registered last, the newest first, with settings and metrics."""
     return [
         _row(model, artifacts) for model in list_models(artifacts.registry)[: -TABLE_ROWS - 1 : -1]

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, runtime
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 
 from flows.failing import failed
 from flows.openlineage import lineage_of_this_run
-from flows.report import TABLE_KEY, models_table, report_key, training_report
+from flows.report import TABLE_KEY, publish_models, report_key, training_report
 from src.artifacts import Artifacts
 from src.training.trainer import derive_model_version
 from src.versions import check_version
@@ -82,10 +82,7 @@ def _train(
         lineage.made(metadata, artifacts)
     table = f"key/{TABLE_KEY}"
     if not journal.cached:
-        newest = create_table_artifact(
-            models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
-        )
-        table = f"artifact/{newest}"
+        table = f"artifact/{publish_models(artifacts)}"
     report = training_report(
         config_file,
         dataset,

@@ -19,7 +19,7 @@ from prefect.events.worker import EventsWorker
 from flows.failing import failed
 from flows.openlineage import Lineage, lineage_of_this_run
 from flows.progress import progress_of
-from flows.report import TABLE_KEY, models_table, sweep_report
+from flows.report import publish_models, sweep_report
 from src.artifacts import Artifacts
 from src.training.registry import register_models
 from src.training.sweep import find_configs, write_grid
@@ -242,9 +242,7 @@ def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> N
         summary["leaderboard"], key="sweep-leaderboard", description="The best model first"
     )
     if summary["cached"] < len(summary["leaderboard"]):
-        create_table_artifact(
-            models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
-        )
+        publish_models(artifacts)
     create_markdown_artifact(
         sweep_report(summary, seconds), key="sweep", description="The sweep, its best and its chart"
     )

@@ -25,6 +25,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from benchmarks.make_dataset import make_dataset
 from flows.training_pipeline import training_pipeline
+from src.training import dataset
+from tasks import hashes
 from tests.examples import CONFIG
 
 
@@ -44,6 +46,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: object) -> 
     Path("config.yaml").write_text(CONFIG)
     make_dataset("dataset_v1", samples=20, datasets_dir=Path("artifacts/datasets"))
     return tmp_path
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Give what data is read from now on; data that is new may be remembered, too."""
+    read: list[Path] = []
+    monkeypatch.setattr(hashes, "RACY_NS", 0)
+    monkeypatch.setattr(
+        hashes, "count_and_hash", lambda path: read.append(path) or dataset.count_and_hash(path)
+    )
+    return read
 
 
 def finished_task_runs(flow_run_id: object, count: int) -> list[TaskRun]:

@@ -16,7 +16,6 @@ from src.lineage.verify import verify
 from src.provenance import read_provenance
 from src.training import dataset, registry
 from src.training.pipeline import run_training_pipeline
-from tasks import hashes
 from tests.examples import without_runs
 from tests.flows.conftest import artifact, failure, task_runs
 
@@ -67,15 +66,10 @@ def test_a_second_run_serves_all_five_steps_from_the_cache_and_adds_nothing(step
     assert record() == before
 
 
-def test_data_that_was_not_touched_is_read_by_the_first_run_alone(steps, monkeypatch):
-    read = []
-    monkeypatch.setattr(hashes, "RACY_NS", 0)
-    monkeypatch.setattr(
-        hashes, "count_and_hash", lambda path: read.append(path) or dataset.count_and_hash(path)
-    )
+def test_data_that_was_not_touched_is_read_by_the_first_run_alone(steps, reads):
     steps()
     assert steps() == CACHED
-    assert len(read) == 1
+    assert len(reads) == 1
 
 
 def test_the_flow_returns_the_same_result_from_the_cache(project):

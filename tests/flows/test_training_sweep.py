@@ -19,7 +19,6 @@ import flows.training_sweep
 from cli.main import main
 from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
-from src.training import dataset
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tasks import hashes
@@ -220,15 +219,10 @@ def test_a_fault_of_the_code_ends_the_sweep_and_leaves_what_was_done(project, mo
     assert record() == before
 
 
-def test_the_dataset_is_hashed_once_however_many_configs_are_in_work(project, monkeypatch):
-    read = []
-    monkeypatch.setattr(hashes, "RACY_NS", 0)
-    monkeypatch.setattr(
-        hashes, "count_and_hash", lambda path: read.append(path) or dataset.count_and_hash(path)
-    )
+def test_the_dataset_is_hashed_once_however_many_configs_are_in_work(project, reads):
     training_sweep(grid="grid.yaml", concurrency=4)
     training_sweep(["config.yaml"], "epochs.yaml", concurrency=4)
-    assert len(read) == 1
+    assert len(reads) == 1
 
 
 # --- What fails ----------------------------------------------------------------------------------
