@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from src.lineage.verify import Check, mismatches, verify_all
 from src.provenance import PROVENANCE_NAME
 from src.storage import CorruptFileError, canonical_json
 from src.training.registry import ModelNotFoundError, list_models
+
+if TYPE_CHECKING:
+    from cli.server import OwnServer
 
 __all__ = ["main"]
 
@@ -82,9 +85,9 @@ def run(config: str, model_version: str | None, artifacts_dir: str) -> None:
 
     Prints the evaluation as JSON on stdout, everything else on stderr.
     """
-    from flows.training_pipeline import training_pipeline  # the engine takes seconds to import
-
     with _in_front_of_a_person():
+        from flows.training_pipeline import training_pipeline
+
         evaluation = training_pipeline(config, model_version, artifacts_dir)
     _print_json(evaluation)
 
@@ -111,16 +114,16 @@ def sweep(
     of one config. What was done before is served from the cache, so a sweep that was stopped goes
     on. Exits with 1 if a config failed; the others are done.
     """
-    from flows.embedded import let_embedded_server_finish
-    from flows.training_sweep import SweepError, training_sweep
-
     fault = None
-    with _in_front_of_a_person():
+    with _in_front_of_a_person() as own_server:
+        from flows.training_sweep import SweepError, training_sweep
+
         try:
             summary = training_sweep(list(configs), grid, concurrency, artifacts_dir)
         except SweepError as error:
             summary, fault = error.summary, error
-        let_embedded_server_finish()
+        if own_server:
+            own_server.wait_until_noted()
     if as_json:
         _print_json(summary)
     elif board := summary["leaderboard"]:
@@ -134,9 +137,12 @@ def sweep(
 
 
 @contextmanager
-def _in_front_of_a_person() -> Iterator[None]:
-    """Run a flow for somebody who waits for it and reads its log."""
+def _in_front_of_a_person() -> Iterator["OwnServer | None"]:
+    """Run a flow for somebody who waits for it and reads its log; lend a server, where needed."""
+    # The engine takes a second to import.
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from cli.server import a_server
 
     for console in logging.getLogger().handlers:
         # Errors are reported once, without the engine's traceback.
@@ -144,8 +150,8 @@ def _in_front_of_a_person() -> Iterator[None]:
     try:
         # A heartbeat tells the server that nobody watches a run that died, and takes up to a
         # second to stop.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), a_server() as server:
+            yield server
     except (ValueError, FileNotFoundError):
         raise
     except Exception as error:
