@@ -13,7 +13,7 @@ from flows.report import TABLE_KEY, publish_models, report_key, training_report
 from src.artifacts import Artifacts
 from src.training.trainer import derive_model_version
 from src.versions import check_version
-from tasks.caching import results_below
+from tasks.caching import RESULTS, results_below
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
 from tasks.register import register
@@ -29,7 +29,15 @@ def _run_name() -> str:
     return f"train {named}"
 
 
-@flow(name="training-pipeline", flow_run_name=_run_name, timeout_seconds=TIMEOUT_SECONDS)
+@flow(
+    name="training-pipeline",
+    flow_run_name=_run_name,
+    timeout_seconds=TIMEOUT_SECONDS,
+    # What it returns is on record already. Where results go is said below, in `results_below`; a
+    # path that is given here saves asking the server for one, three times a run.
+    persist_result=False,
+    result_storage=Path(RESULTS),
+)
 def training_pipeline(
     training_config_path: str,
     model_version: str | None = None,
