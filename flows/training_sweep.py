@@ -35,7 +35,7 @@ __all__ = ["SweepError", "training_sweep"]
 
 BATCH = 50  # configs that are registered under one lock
 CATCH_UP_SECONDS = 30.0
-UNSENT = 250  # configs whose task runs the server may not have been told of: they take memory
+UNSENT = 500  # configs whose task runs the server may not have been told of: they take memory
 TIMEOUT_SECONDS = 6 * 60 * 60
 RANKED_BY = {"quality_score": -1, "cost_per_1k_tokens": 1, "latency_ms": 1}
 NAMED = 10  # failed configs in the message of a run; the report names all
@@ -166,6 +166,8 @@ def _run(
     ):
         trials = [_Trial(file, Journal(journal.earlier)) for file in files]
         for start in range(0, len(trials), BATCH):
+            if start and start % UNSENT == 0:
+                _catch_up()
             batch = trials[start : start + BATCH]
             _each(pool, prepare, batch)
             # Where this fails, each registers by itself: with the retries, or to say what is wrong.
@@ -175,8 +177,6 @@ def _run(
                 )
             _each(pool, finish, batch)
             progress(start + len(batch))
-            if (start + BATCH) % UNSENT == 0:
-                _catch_up()
     return trials
 
 
