@@ -40,6 +40,7 @@ SETTLING_SECONDS = 0.5
 PROMPT = {"PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.1"}  # so that a run pays for its own log
 MEASURES = (("wall", "wall"), ("cpu", "CPU"))
 NOTHING, ASYNC, OURS = "five no-op tasks", "five async no-op tasks", "`training_pipeline`"
+WORK = "its steps alone, `run_training_pipeline`"
 OBVIOUS, MAKE_RUN = "Prefect, the obvious way", "`make run`"
 
 
@@ -70,7 +71,7 @@ def _on_a_server(folder: Path, rounds: int) -> None:
         )
         for what, title in MEASURES
         for state in ("cold", "warm")
-        for name in (NOTHING, ASYNC, OURS)
+        for name in (NOTHING, ASYNC, OURS, WORK)
     ]
     about = (
         "A flow run in a process that has run before. Floor: five sync tasks in a sync flow. "
@@ -83,6 +84,7 @@ def take_turns(folder: str, rounds: int) -> dict[str, list[tuple[float, float]]]
     """Give wall and CPU seconds of each flow, by name; to be called where a server is known."""
     from benchmarks.peers.prefect_floor import five_async_tasks, five_tasks
     from flows.training_pipeline import training_pipeline
+    from src.training.pipeline import run_training_pipeline
 
     project = Project(Path(folder))
     config, number = "", 0
@@ -96,6 +98,7 @@ def take_turns(folder: str, rounds: int) -> dict[str, list[tuple[float, float]]]
         NOTHING: lambda: five_tasks(number),
         ASYNC: lambda: asyncio.run(five_async_tasks(number)),
         OURS: lambda: training_pipeline(config, None, str(project.artifacts)),
+        WORK: lambda: run_training_pipeline(config, artifacts_dir=str(project.artifacts)),
     }
     contenders = {}
     for name, flow in flows.items():

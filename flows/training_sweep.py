@@ -5,7 +5,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -210,8 +210,12 @@ def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list
             trial.error = error
 
     waiting = [trial for trial in trials if trial.error is None]
-    for future in [pool.submit(copy_context().run, run, trial) for trial in waiting]:
-        future.result()
+    futures = [pool.submit(copy_context().run, run, trial) for trial in waiting]
+    _, unfinished = wait(futures, return_when=FIRST_EXCEPTION)
+    wait([future for future in unfinished if not future.cancel()])  # what is in work is finished
+    for future in futures:
+        if not future.cancelled():
+            future.result()
 
 
 def _summary(trials: list[_Trial]) -> dict[str, Any]:

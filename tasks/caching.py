@@ -4,9 +4,10 @@ A cache hit is a promise: a result is served only while the files it speaks of a
 left them. Prefect alone goes on serving it after they were deleted or changed.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 RESULTS = ".cache"
+TASKS = Path(__file__).parent
 SPOILED = "what the cache holds of it is not what was put there"
 
 
@@ -78,7 +80,9 @@ class Journal:
 
 
 def _keys(results: Path) -> set[str]:
-    names = {path.name for path in results.iterdir()} if results.is_dir() else set()
+    names = set()
+    with suppress(FileNotFoundError), os.scandir(results) as entries:
+        names = {entry.name for entry in entries}
     return names | {name.rpartition("-")[0] for name in names}
 
 
@@ -116,7 +120,7 @@ class Promise(CachePolicy):
         step, store = task_ctx.task.name, task_ctx.result_store
         journal = _JOURNAL.get() or Journal()
         seen = f"{step}-{sha256(canonical_json(parts))}"
-        key = f"{seen}-{source_digest(CORE, Path(__file__).parent)}"
+        key = f"{seen}-{source_digest(CORE, TASKS)}"
         if (result := _recall(store, key)) is not None:
             why = self._why_broken(result, inputs)
             if why is not None:
