@@ -1,6 +1,6 @@
 """How many configs a second a sweep takes, beside Prefect's own floor and what users pick instead.
 
-    python -m benchmarks.sweep [--configs 1000] [--few 100]
+    python -m benchmarks.sweep [--configs 1000] [--few 100] [--rounds 3]
 
 The flow `training_sweep` takes new configs and a dataset of 10,000 lines, then the same again. A
 sweep is a process of its own; its rate counts from the call of the flow until that returns, or to
@@ -55,12 +55,12 @@ def sweep(folder: str) -> tuple[float, float]:
     return started, time.time()
 
 
-def floor(count: int) -> tuple[float, float]:
+def floor(first: int, count: int) -> tuple[float, float]:
     """Call Prefect's floor; tell when it was called and when it returned."""
     from benchmarks.peers.prefect_floor import many
 
     started = time.time()
-    many(count)
+    many(first, count)
     return started, time.time()
 
 
@@ -69,59 +69,74 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", type=int, default=1000)
     parser.add_argument("--few", type=int, default=100, help="for what need not be so many")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     count, few = options.configs, options.few
-    with workshop() as folder:
-        small, large = Project(folder / "few"), Project(folder / "many")
-        small.configs(few)
-        large.configs(count)
-        with running_server(folder / "floor-server") as server:
-            shown = _swept(server, few, "floor", few)
-            bare = _swept(server, count, "floor", count, wait=False)
-        with running_server(folder / "server") as server:
-            first = _swept(server, few, "sweep", str(small.folder))
-            new = _swept(server, count, "sweep", str(large.folder))
-            again = _swept(server, count, "sweep", str(large.folder), wait=False)
-        rate = [bare.count / bare.returned]
-        ended = [shown.task_runs / STEPS / shown.shown]
-        lost = STEPS * count - new.task_runs
+    with workshop() as folder, running_server(folder / "server") as server:
+        first = _swept(server, few, "sweep", str(_project(folder / "first", few).folder))
+        bare, new, again, plain, kedro = [], [], [], [], []
+        peer = _Kedro(folder / "kedro")
+        for number in range(options.rounds):
+            project = str(_project(folder / f"{number}", count).folder)
+            bare.append(_swept(server, count, "floor", number * count, count))
+            new.append(_swept(server, count, "sweep", project))
+            again.append(_swept(server, count, "sweep", project))
+            plain.append(_plain(folder / f"plain-{number}", count))
+            kedro += peer.rate(few)
+        rate, ended = _returned(bare), _shown(bare)
+        lost = sum(STEPS * count - each.task_runs for each in new)
         rows = [
             Row(name=f"five no-op tasks, {count:,} times", values=rate, unit="/s", floor=rate),
-            _rate(f"`training_sweep`, {count:,} configs", new, rate),
-            _rate("the same again, all cached", again, rate),
             Row(
-                name=f"five no-op tasks, {few:,} times, to the end",
+                name=f"`training_sweep`, {count:,} configs",
+                values=_returned(new),
+                unit="/s",
+                floor=rate,
+            ),
+            Row(name="the same again, all cached", values=_returned(again), unit="/s", floor=rate),
+            Row(
+                name=f"five no-op tasks, {count:,} times, to the end",
                 values=ended,
                 unit="/s",
                 floor=ended,
             ),
             Row(
                 name=f"`training_sweep`, {count:,} configs, to the end",
-                values=[new.task_runs / STEPS / new.shown],
+                values=_shown(new),
                 unit="/s",
                 floor=ended,
-                note=f"{lost:,} of {STEPS * count:,} task runs are never shown as ended",
+                note=f"{lost:,} of {STEPS * count * len(new):,} task runs are never shown as ended",
             ),
             Row(name=f"peak memory at {few:,} configs", values=[first.peak], unit="MiB"),
             Row(
                 name=f"peak memory at {count:,} configs",
-                values=[new.peak],
+                values=[each.peak for each in new],
                 unit="MiB",
-                floor=[first.peak],
+                floor=[first.peak] * len(new),
             ),
-            _plain(folder / "plain", count, rate),
-            _kedro(folder / "kedro", few, rate),
+            Row(name=f"plain script, {count:,} configs", values=plain, unit="/s", floor=rate),
+            Row(
+                name=f"Kedro, {few:,} configs, its start not counted",
+                values=kedro,
+                unit="/s",
+                floor=rate,
+                note="" if kedro else "not installed: `make bench` does it",
+            ),
         ]
         report("Sweep", ABOUT, rows, folder=folder)
 
 
-def _swept(
-    server: Server, count: int, function: str, argument: object, *, wait: bool = True
-) -> Swept:
+def _project(folder: Path, count: int) -> Project:
+    project = Project(folder)
+    project.configs(count)
+    return project
+
+
+def _swept(server: Server, count: int, function: str, *arguments: object) -> Swept:
     before = server.task_runs()
-    sample = run(python(f"benchmarks.sweep:{function}", argument), cwd=ROOT, env=server.env)
+    sample = run(python(f"benchmarks.sweep:{function}", *arguments), cwd=ROOT, env=server.env)
     started, returned = json.loads(sample.said.splitlines()[-1])
-    shown, since = server.settled(before + STEPS * count) if wait else (0, 0.0)
+    shown, since = server.settled(before + STEPS * count)
     return Swept(
         count=count,
         returned=returned - started,
@@ -131,35 +146,43 @@ def _swept(
     )
 
 
-def _rate(name: str, swept: Swept, floor: list[float]) -> Row:
-    return Row(name=name, values=[swept.count / swept.returned], unit="/s", floor=floor)
+def _returned(sweeps: list[Swept]) -> list[float]:
+    return [swept.count / swept.returned for swept in sweeps]
 
 
-def _plain(folder: Path, count: int, floor: list[float]) -> Row:
+def _shown(sweeps: list[Swept]) -> list[float]:
+    return [swept.task_runs / STEPS / swept.shown for swept in sweeps]
+
+
+def _plain(folder: Path, count: int) -> float:
     project, env = Project(folder), environment(folder)
     code = "from benchmarks.peers.plain import main; main()"
     sample = run([sys.executable, "-c", code, *project.configs(count)], cwd=folder, env=env)
-    rate = [count / sample.wall]
-    return Row(name=f"plain script, {count:,} configs", values=rate, unit="/s", floor=floor)
+    return count / sample.wall
 
 
-def _kedro(folder: Path, count: int, floor: list[float]) -> Row:
-    name = f"Kedro, {count:,} configs, its start not counted"
-    if not KEDRO_PYTHON.exists():
-        return Row(name=name, values=[], unit="/s", note="not installed: `make bench` does it")
-    shutil.copytree(KEDRO, folder)
-    project = Project(folder)
-    env = environment(folder, KEDRO_DISABLE_TELEMETRY="1", HOME=str(folder))
-    code = "from benchmarks.peers.kedro_many import main; main()"
+class _Kedro:
+    """Kedro in a folder of its own, if it is installed."""
 
-    def seconds(count: int) -> float:
-        command = [str(KEDRO_PYTHON), "-c", code, *project.configs(count)]
-        return run(command, cwd=folder, env=env).wall
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        if KEDRO_PYTHON.exists():
+            shutil.copytree(KEDRO, folder)
+            self._project = Project(folder)
+            self._seconds(1)  # which compiles
 
-    seconds(1)  # which compiles
-    start = seconds(START)
-    rate = [count / (seconds(START + count) - start)]
-    return Row(name=name, values=rate, unit="/s", floor=floor)
+    def rate(self, count: int) -> list[float]:
+        """Give its configs a second, without the seconds that it takes to start."""
+        if not KEDRO_PYTHON.exists():
+            return []
+        start = self._seconds(START)
+        return [count / (self._seconds(START + count) - start)]
+
+    def _seconds(self, count: int) -> float:
+        env = environment(self._folder, KEDRO_DISABLE_TELEMETRY="1", HOME=str(self._folder))
+        code = "from benchmarks.peers.kedro_many import main; main()"
+        command = [str(KEDRO_PYTHON), "-c", code, *self._project.configs(count)]
+        return run(command, cwd=self._folder, env=env).wall
 
 
 if __name__ == "__main__":

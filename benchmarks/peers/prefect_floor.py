@@ -48,8 +48,8 @@ async def five_async_tasks(number: int) -> None:
 
 
 @flow
-def many(count: int) -> None:
+def many(first: int, count: int) -> None:
     """Call five tasks that do nothing for each of many numbers, one after the other."""
-    for number in range(count):
+    for number in range(first, first + count):
         for step in range(STEPS):
             nothing(step, number)
