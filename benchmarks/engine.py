@@ -1,6 +1,6 @@
 """What the flow `training_pipeline` costs above Prefect itself.
 
-    python -m benchmarks.engine [--rounds 8] [--starts 3]
+    python -m benchmarks.engine [--rounds 16] [--starts 3]
 
 On a running server: in one process, after a warm-up, the flow takes turns with a flow of five
 tasks that do nothing but log, with kept results; with a new input (cold) and the same again (warm).
@@ -47,7 +47,7 @@ OBVIOUS, MAKE_RUN = "Prefect, the obvious way", "`make run`"
 def main() -> None:
     """Measure, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8, help="on a running server")
+    parser.add_argument("--rounds", type=int, default=16, help="on a running server")
     parser.add_argument("--starts", type=int, default=3, help="rounds with nothing running")
     options = parser.parse_args()
     with workshop() as folder:

@@ -10,10 +10,12 @@ import sys
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from threading import Event
 from xml.etree import ElementTree
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
 
 import flows.training_sweep
 from cli.main import main
@@ -98,6 +100,19 @@ def test_an_embedded_server_has_noted_every_step_when_the_command_ends(project):
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         ended = database.execute("select state_type, count(*) from task_run group by 1").fetchall()
     assert ended == [("COMPLETED", 300)]
+
+
+def test_a_long_sweep_waits_now_and_then_until_the_server_was_told_but_not_for_ever(
+    project, monkeypatch
+):
+    waits = []
+    monkeypatch.setattr(
+        EventsWorker, "wait_until_empty", lambda worker: waits.append(worker) or Event().wait()
+    )
+    for name, value in {"BATCH": 1, "UNSENT": 2, "CATCH_UP_SECONDS": 0.1}.items():
+        monkeypatch.setattr(flows.training_sweep, name, value)
+    assert len(training_sweep(grid="grid.yaml")["leaderboard"]) == 6
+    assert len(waits) == 2  # before the third and the fifth
 
 
 def test_every_step_of_every_config_is_a_task_run(project):
