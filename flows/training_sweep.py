@@ -35,6 +35,7 @@ __all__ = ["SweepError", "training_sweep"]
 
 BATCH = 50  # configs that are registered under one lock
 CATCH_UP_SECONDS = 30.0
+GRACE_SECONDS = 5.0
 UNSENT = 500  # configs whose task runs the server may not have been told of: they take memory
 TIMEOUT_SECONDS = 6 * 60 * 60
 RANKED_BY = {"quality_score": -1, "cost_per_1k_tokens": 1, "latency_ms": 1}
@@ -211,10 +212,12 @@ def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list
 
     waiting = [trial for trial in trials if trial.error is None]
     futures = [pool.submit(copy_context().run, run, trial) for trial in waiting]
-    _, unfinished = wait(futures, return_when=FIRST_EXCEPTION)
-    wait([future for future in unfinished if not future.cancel()])  # what is in work is finished
+    try:
+        wait(futures, return_when=FIRST_EXCEPTION)
+    finally:  # where it ends early, what is in work is finished, unless it hangs
+        wait([future for future in futures if not future.cancel()], GRACE_SECONDS)
     for future in futures:
-        if not future.cancelled():
+        if future.done() and not future.cancelled():
             future.result()
 
 

@@ -37,6 +37,19 @@ epochs: [2, 3]
 EPOCHS = "base_config: config.yaml\nepochs: [2, 3, 4]\n"
 REGISTRY = Path("artifacts/models/registry.json")
 
+INTERRUPTED = """
+import os, signal, time
+from flows.training_sweep import training_sweep
+from src.evaluation import evaluator
+evaluate_model = evaluator.evaluate_model
+def slow(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+    return evaluate_model(*arguments, **options)
+evaluator.evaluate_model = slow
+training_sweep(grid="grid.yaml", concurrency=1)
+"""
+
 
 @pytest.fixture
 def project(project):
@@ -233,6 +246,14 @@ def test_a_fault_of_the_code_ends_the_sweep_and_leaves_what_was_done(project, mo
     before = record()
     assert training_sweep(grid="grid.yaml")["cached"] == 6
     assert record() == before
+
+
+def test_an_interrupted_sweep_finishes_what_is_in_work_and_begins_nothing_else(project, server):
+    process = python(INTERRUPTED, server)
+    output, _ = process.communicate(timeout=120)
+    assert (process.returncode != 0, len(list_models())) == (True, 6), output
+    assert len(list(Path("artifacts/evaluations").iterdir())) == 1
+    assert "after shutdown" not in output  # as a thread would say that goes on for too long
 
 
 def test_the_dataset_is_hashed_once_however_many_configs_are_in_work(project, reads):
