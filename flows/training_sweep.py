@@ -5,7 +5,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -213,12 +213,11 @@ def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list
     waiting = [trial for trial in trials if trial.error is None]
     futures = [pool.submit(copy_context().run, run, trial) for trial in waiting]
     try:
-        wait(futures, return_when=FIRST_EXCEPTION)
+        wait(futures)
     finally:  # where it ends early, what is in work is finished, unless it hangs
         wait([future for future in futures if not future.cancel()], GRACE_SECONDS)
     for future in futures:
-        if future.done() and not future.cancelled():
-            future.result()
+        future.result()
 
 
 def _summary(trials: list[_Trial]) -> dict[str, Any]:
