@@ -54,8 +54,8 @@ class ServerError(RuntimeError):
 def a_server() -> Iterator["OwnServer | None"]:
     """Have Prefect find a server: the one that is set up, or else one of this process.
 
-    The latter is started, keeps its database in `PREFECT_HOME`, and is lent; it serves until the
-    process ends, for that is when Prefect sends the last of the log. It has no UI.
+    The latter is started and lent. It keeps its database in `PREFECT_HOME`, has no UI, and serves
+    until the process ends, for that is when Prefect sends the last of the log.
 
     Raises:
         ServerError: It did not start.
@@ -87,18 +87,11 @@ class OwnServer:
             self._port: int = probe.getsockname()[1]
         self.url = f"http://{HOST}:{self._port}/api"
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as it runs
-        command = ["server", "start", "--host", HOST, "--port", str(self._port)]
+        command = [sys.executable, "-c", PREFECT, "server", "start", "--host", HOST]
+        command += ["--port", str(self._port), "--no-ui", "--no-scheduler", "--no-late-runs"]
         # A group of its own: at Ctrl-C the run still has to tell the server how it ended.
         self._process = subprocess.Popen(  # noqa: S603
-            [
-                sys.executable,
-                "-c",
-                PREFECT,
-                *command,
-                "--no-ui",
-                "--no-scheduler",
-                "--no-late-runs",
-            ],
+            command,
             env=os.environ | settings,
             stdin=subprocess.PIPE,
             stdout=self._log,
