@@ -37,7 +37,7 @@ torture: .venv/torture ## Kill, race, starve and feed the core, at length
 
 # What is measured beside this one, each in an environment of its own.
 PEERS := kedro mlflow
-bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Measure all, beside floors and peers: 11 minutes, 2.5 GB of $TMPDIR
+bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Measure all, beside floors and peers: 12 minutes, 2.5 GB of $TMPDIR
 	@for topic in $(TOPICS); do $(BIN)/python -m benchmarks.$$topic || exit; done
 TOPICS := data_pass core engine sweep registry many cli_start
 
