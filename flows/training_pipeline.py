@@ -6,6 +6,7 @@ from typing import Any
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
 
 from flows.failing import failed
 from flows.openlineage import lineage_of_this_run
@@ -13,7 +14,7 @@ from flows.report import TABLE_KEY, publish_models, report_key, training_report
 from src.artifacts import Artifacts
 from src.training.trainer import derive_model_version
 from src.versions import check_version
-from tasks.caching import RESULTS, results_below
+from tasks.caching import results_below
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
 from tasks.register import register
@@ -33,10 +34,10 @@ def _run_name() -> str:
     name="training-pipeline",
     flow_run_name=_run_name,
     timeout_seconds=TIMEOUT_SECONDS,
-    # What it returns is on record already. Where results go is said below, in `results_below`; a
-    # path that is given here saves asking the server for one, three times a run.
+    # What it returns is on record already. Prefect keeps here what a run failed of, as by default;
+    # to name the place saves asking the server for one, three times a run.
     persist_result=False,
-    result_storage=Path(RESULTS),
+    result_storage=get_current_settings().results.local_storage_path,
 )
 def training_pipeline(
     training_config_path: str,

@@ -14,7 +14,7 @@ from cli.main import main
 from flows.training_pipeline import training_pipeline
 from src.lineage.verify import verify
 from src.provenance import read_provenance
-from src.training import dataset, registry
+from src.training import dataset, registry, trainer
 from src.training.pipeline import run_training_pipeline
 from tests.examples import without_runs
 from tests.flows.conftest import artifact, failure, task_runs
@@ -389,6 +389,16 @@ def test_bad_input_gives_one_readable_error_and_exit_code_2(project, server):
         "Write e.g. `learning_rate: 2e-5`.\n" in done.stderr
     )
     assert not (project / "artifacts/models").exists()
+
+
+def test_a_fault_of_the_code_leaves_nothing_beside_the_artifacts(project, monkeypatch):
+    def faulty(*_, **__):
+        raise KeyError("a bug")
+
+    before = set(project.iterdir())
+    monkeypatch.setattr(trainer, "model_metadata", faulty)
+    assert "a bug" in failure(training_pipeline, "config.yaml")
+    assert set(project.iterdir()) == before
 
 
 def test_without_a_server_the_command_runs_on_an_embedded_one(project, server):
