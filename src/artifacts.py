@@ -1,50 +1,94 @@
-"""Where the record lies: the fixed layout below the artifacts root."""
+"""The artifacts root: the location of each folder, and reading a model's files."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from src.storage import confine
-from src.versions import REGISTRY_NAME
+from src.names import check_version
+from src.records.layout import (
+    CACHE_FOLDER,
+    DATASETS_FOLDER,
+    EVALUATIONS_FOLDER,
+    METADATA_FILE,
+    METADATA_LIMIT,
+    MODELS_FOLDER,
+    REGISTRY_FILE,
+    STATEMENT_FILE,
+    STATEMENT_LIMIT,
+    SWEEPS_FOLDER,
+)
+from src.records.metadata import parse_metadata
+from src.records.statement import Statement, parse_statement
+from src.storage import Location, StorePath, open_path
 
-__all__ = ["Artifacts"]
+__all__ = ["Artifacts", "read_metadata", "read_statement"]
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The folders and files below one artifacts root.
+    """The folders below one artifacts root; see `src.records.layout` for the whole layout."""
+
+    root: StorePath
+
+    @classmethod
+    def open(cls, location: Location = "artifacts") -> "Artifacts":
+        """Return the artifacts root at `location`; nothing is created before the first write."""
+        return cls(open_path(location))
+
+    @property
+    def datasets(self) -> StorePath:
+        """Folder of all dataset versions; the pipeline only reads it."""
+        return self.root / DATASETS_FOLDER
+
+    @property
+    def models(self) -> StorePath:
+        """Folder of all model versions and of the registry."""
+        return self.root / MODELS_FOLDER
+
+    @property
+    def registry(self) -> StorePath:
+        """The registry file."""
+        return self.models / REGISTRY_FILE
+
+    @property
+    def evaluations(self) -> StorePath:
+        """Folder of all evaluations."""
+        return self.root / EVALUATIONS_FOLDER
+
+    @property
+    def sweeps(self) -> StorePath:
+        """Folder of the training configs that sweeps wrote."""
+        return self.root / SWEEPS_FOLDER
+
+    @property
+    def cache(self) -> StorePath:
+        """Folder of the cached results of steps."""
+        return self.root / CACHE_FOLDER
+
+
+def read_metadata(model_version: str, models: StorePath) -> dict[str, Any]:
+    """Read the metadata.json of a model version.
 
     Raises:
-        ValueError: A link leads the folder of the models or evaluations out of the root.
+        FileNotFoundError: There is no such model version; names the file.
+        CorruptFileError: The file is not the metadata of this version.
+        ValueError: `model_version` is not a valid name.
     """
+    path = models / check_version("model_version", model_version) / METADATA_FILE
+    data = path.read(METADATA_LIMIT)
+    if data is None:
+        raise FileNotFoundError(
+            f"{path}: no such file, so model version {model_version!r} does not exist. "
+            "Train it first."
+        )
+    return parse_metadata(data, path, model_version=model_version)
 
-    root: str | Path = "artifacts"
 
-    def __post_init__(self) -> None:
-        for folder in (self.models, self.evaluations):
-            if folder.is_symlink():
-                confine(folder, Path(self.root))
+def read_statement(folder: StorePath) -> Statement | None:
+    """Read the provenance.json of a model or an evaluation; `None` if there is no such file.
 
-    @property
-    def datasets(self) -> Path:
-        """Folder of all dataset versions; only read."""
-        return Path(self.root) / "datasets"
-
-    @property
-    def models(self) -> Path:
-        """Folder of all model versions and of the registry."""
-        return Path(self.root) / "models"
-
-    @property
-    def registry(self) -> Path:
-        """The registry file."""
-        return self.models / REGISTRY_NAME
-
-    @property
-    def evaluations(self) -> Path:
-        """Folder of all evaluations."""
-        return Path(self.root) / "evaluations"
-
-    @property
-    def sweeps(self) -> Path:
-        """Folder of the training configs that sweeps made of grids."""
-        return Path(self.root) / "sweeps"
+    Raises:
+        CorruptFileError: The file is not a statement.
+    """
+    path = folder / STATEMENT_FILE
+    data = path.read(STATEMENT_LIMIT)
+    return None if data is None else parse_statement(data, path)

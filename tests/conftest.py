@@ -1,4 +1,4 @@
-"""What the tests of the core share: a project to work in, and other processes to work beside."""
+"""Fixtures of the core's tests: a project, an artifacts root on each back end, other processes."""
 
 import json
 import logging
@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from src.artifacts import Artifacts
+from src.storage import StorePath
 from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
+from tests.stores import FAULTS, MemoryStore
 
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).parent.parent
+BACK_ENDS = ("folder", *(f"memory, {fault}" for fault in FAULTS))
 
 CRASHES = """
 import os, shutil, stat, sys
@@ -32,7 +36,7 @@ def dying(function):
         left -= 1
         if left == 0:
             if function is fsync and stat.S_ISREG(os.fstat(args[0]).st_mode):
-                os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)  # half of it was written
+                os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)  # only half was written
             os._exit(9)
         result = function(*args, **kwargs)
         left -= 1
@@ -61,6 +65,14 @@ for step in range(1, 1000):
 """
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the memos of the tests, and of the processes they start, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one config and one dataset of three samples; the working directory."""
@@ -76,15 +88,46 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(params=BACK_ENDS)
+def artifacts(request: pytest.FixtureRequest, project: Path) -> Artifacts:
+    """The artifacts root of the project, on each back end in turn.
+
+    All back ends name the root `artifacts`, so messages are equal.
+    """
+    return stored(project / "artifacts", request.param)
+
+
+def stored(folder: Path, back_end: str) -> Artifacts:
+    """Return an artifacts root with the files of `folder`, which is `artifacts` below the cwd."""
+    if back_end == "folder":
+        return Artifacts.open("artifacts")
+    store = MemoryStore("artifacts", back_end.removeprefix("memory, "))
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            store.replace(str(path.relative_to(folder)), path.read_bytes())
+    return Artifacts(StorePath(store))
+
+
+@pytest.fixture
+def files() -> Callable[[Artifacts], dict[str, bytes]]:
+    """Return every file below an artifacts root: its key, and its bytes."""
+
+    def files(artifacts: Artifacts) -> dict[str, bytes]:
+        found = {file.key: artifacts.root / file.key for file in artifacts.root.files()}
+        return {key: path.read(1 << 20) or b"" for key, path in found.items()}
+
+    return files
+
+
 @pytest.fixture
 def metadata() -> dict[str, Any]:
-    """What metadata.json says of `model_v1`, trained on the project's config and dataset."""
+    """The metadata.json of `model_v1`, trained on the project's config and dataset."""
     return deepcopy(METADATA)
 
 
 @pytest.fixture
 def tree() -> Callable[[Path], dict[str, bytes]]:
-    """Give every file below a folder: its path from there, and its bytes."""
+    """Return every file below a folder: its relative path, and its bytes."""
 
     def tree(folder: Path) -> dict[str, bytes]:
         return {
@@ -98,7 +141,7 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
 
 @pytest.fixture
 def warnings() -> Iterator[list[tuple[str, str]]]:
-    """What the core warns of, each as level and message, whatever else listens or not."""
+    """The warnings of the core, each as level and message."""
     found: list[tuple[str, str]] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: found.append((record.levelname, record.getMessage()))
@@ -109,7 +152,7 @@ def warnings() -> Iterator[list[tuple[str, str]]]:
 
 
 class Child:
-    """Another Python process, to which this one talks line by line."""
+    """Another Python process; the test talks to it line by line."""
 
     def __init__(self, code: str, *args: object) -> None:
         self.process = subprocess.Popen(
@@ -122,18 +165,18 @@ class Child:
         )
 
     def hear(self) -> str:
-        """Wait for the next line that the process prints."""
+        """Return the next line that the process prints."""
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 
     def say(self, line: str = "go") -> None:
-        """Give the process a line to read."""
+        """Send the process a line."""
         assert self.process.stdin
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def end(self) -> str:
-        """Wait until the process has ended well; give what else it printed."""
+        """Wait until the process has ended with exit code 0; return the rest of its output."""
         out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, err
         return out.strip()
@@ -141,7 +184,7 @@ class Child:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Child]]:
-    """Start other Python processes; none outlives the test."""
+    """Start other Python processes; all are killed at the end of the test."""
     children: list[Child] = []
 
     def start(code: str, *args: object) -> Child:
@@ -156,13 +199,13 @@ def start() -> Iterator[Callable[..., Child]]:
 
 
 @pytest.fixture
-def at_once(start: Callable[..., Child]) -> Callable[..., list[str]]:
-    """Run code in several processes that all begin it together; give what each printed.
+def concurrently(start: Callable[..., Child]) -> Callable[..., list[str]]:
+    """Run code in several processes at the same time; return the output of each.
 
-    The code stands after the imports it needs, split from them by a line `---`.
+    The imports of the code come first, separated from it by a line `---`.
     """
 
-    def at_once(code: str, *arguments: tuple[object, ...]) -> list[str]:
+    def concurrently(code: str, *arguments: tuple[object, ...]) -> list[str]:
         imports, work = code.split("---\n")
         whole = f"import sys\n{imports}\nprint('ready', flush=True)\ninput()\n{work}"
         children = [start(whole, *each) for each in arguments]
@@ -171,15 +214,15 @@ def at_once(start: Callable[..., Child]) -> Callable[..., list[str]]:
             child.say()
         return [child.end() for child in children]
 
-    return at_once
+    return concurrently
 
 
 @pytest.fixture
 def crashes(start: Callable[..., Child]) -> Callable[[str, Path], list[Path]]:
     """Kill a process before and after each of its system calls that change files.
 
-    Gets the source of a function `work()` and the folder it works in. Gives one copy of that
-    folder for every place to die, as the dead process left it; the last is of one that lived.
+    Receives the source of a function `work()` and the folder it works in. Returns a copy of that
+    folder for every kill, as the process left it; the last copy is of a process that survived.
     """
 
     def crashes(work: str, folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""One config, its data, and what the record says of the model made of them."""
+"""One config, its data, the metadata of the model made from them, and views of trees of files."""
 
 import json
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ METADATA: dict[str, Any] = {
 
 
 def written(root: Path) -> dict[str, bytes]:
-    """Give every file that the pipeline wrote below an artifacts root, by its path from there."""
+    """Return every file that the pipeline wrote below an artifacts root, by its relative path."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for part in ("models", "evaluations")
@@ -45,10 +45,10 @@ def written(root: Path) -> dict[str, bytes]:
 
 
 def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Give a tree of files less what differs between two runs that make the same.
+    """Return a tree of files without the fields that differ between two runs of one config.
 
-    That is, in each provenance.json: who ran it and when; the folder of the config; and, in that
-    of an evaluation, the digest of the model's, after a check that it is the right one.
+    These are, in each provenance.json: the run details; the folder of the config; and, in the
+    statement of an evaluation, the digest of the model's provenance.json, which is checked first.
     """
     same = dict(files)
     for name, data in files.items():
@@ -56,11 +56,11 @@ def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:
             continue
         statement = json.loads(data)
         del statement["predicate"]["runDetails"]
-        for material in statement["predicate"]["buildDefinition"]["resolvedDependencies"]:
-            if material["name"] == "config":
-                material["uri"] = Path(material["uri"]).name
-            if material["name"] == "provenance.json":
+        for dependency in statement["predicate"]["buildDefinition"]["resolvedDependencies"]:
+            if dependency["name"] == "config":
+                dependency["uri"] = Path(dependency["uri"]).name
+            if dependency["name"] == "provenance.json":
                 model = name.replace("evaluations/", "models/")
-                assert material.pop("digest") == {"sha256": sha256(files[model]).hexdigest()}
+                assert dependency.pop("digest") == {"sha256": sha256(files[model]).hexdigest()}
         same[name] = json.dumps(statement).encode()
     return same

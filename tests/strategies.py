@@ -1,4 +1,4 @@
-"""What hypothesis draws from."""
+"""Hypothesis strategies."""
 
 import json
 from typing import Any
@@ -9,8 +9,10 @@ __all__ = [
     "as_yaml",
     "config_values",
     "json_objects",
+    "json_values",
     "names",
     "settings_values",
+    "texts",
     "yaml_texts",
 ]
 
@@ -52,6 +54,6 @@ yaml_texts = st.lists(st.sampled_from(_tokens), max_size=16).map("".join)
 
 
 def as_yaml(values: dict[str, Any]) -> bytes:
-    """Write a config as YAML, in the order of its keys."""
+    """Return a config as YAML, in the order of its keys."""
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()]
     return "".join(lines).encode()

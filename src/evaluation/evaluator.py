@@ -1,4 +1,4 @@
-"""The evaluator: metrics of a model version, in evaluation.json."""
+"""The evaluator: measure a model version and write evaluation.json."""
 
 import hashlib
 import logging
@@ -7,26 +7,40 @@ from pathlib import Path
 from sys import float_info
 from typing import Any
 
-from src.provenance import (
-    PROVENANCE_NAME,
-    Invocation,
-    Material,
-    read_provenance,
-    vouch_for_evaluation,
+from src.artifacts import read_metadata, read_statement
+from src.environment import Invocation
+from src.errors import truncated_repr
+from src.evaluation.attestation import attest_evaluation
+from src.names import check_version
+from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.layout import (
+    EVALUATION_FILE,
+    METADATA_FILE,
+    METADATA_LIMIT,
+    MODELS_FOLDER,
+    STATEMENT_FILE,
+    STATEMENT_LIMIT,
 )
-from src.storage import canonical_json, parse_json, read, replace, sha256
-from src.versions import check_version, read_metadata
+from src.records.statement import ResolvedDependency
+from src.storage import Location, StorePath, open_path
 
-__all__ = ["Metrics", "evaluate_model", "evaluation_of", "load_evaluation", "simulated_metrics"]
+__all__ = [
+    "Metrics",
+    "evaluate_model",
+    "evaluation_path",
+    "load_evaluation",
+    "serialize_evaluation",
+    "simulated_metrics",
+]
 
 Metrics = Callable[[Mapping[str, Any]], Mapping[str, float]]
-"""Gets a model's metadata, gives its metrics by name: finite numbers."""
+"""Receives the metadata of a model; returns its metrics by name, which are finite numbers."""
 
 logger = logging.getLogger(__name__)
 
 
 def simulated_metrics(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """Make up metrics that depend on nothing but the model's and the dataset's version.
+    """Return simulated metrics, derived only from the model version and the dataset version.
 
     Returns:
         `quality_score` from 0.5 to 0.9999, `latency_ms` from 20 to 99 (whole milliseconds) and
@@ -44,8 +58,8 @@ def simulated_metrics(metadata: Mapping[str, Any]) -> dict[str, float]:
 
 def evaluate_model(
     model_version: str,
-    models_dir: str | Path = "artifacts/models",
-    output_dir: str | Path = "artifacts/evaluations",
+    models_dir: Location = "artifacts/models",
+    output_dir: Location = "artifacts/evaluations",
     *,
     metrics: Metrics = simulated_metrics,
     invocation: Invocation | None = None,
@@ -53,65 +67,67 @@ def evaluate_model(
     """Evaluate a model version.
 
     Afterwards `<output_dir>/<model_version>/evaluation.json` holds `model_version`,
-    `dataset_version` and `metrics`. It is derived from the model, so one that says otherwise is
-    written again, with a warning in the log. Where the model has a provenance.json, there is one
-    of the evaluation as well, which tells of the first run that gave this evaluation.
+    `dataset_version` and `metrics`. An evaluation.json with other contents is replaced, with a
+    warning in the log. If the model has a provenance.json, the evaluation has one too; it describes
+    the first run with this evaluation.
 
     Args:
         model_version: A version with a metadata.json in `models_dir`.
         models_dir: Folder of all model versions.
         output_dir: Folder of all evaluations.
         metrics: Measures the model.
-        invocation: The run, as the provenance tells of it; one that starts now where `None`.
+        invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
-        The path of the evaluation's directory.
+        The path of the folder of the evaluation.
 
     Raises:
-        FileNotFoundError: No such model version.
-        CorruptFileError: The model's metadata, or the provenance of the old evaluation, cannot be
-            read. Nothing was changed.
-        ValueError: The name is none, or a metric is not finite.
-        OSError: The disk refused; the old evaluation, if any, is still there.
+        FileNotFoundError: There is no such model version.
+        CorruptFileError: The metadata of the model, or the provenance.json of an existing
+            evaluation, cannot be parsed. Nothing was changed.
+        ValueError: The name is not valid, or a metric is not finite.
+        OSError: A file cannot be written; an existing evaluation is unchanged.
     """
     invocation = invocation or Invocation()
-    model = Path(models_dir) / check_version("model_version", model_version)
-    metadata = read_metadata(model_version, Path(models_dir))
-    evaluation = evaluation_of(metadata, metrics)
+    models = open_path(models_dir)
+    metadata = read_metadata(model_version, models)
+    evaluation = serialize_evaluation(metadata, metrics)
     path = evaluation_path(model_version, output_dir)
-    read_provenance(path.with_name(PROVENANCE_NAME))
-    found = read(path)
+    read_statement(path.parent)  # raises before anything is written
+    found = path.read(METADATA_LIMIT)
     if found not in (None, evaluation):
         logger.warning(
-            "%s: expected sha256 %s, found %s: restored.", path, sha256(evaluation), sha256(found)
+            "%s: expected sha256 %s, found %s. Restored.", path, sha256(evaluation), sha256(found)
         )
-    replace(path, evaluation, root=Path(output_dir))
-    if (provenance := read(model / PROVENANCE_NAME)) is not None:
-        made_of = {"metadata.json": canonical_json(metadata), PROVENANCE_NAME: provenance}
-        vouch_for_evaluation(
+    path.replace(evaluation)
+    statement = (models / model_version / STATEMENT_FILE).read(STATEMENT_LIMIT)
+    if statement is not None:
+        inputs = {METADATA_FILE: canonical_json(metadata), STATEMENT_FILE: statement}
+        attest_evaluation(
             evaluation,
             path.parent,
             [
-                Material(
+                ResolvedDependency(
                     name=name,
-                    uri=f"models/{model_version}/{name}",
+                    uri=f"{MODELS_FOLDER}/{model_version}/{name}",
                     digest={"sha256": sha256(data)},
                 )
-                for name, data in made_of.items()
+                for name, data in inputs.items()
             ],
             invocation,
             model_version=model_version,
-            root=Path(output_dir),
         )
     logger.info("%s: sha256 %s.", path, sha256(evaluation))
-    return path.parent
+    return Path(str(path.parent))
 
 
-def evaluation_of(metadata: Mapping[str, Any], metrics: Metrics = simulated_metrics) -> bytes:
-    """Give what evaluation.json says of a model.
+def serialize_evaluation(
+    metadata: Mapping[str, Any], metrics: Metrics = simulated_metrics
+) -> bytes:
+    """Measure a model and return the bytes of its evaluation.json.
 
     Args:
-        metadata: What the model's metadata.json holds.
+        metadata: The contents of the model's metadata.json.
         metrics: Measures the model.
 
     Raises:
@@ -120,11 +136,11 @@ def evaluation_of(metadata: Mapping[str, Any], metrics: Metrics = simulated_metr
     model_version, dataset_version = metadata["model_version"], metadata["dataset_version"]
     measured = dict(metrics(metadata))
     for name, value in measured.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not abs(value) <= float_info.max:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= float_info.max:
             raise ValueError(
-                f"metrics of {model_version!r}: {name}: expected a finite number, found {value!r}. "
-                "Nothing was written."
+                f"metrics of {model_version!r}: {name}: expected a finite number, found "
+                f"{truncated_repr(value)}. No evaluation was written."
             )
     return canonical_json(
         {
@@ -136,21 +152,23 @@ def evaluation_of(metadata: Mapping[str, Any], metrics: Metrics = simulated_metr
 
 
 def load_evaluation(
-    model_version: str, output_dir: str | Path = "artifacts/evaluations"
+    model_version: str, output_dir: Location = "artifacts/evaluations"
 ) -> dict[str, Any]:
-    """Read a model version's evaluation.json.
+    """Read the evaluation.json of a model version.
 
     Raises:
-        FileNotFoundError: It was not evaluated.
+        FileNotFoundError: The model version was not evaluated.
         CorruptFileError: The file is not a JSON object.
+        ValueError: `model_version` is not a valid name.
     """
     path = evaluation_path(model_version, output_dir)
-    data = read(path)
+    data = path.read(METADATA_LIMIT)
     if data is None:
-        raise FileNotFoundError(f"{path}: no such file: evaluate {model_version!r} first.")
+        raise FileNotFoundError(f"{path}: no such file. Evaluate {model_version!r} first.")
     return parse_json(data, path)
 
 
-def evaluation_path(model_version: str, output_dir: str | Path) -> Path:
-    """Give where the evaluation of a model version is, or goes."""
-    return Path(output_dir) / check_version("model_version", model_version) / "evaluation.json"
+def evaluation_path(model_version: str, output_dir: Location) -> StorePath:
+    """Return the path of the evaluation.json of a model version."""
+    folder = open_path(output_dir) / check_version("model_version", model_version)
+    return folder / EVALUATION_FILE

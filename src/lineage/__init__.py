@@ -1,1 +1,1 @@
-"""From the record: does it hold, how do models differ, and what were they made of."""
+"""Questions about recorded models: verify them, compare them, and trace their inputs."""

@@ -1,14 +1,14 @@
-"""How models differ: config, data, code, environment and metrics, side by side."""
+"""Comparison of models: config, data, code, environment and metrics, side by side."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from src.artifacts import Artifacts
 from src.lineage.record import Record, read_record
-from src.storage import canonical_json
+from src.records.canonical import canonical_json
+from src.storage import Location
 
 __all__ = ["Comparison", "Row", "as_text", "compare", "compare_records", "markdown_table"]
 
@@ -17,12 +17,12 @@ SECTIONS = ("config", "data", "code", "environment", "metrics")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One property of the models compared.
+    """One property of the compared models.
 
     Attributes:
         section: One of `SECTIONS`.
         name: The property, e.g. `epochs`.
-        values: Its value for each model, in their order; `None` where it is not recorded.
+        values: Its value per model, in the order of the models; `None` if it is not recorded.
     """
 
     section: str
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def differs(self) -> bool:
-        """Whether the models differ in it."""
+        """Whether the models have different values."""
         return len({canonical_json(value) for value in self.values}) > 1
 
 
@@ -40,19 +40,19 @@ class Comparison:
     """Two or more models side by side.
 
     Attributes:
-        models: Their versions, in the order asked for.
-        every_row: All properties that one of them has.
+        models: The model versions, in the order of the columns.
+        every_row: All properties that any of the models has.
     """
 
     models: tuple[str, ...]
     every_row: tuple[Row, ...]
 
     def rows(self, *, everything: bool = False) -> list[Row]:
-        """Give the properties in which the models differ; with `everything`, all."""
+        """Return the properties in which the models differ; with `everything`, all properties."""
         return [row for row in self.every_row if everything or row.differs]
 
     def to_dict(self, *, everything: bool = False) -> dict[str, Any]:
-        """Give its JSON form."""
+        """Return the JSON form."""
         return {
             "models": list(self.models),
             "rows": [
@@ -62,7 +62,7 @@ class Comparison:
         }
 
     def to_markdown(self, *, everything: bool = False) -> str:
-        """Give it as a table to paste into a review; one line that says so if nothing differs."""
+        """Render a Markdown table; a single line if nothing differs."""
         rows = self.rows(everything=everything)
         if not rows:
             return f"No difference between {', '.join(self.models)}.\n"
@@ -73,7 +73,7 @@ class Comparison:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Give a table in Markdown, each line of it with its end."""
+    """Render a table in Markdown, with a line end after each line."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(
         f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n"
@@ -82,7 +82,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
 
 
 def as_text(value: Any) -> str:
-    """Give a value as a person reads it, on one line; `-` where it is not recorded."""
+    """Return a value as one line of text; `-` for `None`."""
     if value is None:
         return "-"
     if isinstance(value, str) and value.isprintable():
@@ -90,26 +90,26 @@ def as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def compare(*model_versions: str, artifacts_dir: str | Path = "artifacts") -> Comparison:
-    """Set models side by side.
+def compare(*model_versions: str, artifacts_dir: Location = "artifacts") -> Comparison:
+    """Compare models.
 
     Args:
-        model_versions: Two or more, in the order of the columns.
+        model_versions: Two or more versions, in the order of the columns.
         artifacts_dir: The artifacts root.
 
     Raises:
-        ModelNotFoundError: Nothing knows one of them.
-        CorruptFileError: A file of one of them cannot be read; names it.
-        ValueError: Fewer than two.
+        ModelNotFoundError: One of the versions does not exist.
+        CorruptFileError: A file of one of the models cannot be parsed; names the file.
+        ValueError: Fewer than two versions are given.
     """
     if len(model_versions) < 2:
         raise ValueError(f"expected two or more model versions, found {len(model_versions)}.")
-    artifacts = Artifacts(artifacts_dir)
+    artifacts = Artifacts.open(artifacts_dir)
     return compare_records([read_record(version, artifacts) for version in model_versions])
 
 
 def compare_records(records: list[Record]) -> Comparison:
-    """Set models side by side, from what was read of them."""
+    """Compare models by their records."""
     facts = [dict(_facts(record)) for record in records]
     names = dict.fromkeys(key for each in facts for key in each)
     return Comparison(
@@ -126,17 +126,17 @@ def compare_records(records: list[Record]) -> Comparison:
 
 
 def _facts(record: Record) -> Iterator[tuple[tuple[str, str], Any]]:
-    """Give the properties of one model: section and name, and the value."""
+    """Yield the properties of one model: section and name, and the value."""
     for name, value in record.metadata["training_config"].items():
         yield ("config", name), value
-    yield ("data", "num_samples"), record.metadata["num_training_samples"]
-    if made := record.provenance:
-        yield ("data", "sha256"), made.digest("dataset")
-        yield ("code", "core sha256"), made.digest("core")
-        yield ("code", "commit"), made.digest("code", "gitCommit")
-        yield ("code", "dirty"), made.annotations("code").get("dirty")
-        yield ("environment", "python"), made.annotations("python").get("version")
-        for name, value in made.annotations("packages").items():
+    yield ("data", "num_training_samples"), record.metadata["num_training_samples"]
+    if statement := record.statement:
+        yield ("data", "sha256"), statement.digest("dataset")
+        yield ("code", "core sha256"), statement.digest("core")
+        yield ("code", "commit"), statement.digest("code", "gitCommit")
+        yield ("code", "dirty"), statement.annotations("code").get("dirty")
+        yield ("environment", "python"), statement.annotations("python").get("version")
+        for name, value in statement.annotations("packages").items():
             yield ("environment", name), value
     metrics = (record.evaluation or {}).get("metrics")
     if isinstance(metrics, dict):

@@ -1,4 +1,4 @@
-"""Training configs: YAML that a person edits in, one frozen value out."""
+"""Training configs: parse the YAML that a person edits into one frozen value."""
 
 import json
 import sys
@@ -7,24 +7,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from src.storage import canonical_json, sha256
+from src.names import check_version
+from src.records.canonical import canonical_json, sha256
 from src.training.yaml12 import (
     ConfigError,
     Faults,
-    read_bytes,
-    read_mapping,
-    value_of,
-    worded,
+    parse_mapping,
+    read_config,
+    scalar_value,
+    yaml_repr,
 )
-from src.versions import check_version
 
 __all__ = [
     "CHECKS",
     "ConfigError",
     "ConfigFile",
     "TrainingConfig",
+    "config_fault",
     "config_text",
-    "fault",
     "load_training_config",
     "parse_training_config",
     "read_config_file",
@@ -38,7 +38,7 @@ MAX_INTEGER = 2**53 - 1  # RFC 7493: beyond it, JSON readers disagree about the 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """The five settings of a training run, checked.
+    """The five settings of a training run, validated.
 
     Attributes:
         base_model: Identifier of the base model, e.g. `mistral-7b` or `org/name`.
@@ -48,7 +48,7 @@ class TrainingConfig:
         batch_size: At least 1.
 
     Raises:
-        ConfigError: A value is not of its kind; names each.
+        ConfigError: A value is not valid; lists every such value.
     """
 
     base_model: str
@@ -63,7 +63,7 @@ class TrainingConfig:
             try:
                 object.__setattr__(self, name, check(getattr(self, name)))
             except ValueError as error:
-                faults.append(fault(name, error))
+                faults.append(config_fault(name, error))
         if faults:
             raise ConfigError("\n".join(faults))
 
@@ -75,11 +75,11 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfigFile:
-    """A training config, and the very file that it was read from.
+    """A training config and the file that it was read from.
 
     Attributes:
-        config: What the file says.
-        path: The file, as it was given.
+        config: The parsed config.
+        path: The file, as the caller named it.
         sha256: SHA-256 of the bytes that were parsed, as 64 hexadecimal digits.
     """
 
@@ -93,31 +93,31 @@ def load_training_config(path: str | Path) -> TrainingConfig:
 
     Args:
         path: The file: UTF-8, at most 1 MiB, one mapping with exactly the five keys of
-            `TrainingConfig`. Scalars are read by the core schema of YAML 1.2 (`2e-5` is a number,
+            `TrainingConfig`. Scalars follow the core schema of YAML 1.2 (`2e-5` is a number,
             `no` and `2024-01-01` are text).
 
     Raises:
         FileNotFoundError: There is no such file.
-        ConfigError: The file cannot be used; lists every fault, each with its line.
+        ConfigError: The file is not a valid config; lists every fault with its line.
     """
     return read_config_file(path).config
 
 
 def read_config_file(path: str | Path) -> ConfigFile:
-    """As `load_training_config`, with what its provenance needs: one read gives both."""
-    data = read_bytes(path, KIND)
+    """Read a training config and the digest of its file; raises as `load_training_config`."""
+    data = read_config(path, KIND)
     return ConfigFile(config=parse_training_config(data, path), path=str(path), sha256=sha256(data))
 
 
 def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:
-    """As `load_training_config`, from the bytes of the file `source`."""
+    """Parse the bytes of the training config `source`; raises as `load_training_config`."""
     faults, values = Faults(), {}
-    entries = read_mapping(data, source, KIND, CHECKS, faults)
+    entries = parse_mapping(data, source, KIND, CHECKS, faults)
     for key, (line, node) in entries.items():
         try:
-            values[key] = CHECKS[key](value_of(node))
+            values[key] = CHECKS[key](scalar_value(node))
         except ValueError as error:
-            faults.append((line, fault(key, error)))
+            faults.append((line, config_fault(key, error)))
     missing = [key for key in CHECKS if key not in entries]
     faults.check(
         source, *(f"missing key {key!r}. Write e.g. `{key}: {_EXAMPLES[key]}`." for key in missing)
@@ -126,24 +126,25 @@ def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:
 
 
 def config_text(config: TrainingConfig) -> bytes:
-    """Give a config as YAML, which reads as the same config."""
+    """Serialize a config to YAML that parses to the same config."""
     return "".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in asdict(config).items()
     ).encode()
 
 
-# --- What a value may be ------------------------------------------------------------------------
+# --- Values --------------------------------------------------------------------------------------
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"expected text (in quotes, if need be), found {worded(value)}.")
+        raise ValueError(f"expected text (in quotes if needed), found {yaml_repr(value)}.")
     text = value.strip()
     if not text:
-        raise ValueError("expected text, found nothing but white space.")
+        raise ValueError("expected text, found only white space.")
     if len(text) > MAX_TEXT or not text.isprintable():
         raise ValueError(
-            f"expected at most {MAX_TEXT} printable characters on one line, found {worded(text)}."
+            f"expected at most {MAX_TEXT} printable characters on one line, found "
+            f"{yaml_repr(text)}."
         )
     return text
 
@@ -158,15 +159,15 @@ def _version(value: object) -> str:
 
 def _rate(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_RATE:
-        raise ValueError(f"expected a finite number above 0, found {worded(value)}.")
+        raise ValueError(f"expected a finite number above 0, found {yaml_repr(value)}.")
     return float(value)
 
 
 def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"expected a whole number >= 1, found {worded(value)}.")
+        raise ValueError(f"expected an integer >= 1, found {yaml_repr(value)}.")
     if value > MAX_INTEGER:
-        raise ValueError(f"expected a whole number <= {MAX_INTEGER}, found {worded(value)}.")
+        raise ValueError(f"expected an integer <= {MAX_INTEGER}, found {yaml_repr(value)}.")
     return value
 
 
@@ -177,7 +178,7 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "epochs": _count,
     "batch_size": _count,
 }
-"""Per key, what turns a value of a file into that of a config; a ValueError says why not."""
+"""Validators by key: each returns the config value of a YAML value, or raises ValueError."""
 
 _EXAMPLES = {
     "base_model": "mistral-7b",
@@ -188,6 +189,6 @@ _EXAMPLES = {
 }
 
 
-def fault(key: str, error: ValueError) -> str:
-    """Tell of a value that its check refused, with an example of one that it takes."""
+def config_fault(key: str, error: ValueError) -> str:
+    """Return the message for a value that its check refused, with an example of a valid one."""
     return f"{key}: {error} Write e.g. `{key}: {_EXAMPLES[key]}`."

@@ -1,248 +1,140 @@
-"""Dataset versions: finding one, and making sure that its data is what it says it is."""
+"""Dataset versions: find one, and check its data against its metadata.json."""
 
-import hashlib
 import logging
-import os
 import re
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from src.storage import CorruptFileError, naming, parse_json, read, sha256, shown
-from src.versions import check_version, nearest
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
+from src.errors import CorruptFileError, truncated_repr
+from src.names import check_version, nearest
+from src.records.canonical import parse_json, sha256
+from src.records.layout import DATA_FILE, METADATA_FILE, METADATA_LIMIT
+from src.storage import Location, StorePath, open_path
+from src.training.hashing import HashDataset, count_and_hash
 
 __all__ = [
-    "DatasetChangedError",
     "DatasetMismatchError",
     "DatasetVersion",
-    "HashDataset",
-    "check_record",
-    "count_and_hash",
+    "check_dataset_metadata",
     "resolve_dataset",
 ]
 
-BLOCK_BYTES = 1 << 22
-PIECE_BYTES = 1 << 18  # counting holds the interpreter: not for long, or the hashing has to wait
-BUFFERS = 4
-PROGRESS_SECONDS = 3.0
-
 logger = logging.getLogger(__name__)
-
-HashDataset = Callable[[Path], tuple[int, str]]
-"""Gets the path of a data.jsonl; gives its number of lines and the SHA-256 of its bytes."""
 
 
 class DatasetMismatchError(ValueError):
-    """data.jsonl is not the data that the dataset's metadata.json describes."""
-
-
-class DatasetChangedError(OSError):
-    """data.jsonl was written to while it was being read."""
+    """Raised when data.jsonl differs from what the dataset's metadata.json records."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetVersion:
-    """The exact data a run trains on.
+    """The exact data that a run trains on.
 
     Attributes:
-        name: Name of the dataset version's folder.
-        path: Its data.jsonl.
-        num_samples: Lines in data.jsonl; the last one counts with or without a line end.
+        name: Name of the dataset version.
+        path: Location of its data.jsonl, for messages and reports.
+        num_samples: Number of lines in data.jsonl; the last line needs no line end.
         sha256: SHA-256 of the bytes of data.jsonl, as 64 hexadecimal digits.
-        record_sha256: SHA-256 of the metadata.json beside it; `None` where there is none.
+        metadata_sha256: SHA-256 of the dataset's metadata.json; `None` without one.
     """
 
     name: str
-    path: Path
+    path: str
     num_samples: int
     sha256: str
-    record_sha256: str | None = None
+    metadata_sha256: str | None = None
 
 
 def resolve_dataset(
     dataset_version: str,
-    datasets_dir: str | Path = "artifacts/datasets",
+    datasets_dir: Location = "artifacts/datasets",
     *,
     hash_dataset: HashDataset | None = None,
 ) -> DatasetVersion:
-    """Find the exact dataset version a run will train on.
+    """Find the exact dataset version that a run trains on.
 
-    Reads data.jsonl once, in blocks, whatever its size; writes nothing.
+    Reads data.jsonl once, in blocks of constant size; writes nothing.
 
     Args:
         dataset_version: Name of one folder below `datasets_dir`; a single path component.
-        datasets_dir: Folder holding `<dataset_version>/data.jsonl` and, optionally, a
-            metadata.json that records its `num_samples` and `dataset_hash` (SHA-256).
-        hash_dataset: Counts and hashes data.jsonl; `count_and_hash` where `None`.
+        datasets_dir: Folder that holds `<dataset_version>/data.jsonl` and, optionally, a
+            metadata.json that records `num_samples` and `dataset_hash` (SHA-256).
+        hash_dataset: Counts and hashes data.jsonl; `count_and_hash` if `None`.
 
     Raises:
-        FileNotFoundError: No such version, or no data.jsonl in it; names the nearest there are.
+        FileNotFoundError: There is no such version, or it has no data.jsonl; names the nearest.
         DatasetMismatchError: The data differs from what its metadata.json records.
-        CorruptFileError: That metadata.json cannot be read.
-        DatasetChangedError: Something wrote to data.jsonl meanwhile.
-        ValueError: `dataset_version` is not a name.
+        CorruptFileError: The metadata.json cannot be parsed.
+        FileChangedError: data.jsonl was written to meanwhile.
+        ValueError: `dataset_version` is not a valid name.
     """
-    folder = Path(datasets_dir) / check_version("dataset_version", dataset_version)
-    path = folder / "data.jsonl"
+    folder = open_path(datasets_dir) / check_version("dataset_version", dataset_version)
+    path = folder / DATA_FILE
     try:
         num_samples, digest = (hash_dataset or count_and_hash)(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         raise FileNotFoundError(_not_found(path)) from error
-    record = read(folder / "metadata.json")
+    except CorruptFileError as error:  # a folder, or a circle of links
+        raise FileNotFoundError(str(error)) from error
+    metadata = (folder / METADATA_FILE).read(METADATA_LIMIT)
     dataset = DatasetVersion(
         name=dataset_version,
-        path=path,
+        path=str(path),
         num_samples=num_samples,
         sha256=digest,
-        record_sha256=None if record is None else sha256(record),
+        metadata_sha256=None if metadata is None else sha256(metadata),
     )
-    if record is not None:
-        check_record(dataset, record)
+    if metadata is not None:
+        check_dataset_metadata(dataset, metadata, folder / METADATA_FILE)
     logger.info("%s: %s samples, sha256 %s.", path, f"{num_samples:,}", digest)
     return dataset
 
 
-def count_and_hash(path: Path, *, progress: Callable[[int], None] | None = None) -> tuple[int, str]:
-    """Read a data.jsonl in full; give its number of lines and its SHA-256.
+def check_dataset_metadata(dataset: DatasetVersion, data: bytes, source: object) -> None:
+    """Check data.jsonl against its metadata.json.
+
+    Only `dataset_version`, `num_samples` and a SHA-256 in `dataset_hash` are compared, and only if
+    they are there.
 
     Args:
-        path: The file.
-        progress: Told of every block that was read: its size in bytes.
-
-    Raises:
-        DatasetChangedError: Something wrote to it meanwhile.
-        OSError: It cannot be read; names the file.
-    """
-    digest = hashlib.sha256()
-    lines, last, done = 0, ord("\n"), 0
-    with ExitStack() as stack:
-        stack.enter_context(naming(path))
-        file = stack.enter_context(open(path, "rb", buffering=0))
-        before = _identity(file.fileno())
-        swap = stack.enter_context(_hashing(digest, beside=before[0] > BLOCK_BYTES))
-        told = started = time.monotonic()
-        buffer, size = bytearray(min(BLOCK_BYTES, before[0] + 1)), 0
-        while read := file.readinto(memoryview(buffer)[size : size + PIECE_BYTES]):
-            lines += buffer.count(b"\n", size, size + read)
-            size, done = size + read, done + read
-            last = buffer[size - 1]
-            if size == len(buffer):
-                buffer, size = swap(buffer, size), 0
-            if progress is not None:
-                progress(read)
-            if (now := time.monotonic()) - told > PROGRESS_SECONDS:
-                told = now
-                _log_progress(path, done, before[0], now - started)
-        swap(buffer, size)
-        if before != _identity(file.fileno()):
-            raise DatasetChangedError(
-                f"{path}: written to while it was being read. Wait until its writer is done, "
-                "then run again."
-            )
-    return lines + (last != ord("\n")), digest.hexdigest()
-
-
-@contextmanager
-def _hashing(digest: "Hash", *, beside: bool) -> Iterator[Callable[[bytearray, int], bytearray]]:
-    """Lend a function that takes a buffer, filled so far, to hash, and gives one to fill next.
-
-    With `beside`, another thread hashes meanwhile: hashlib lets go of the interpreter. All is
-    hashed when the block ends.
-    """
-
-    def hash_block(buffer: bytearray, size: int) -> bytearray:
-        digest.update(memoryview(buffer)[:size])
-        return buffer
-
-    if not beside:
-        yield hash_block
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor  # a small run has no time for it
-
-    pending: deque[Future[bytearray]] = deque()
-
-    def swap(buffer: bytearray, size: int) -> bytearray:
-        pending.append(pool.submit(hash_block, buffer, size))
-        return bytearray(len(buffer)) if len(pending) < BUFFERS else pending.popleft().result()
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        yield swap
-        for each in pending:
-            each.result()
-
-
-def _log_progress(path: Path, done: int, whole: int, seconds: float) -> None:
-    rate = done / seconds
-    logger.info(
-        "%s: %.0f %% read, %.0f MB/s, %.0f s left.",
-        path,
-        100 * done / whole,
-        rate / 1e6,
-        (whole - done) / rate,
-    )
-
-
-def _identity(descriptor: int) -> tuple[int, int, int]:
-    stat = os.fstat(descriptor)
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def check_record(dataset: DatasetVersion, data: bytes) -> None:
-    """Hold the data against what the data pipeline recorded of it, as far as it did.
-
-    Args:
-        dataset: The data as it is.
-        data: The bytes of the metadata.json beside it.
+        dataset: The data.
+        data: The bytes of the metadata.json.
+        source: The metadata.json; used in errors.
 
     Raises:
         DatasetMismatchError: They differ.
-        CorruptFileError: The metadata.json cannot be read.
+        CorruptFileError: The metadata.json cannot be parsed.
     """
-    path = dataset.path.with_name("metadata.json")
-    record = parse_json(data, path)
+    metadata = parse_json(data, source)
     faults: list[tuple[str, object, object]] = []
-    if "dataset_version" in record and record["dataset_version"] != dataset.name:
-        faults.append(("dataset_version", record["dataset_version"], dataset.name))
-    if "num_samples" in record:
-        recorded = record["num_samples"]
+    if "dataset_version" in metadata and metadata["dataset_version"] != dataset.name:
+        faults.append(("dataset_version", metadata["dataset_version"], dataset.name))
+    if "num_samples" in metadata:
+        recorded = metadata["num_samples"]
         if isinstance(recorded, bool) or not isinstance(recorded, int):
             raise CorruptFileError(
-                f"{path}: num_samples: expected a whole number, found {shown(recorded)}. "
+                f"{source}: num_samples: expected an integer, found {truncated_repr(recorded)}. "
                 "Left as found."
             )
         if recorded != dataset.num_samples:
             faults.append(("num_samples", recorded, dataset.num_samples))
-    # A data pipeline may record a digest of another kind; only SHA-256 says something about ours.
-    recorded = str(record.get("dataset_hash", "")).lower().removeprefix("sha256:")
+    # A data pipeline may record another kind of digest, which cannot be compared.
+    recorded = str(metadata.get("dataset_hash", "")).lower().removeprefix("sha256:")
     if re.fullmatch("[0-9a-f]{64}", recorded) and recorded != dataset.sha256:
         faults.append(("dataset_hash", recorded, dataset.sha256))
     if faults:
         raise DatasetMismatchError(
-            f"{dataset.path}: not the data that {path.name} beside it describes:\n"
+            f"{dataset.path}: does not match its {METADATA_FILE}:\n"
             + "".join(
-                f"  {field}: recorded {shown(recorded)}, found {shown(found)}\n"
+                f"  {field}: recorded {truncated_repr(recorded)}, found {truncated_repr(found)}\n"
                 for field, recorded, found in faults
             )
-            + "Build the dataset again under a new version, or restore the one recorded."
+            + "Build the dataset again under a new version, or restore the recorded data."
         )
 
 
-def _not_found(path: Path) -> str:
+def _not_found(path: StorePath) -> str:
     folder = path.parent
-    if path.is_dir():
-        return f"{path}: expected a file, found a folder."
-    if folder.is_dir():
-        return f"{path}: no such file, though its dataset version has a folder."
-    try:
-        known = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
-    except OSError:
-        known = []
-    near = nearest(folder.name, known)
-    return f"{path}: no dataset version {folder.name!r}. There are, nearest first: {near}."
+    known = folder.parent.folders()
+    if folder.name in known:
+        return f"{path}: no such file. The folder of the dataset version exists."
+    return f"{path}: no dataset version {folder.name!r}. Nearest: {nearest(folder.name, known)}."

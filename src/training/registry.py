@@ -1,30 +1,17 @@
 """The registry: one list of all models, and the commit point of a training run."""
 
-import hashlib
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from src.storage import (
-    Contents,
-    CorruptFileError,
-    canonical_json,
-    parse_json,
-    read_sealed,
-    sha256,
-    shown,
-    update,
-)
-from src.versions import (
-    REGISTRY_NAME,
-    ModelVersionConflict,
-    check_metadata,
-    differences,
-    nearest,
-)
+from src.errors import truncated_repr
+from src.names import nearest
+from src.records.canonical import canonical_json, parse_json
+from src.records.layout import MODELS_FOLDER, REGISTRY_FILE, REGISTRY_LIMIT
+from src.records.metadata import ModelVersionConflict, check_metadata, conflict_details
+from src.records.registry_file import RegistryFile
+from src.storage import Location, StorePath, Update, open_file
+from src.storage.memo import read_memo, write_memo
 
 __all__ = [
     "ModelNotFoundError",
@@ -37,243 +24,157 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PATH = f"artifacts/models/{REGISTRY_NAME}"
+DEFAULT_PATH = f"artifacts/{MODELS_FOLDER}/{REGISTRY_FILE}"
 
 
 class ModelNotFoundError(KeyError):
-    """A model version that is not in the registry."""
+    """Raised when a model version does not exist."""
 
     def __str__(self) -> str:
-        return str(self.args[0])  # KeyError would show the repr of its message
+        return str(self.args[0])  # KeyError returns the repr of its message
 
 
-def register_model(metadata: Mapping[str, Any], registry_path: str | Path = DEFAULT_PATH) -> bool:
-    """Append a model to the registry; nothing, if it is there already.
+def register_model(metadata: Mapping[str, Any], registry_path: Location = DEFAULT_PATH) -> bool:
+    """Append a model to the registry, unless it is registered already.
 
-    Afterwards the entry is on the disk for good. Entries and fields that other releases wrote
-    stay as they are. `<registry_path>.lock` stays beside the registry.
+    Afterwards the entry is durable. Entries and fields that other releases wrote are kept. The
+    registry's folder holds a lock file `<registry_path>.lock`, which stays.
 
     Args:
-        metadata: What the model's metadata.json holds.
-        registry_path: The registry; made, with its folder, where there is none.
+        metadata: The contents of the model's metadata.json.
+        registry_path: The registry; created, with its folder, if there is none.
 
     Returns:
         Whether this call added the entry.
 
     Raises:
         ModelVersionConflict: The version is registered with other content.
-        CorruptFileError: The registry cannot be read; it is left as found.
-        ValueError: `metadata` is not a model's metadata.
-        TimeoutError: The registry's lock was held by others for too long.
-        OSError: The registry cannot be written; it is as before.
+        CorruptFileError: The registry cannot be parsed; it is left as found.
+        ValueError: `metadata` is not the metadata of a model.
+        TimeoutError: Other writers held the lock of the registry for too long.
+        OSError: The registry cannot be written; it is unchanged.
     """
-    [added] = _register({"metadata": metadata}, Path(registry_path))
+    path = open_file(registry_path)
+    [is_added] = _register({"metadata": metadata}, path)
     version = metadata["model_version"]
-    logger.info("%s: %s %s.", registry_path, version, "added" if added else "there already")
-    return added
+    logger.info("%s: %s %s.", path, version, "added" if is_added else "already registered")
+    return is_added
 
 
 def register_models(
-    metadata: Iterable[Mapping[str, Any]], registry_path: str | Path = DEFAULT_PATH
+    metadata: Iterable[Mapping[str, Any]], registry_path: Location = DEFAULT_PATH
 ) -> list[bool]:
-    """Append many models to the registry in one write, as `register_model` does one by one.
-
-    All or none: whatever is raised, for whichever of them, leaves the registry as it was.
+    """Append many models to the registry in one write; either all or none.
 
     Returns:
-        Whether this call added the entry, for each; `False` also for one given before it.
+        For each model, whether this call added its entry; `False` for a repeated model.
 
     Raises:
-        ModelVersionConflict, CorruptFileError, ValueError, TimeoutError, OSError: As
-            `register_model`. A conflict may also be one between two of `metadata`.
+        ModelVersionConflict: A version is registered, or given twice, with other content.
+        CorruptFileError, ValueError, TimeoutError, OSError: See `register_model`.
     """
-    added = _register(
-        {f"metadata[{index}]": each for index, each in enumerate(metadata)}, Path(registry_path)
-    )
-    logger.info("%s: %d of %d models added.", registry_path, sum(added), len(added))
+    path = open_file(registry_path)
+    added = _register({f"metadata[{index}]": each for index, each in enumerate(metadata)}, path)
+    logger.info("%s: %d of %d models added.", path, sum(added), len(added))
     return added
 
 
-def list_models(registry_path: str | Path = DEFAULT_PATH) -> list[dict[str, Any]]:
-    """Give the metadata of all registered models, in the order of registration.
+def list_models(registry_path: Location = DEFAULT_PATH) -> list[dict[str, Any]]:
+    """Return the metadata of all registered models, in the order of registration.
+
+    The list is empty if there is no registry.
 
     Raises:
-        CorruptFileError: The registry cannot be read. (Where there is none, the list is empty.)
+        CorruptFileError: The registry cannot be parsed.
     """
-    return _read(Path(registry_path)).models
+    return _read(open_file(registry_path)).models
 
 
-def get_model(model_version: str, registry_path: str | Path = DEFAULT_PATH) -> dict[str, Any]:
-    """Give the metadata of one registered model.
+def get_model(model_version: str, registry_path: Location = DEFAULT_PATH) -> dict[str, Any]:
+    """Return the metadata of one registered model.
 
     Raises:
-        ModelNotFoundError: It is not registered; names the nearest versions. (A `KeyError`.)
-        CorruptFileError: The registry cannot be read.
+        ModelNotFoundError: The version is not registered; names the nearest. (A `KeyError`.)
+        CorruptFileError: The registry cannot be parsed.
     """
-    registry = _read(Path(registry_path))
+    path = open_file(registry_path)
+    registry = _read(path)
     for version, model in registry.find([model_version]).items():
         if version == model_version:
             return model
     near = nearest(str(model_version), [model["model_version"] for model in registry.models])
-    raise ModelNotFoundError(f"{registry_path}: no model {shown(model_version)}. Nearest: {near}.")
+    raise ModelNotFoundError(f"{path}: no model {truncated_repr(model_version)}. Nearest: {near}.")
 
 
-def is_registered(metadata: Mapping[str, Any], registry_path: str | Path = DEFAULT_PATH) -> bool:
-    """Tell whether the registry holds `metadata`.
+def is_registered(metadata: Mapping[str, Any], registry_path: Location = DEFAULT_PATH) -> bool:
+    """Return whether the registry has an entry equal to `metadata`.
 
     Raises:
-        ModelVersionConflict: It holds its version with other content.
-        CorruptFileError: The registry cannot be read.
+        ModelVersionConflict: The version is registered with other content.
+        CorruptFileError: The registry cannot be parsed.
     """
-    path = Path(registry_path)
-    return _is_among(_read(path).find([metadata["model_version"]]), metadata, path)
+    path = open_file(registry_path)
+    return _is_listed(_read(path).find([metadata["model_version"]]), metadata, path)
 
 
-def _register(metadata: Mapping[str, Mapping[str, Any]], path: Path) -> list[bool]:
-    """Append what is given by the name that an error shall call it."""
-    for source, each in metadata.items():
-        check_metadata(each, source)
-    # As they will be read back:
+def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> list[bool]:
+    """Append entries; keys label them in errors."""
+    for label, each in metadata.items():
+        check_metadata(each, label)
+    # A round trip gives each entry the types that it has when the registry is read again.
     entries = [parse_json(canonical_json(dict(each)), path) for each in metadata.values()]
-    added: list[bool] = []
 
-    def append(data: bytes | None, seal: bytes | None) -> Contents | None:
-        registry = _Registry(path, data, seal)
+    def append(data: bytes | None) -> Update[list[bool]]:
+        registry = _parse(data, path)
         listed = registry.find([entry["model_version"] for entry in entries])
-        new = []
+        added, new = [], []
         for entry in entries:
-            added.append(not _is_among(listed, entry, path))
-            if added[-1]:
+            is_new = not _is_listed(listed, entry, path)
+            added.append(is_new)
+            if is_new:
                 listed[entry["model_version"]] = entry
                 new.append(entry)
-        return registry.with_entries(new) if new else None
+        if not new:
+            return Update(added)
+        contents, checksum = registry.with_entries(new)
+        # The memo is about bytes, not about the file: it is true even if they are never written.
+        # Written here, under the lock, it is there for the next writer.
+        if checksum is not None:
+            write_memo(path.memo(), checksum.encode())
+        return Update(added, contents)
 
-    update(path, append, root=path.parent)
-    return added
+    return path.update(append)
 
 
-def _is_among(
-    listed: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any], source: Path
+def _is_listed(
+    listed: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any], source: StorePath
 ) -> bool:
     version = metadata["model_version"]
     if version not in listed:
         return False
-    if details := differences(recorded=listed[version], new=metadata):
-        raise ModelVersionConflict(version, source, details)
+    if details := conflict_details(listed[version], metadata):
+        raise ModelVersionConflict(
+            version,
+            source,
+            details,
+            "A version never changes: choose another model_version, or restore the entry if it "
+            "was edited.",
+        )
     return True
 
 
-def _read(path: Path) -> "_Registry":
-    return _Registry(path, *read_sealed(path))
+def _read(path: StorePath) -> RegistryFile:
+    return _parse(path.read(REGISTRY_LIMIT), path)
 
 
-_VERSION = b'\n      "model_version": "%s"'
-_ANY_VERSION = re.compile(_VERSION % b'([^"]+)')
-_EMPTY = b'{\n  "models": []\n}\n'
-_END = b"\n  ]\n}\n"
+def _parse(data: bytes | None, path: StorePath) -> RegistryFile:
+    """Parse and check the registry; bytes that this user checked before are not checked again.
 
-
-class _Registry:
-    """A registry as it was read. What its seal vouches for is not checked again.
-
-    The seal is the SHA-256 of the bytes. It is only put on the canonical JSON of entries that were
-    checked, with nothing beside them. There, the indentation of a line tells what it is part of:
-    text has no line breaks of its own. Any other bytes are checked in full.
+    The memo of the registry is the SHA-256 of the bytes that were checked last.
     """
-
-    def __init__(self, path: Path, data: bytes | None, seal: bytes | None) -> None:
-        self._path, self._seal = path, seal
-        self._data = _EMPTY if data is None else data
-        self._kept = memoryview(self._data)[: -len(_END)]
-        self._sealed = bool(seal) and seal == self._seal_of(self._data[-len(_END) :])
-
-    @cached_property
-    def _content(self) -> dict[str, Any]:
-        if self._sealed:
-            return parse_json(self._data, self._path, trusted=True)
-        return _parse(self._data, self._path)
-
-    @property
-    def models(self) -> list[dict[str, Any]]:
-        """All entries."""
-        models: list[dict[str, Any]] = self._content["models"]
-        return models
-
-    def find(self, versions: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Give the entries of `versions`, those that there are, perhaps among others."""
-        found = map(self._entry, self._places(versions)) if self._sealed else self.models
-        return {model["model_version"]: model for model in found}
-
-    def _places(self, versions: Iterable[str]) -> Iterator[int]:
-        """Give where the lines begin that name one of `versions`."""
-        wanted = {str(version).encode(errors="replace") for version in versions}
-        if len(wanted) == 1:  # several times as fast
-            place = self._data.find(_VERSION % wanted.pop())
-            if place >= 0:
-                yield place
-        else:
-            for line in _ANY_VERSION.finditer(self._data):
-                if line[1] in wanted:
-                    yield line.start()
-
-    def _entry(self, place: int) -> dict[str, Any]:
-        """Read the entry with the line that begins at `place`."""
-        start, end = self._data.rindex(b"\n    {", 0, place), self._data.index(b"\n    }", place)
-        return parse_json(self._data[start : end + 6], self._path)
-
-    def with_entries(self, entries: list[dict[str, Any]]) -> Contents:
-        """Give the contents of the registry with more entries.
-
-        Where it is in the form in which this software writes it, they are put in before the last
-        two brackets, so that a registration does not cost writing all the others anew.
-        """
-        if self._sealed or self._looks_as_written():
-            more = b"".join(b",\n" + _indented(entry) for entry in entries) + _END
-            return [self._kept, more], self._seal_of(more) if self._sealed else None
-        content = {**self._content, "models": [*self.models, *entries]}
-        data = canonical_json(content)
-        return [data], sha256(data).encode() if content.keys() == {"models"} else None
-
-    def _looks_as_written(self) -> bool:
-        """Tell whether entries can be put in, though this will not be sealed."""
-        return (
-            self._seal is None  # no seal can be kept: do not write all anew to get one
-            and list(self._content) == ["models"]
-            and self._data.endswith(b"\n    }" + _END)
-        )
-
-    def _seal_of(self, end: bytes) -> bytes:
-        """Give the seal of all but the last two brackets, and `end` in their place."""
-        digest = self._digest.copy()
-        digest.update(end)
-        return digest.hexdigest().encode()
-
-    @cached_property
-    def _digest(self) -> "hashlib._Hash":
-        return hashlib.sha256(self._kept)
-
-
-def _indented(entry: dict[str, Any]) -> bytes:
-    return b"\n".join(b"    " + line for line in canonical_json(entry).splitlines())
-
-
-def _parse(data: bytes, source: Path) -> dict[str, Any]:
-    registry = parse_json(data, source)
-    models = registry.get("models")
-    if not isinstance(models, list):
-        raise CorruptFileError(f"{source}: models: expected a list. Left as found.")
-    seen: set[str] = set()
-    for index, model in enumerate(models):
-        place = f"{source}: models[{index}]"
-        if not isinstance(model, dict):
-            raise CorruptFileError(
-                f"{place}: expected an object, found {shown(model)}. Left as found."
-            )
-        try:
-            version = check_metadata(model, place)
-        except ValueError as error:
-            raise CorruptFileError(f"{error} Left as found.") from error
-        if version in seen:
-            raise CorruptFileError(f"{place}: {shown(version)} is listed twice. Left as found.")
-        seen.add(version)
+    memo = path.memo()
+    known = (read_memo(memo) or b"").decode(errors="replace")
+    registry = RegistryFile(data, path, valid_sha256=known or None)
+    if registry.sha256 not in (None, known):
+        write_memo(memo, str(registry.sha256).encode())
     return registry

@@ -1,4 +1,4 @@
-"""The trainer: binds a model version to its config and data, in metadata.json."""
+"""The trainer: record which config and which data a model version is made of."""
 
 import logging
 import re
@@ -7,16 +7,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from src.provenance import PROVENANCE_NAME, Invocation, Material, bind_model
-from src.storage import CorruptFileError, canonical_json, create, parse_json, read, sha256
+from src.environment import Invocation
+from src.errors import CorruptFileError
+from src.names import check_version
+from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.layout import (
+    DATA_FILE,
+    DATASETS_FOLDER,
+    METADATA_FILE,
+    METADATA_LIMIT,
+    REGISTRY_FILE,
+    STATEMENT_FILE,
+)
+from src.records.metadata import ModelVersionConflict, conflict_details
+from src.records.statement import ResolvedDependency
+from src.storage import Location, StorePath, open_path
+from src.training.binding import bind_model, check_binding
 from src.training.config import ConfigFile, TrainingConfig, read_config_file
 from src.training.dataset import DatasetVersion, resolve_dataset
 from src.training.registry import is_registered
-from src.versions import REGISTRY_NAME, ModelVersionConflict, check_version, differences
 
 __all__ = [
     "derive_model_version",
-    "model_materials",
+    "model_dependencies",
     "model_metadata",
     "train_model",
     "write_metadata",
@@ -24,36 +37,40 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+RESTORE = (
+    "The file was edited after it was written: restore it, or delete it to have it written again."
+)
+
 
 def train_model(
     training_config_path: str | Path,
     model_version: str | None = None,
-    artifacts_dir: str | Path = "artifacts/models",
+    artifacts_dir: Location = "artifacts/models",
     *,
-    datasets_dir: str | Path = "artifacts/datasets",
+    datasets_dir: Location = "artifacts/datasets",
     invocation: Invocation | None = None,
 ) -> Path:
-    """Record a training run of a config.
+    """Record a training run.
 
-    Afterwards `<artifacts_dir>/<model_version>/metadata.json` is on the disk, with exactly the
-    fields of `model_metadata`, and beside it provenance.json, which tells of the first run that
-    made it. Doing it again with the same content changes nothing.
+    Afterwards `<artifacts_dir>/<model_version>/` holds metadata.json, with exactly the fields of
+    `model_metadata`, and provenance.json, which describes the first run that wrote it. A second
+    call with the same content changes nothing.
 
     Args:
-        training_config_path: A YAML file as `load_training_config` reads it.
-        model_version: Name of the new version; derived from config and data where `None`.
+        training_config_path: A YAML file; see `load_training_config`.
+        model_version: Name of the new version; derived from config and data if `None`.
         artifacts_dir: Folder of all model versions.
         datasets_dir: Folder of all dataset versions.
-        invocation: The run, as the provenance tells of it; one that starts now where `None`.
+        invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
-        The path of the model version's directory.
+        The path of the folder of the model version.
 
     Raises:
-        FileNotFoundError: The config, the dataset version or its data.jsonl is missing.
-        ModelVersionConflict: The version is bound to other content.
-        ValueError: The config, the data or the name is not valid; see the functions called.
-        OSError: The disk refused; nothing half-written is left.
+        FileNotFoundError: The config, the dataset version or its data.jsonl does not exist.
+        ModelVersionConflict: The version exists with other content.
+        ValueError: The config, the data or the name is not valid.
+        OSError: A file cannot be read or written; no partial file is left.
     """
     invocation = invocation or Invocation()
     if model_version is not None:
@@ -63,21 +80,22 @@ def train_model(
     dataset = resolve_dataset(config.dataset_version, datasets_dir)
     if model_version is None:
         model_version = derive_model_version(config, dataset)
+    models = open_path(artifacts_dir)
     write_metadata(
         model_metadata(config, dataset, model_version),
-        artifacts_dir,
-        materials=model_materials(config_file, dataset),
+        models,
+        dependencies=model_dependencies(config_file, dataset),
         invocation=invocation,
     )
-    return Path(artifacts_dir) / model_version
+    return Path(str(models / model_version))
 
 
 def derive_model_version(config: TrainingConfig, dataset: DatasetVersion) -> str:
-    """Name a model version after what it is made of.
+    """Return the name of a model version that is derived from its config and data.
 
-    The same config and data give the same name, for ever; anything else gives another one:
-    `<base model>-<dataset version>-<digest>`, the digest being 12 hexadecimal digits of the
-    SHA-256 over the config's hash and the data's.
+    The name is `<base model>-<dataset version>-<digest>`, where the digest is the first 12
+    hexadecimal digits of a SHA-256 over the config hash and the SHA-256 of the data. The same
+    config and data always give the same name; another config or other data gives another name.
     """
     digest = sha256(canonical_json({"config": config.config_hash, "data": dataset.sha256}))
     base_model = re.sub("[^A-Za-z0-9._-]+", "-", config.base_model).lstrip("._-") or "model"
@@ -87,7 +105,7 @@ def derive_model_version(config: TrainingConfig, dataset: DatasetVersion) -> str
 def model_metadata(
     config: TrainingConfig, dataset: DatasetVersion, model_version: str
 ) -> dict[str, Any]:
-    """Give what metadata.json says of a model: exactly these five fields."""
+    """Return the contents of a model's metadata.json: exactly five fields."""
     return {
         "model_version": check_version("model_version", model_version),
         "base_model": config.base_model,
@@ -97,96 +115,130 @@ def model_metadata(
     }
 
 
-def model_materials(config_file: ConfigFile, dataset: DatasetVersion) -> list[Material]:
-    """Give what provenance.json says that a model was made of, less the code and what runs it."""
-    folder = f"datasets/{dataset.name}"
-    materials = [
-        Material(
+def model_dependencies(
+    config_file: ConfigFile, dataset: DatasetVersion
+) -> list[ResolvedDependency]:
+    """Return the config and the data of a model as resolved dependencies."""
+    folder = f"{DATASETS_FOLDER}/{dataset.name}"
+    dependencies = [
+        ResolvedDependency(
             name="config",
             uri=config_file.path.encode(errors="backslashreplace").decode(),
             digest={"sha256": config_file.sha256},
         ),
-        Material(
+        ResolvedDependency(
             name="dataset",
-            uri=f"{folder}/{dataset.path.name}",
+            uri=f"{folder}/{DATA_FILE}",
             digest={"sha256": dataset.sha256},
             annotations={"num_samples": dataset.num_samples},
         ),
     ]
-    if dataset.record_sha256 is not None:
-        digest = {"sha256": dataset.record_sha256}
-        materials.append(
-            Material(name="dataset metadata", uri=f"{folder}/metadata.json", digest=digest)
+    if dataset.metadata_sha256 is not None:
+        digest = {"sha256": dataset.metadata_sha256}
+        dependencies.append(
+            ResolvedDependency(
+                name="dataset metadata", uri=f"{folder}/{METADATA_FILE}", digest=digest
+            )
         )
-    return materials
+    return dependencies
 
 
 def write_metadata(
     metadata: dict[str, Any],
-    models_dir: str | Path = "artifacts/models",
+    models_dir: Location = "artifacts/models",
     *,
-    materials: Sequence[Material] = (),
+    dependencies: Sequence[ResolvedDependency],
     invocation: Invocation | None = None,
-) -> Path:
-    """Bind a model version to its metadata, and to its data, for ever.
+) -> StorePath:
+    """Write the metadata.json and the provenance.json of a model version, unless they exist.
 
-    Afterwards `<models_dir>/<model_version>/metadata.json` holds the canonical JSON of
-    `metadata`, written by this call or an earlier one. So does provenance.json beside it hold
-    what the model was made of, if `materials` are given.
+    Afterwards `<models_dir>/<model_version>/metadata.json` holds the canonical JSON of `metadata`,
+    and provenance.json binds the version to its config and data.
 
     Args:
-        metadata: As `model_metadata` gives it.
+        metadata: See `model_metadata`.
         models_dir: Folder of all model versions.
-        materials: As `model_materials` gives them; without them no provenance is written.
-        invocation: The run, as the provenance tells of it; one that starts now where `None`.
+        dependencies: See `model_dependencies`.
+        invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
         The path of metadata.json.
 
     Raises:
-        ModelVersionConflict: The version is bound to other content, by its files or by its
-            registry entry. Nothing was changed.
-        CorruptFileError: A file is there, but is not what it must be; or the registry is not.
-        OSError: The disk refused; nothing half-written is left.
+        ModelVersionConflict: The version exists with other content, in its files or in the
+            registry. Nothing was changed.
+        CorruptFileError: An existing file was altered or cannot be parsed.
+        OSError: A file cannot be read or written; no partial file is left.
     """
-    models_dir = Path(models_dir)
+    models = open_path(models_dir)
     version = check_version("model_version", metadata["model_version"])
-    path = models_dir / version / "metadata.json"
+    path = models / version / METADATA_FILE
     expected = canonical_json(metadata)
-    found = read(path)
+    found = path.read(METADATA_LIMIT)
     if found is None:
-        # The file may have been deleted; the registry then still knows what the version is.
-        is_registered(metadata, models_dir / REGISTRY_NAME)
+        # If the file was deleted, the registry still has the content of the version.
+        is_registered(metadata, models / REGISTRY_FILE)
     elif found != expected:
-        raise _not_as_written(path, metadata, expected, found)
-    if materials:
-        run = invocation or Invocation()
-        added = bind_model(metadata, path.parent, materials, run, root=models_dir)
-        if added and found is not None:
-            logger.warning(
-                "%s: there was none beside %s, which an older release wrote, or it was deleted. "
-                "Written: it tells of this run, not of the first.",
-                path.with_name(PROVENANCE_NAME),
-                path.name,
-            )
-    now = create(path, expected, root=models_dir)
-    if now != expected:
-        raise _not_as_written(path, metadata, expected, now)
-    logger.info("%s: %s.", path, "written" if found is None else "there already")
+        raise _mismatch(path, metadata, expected, found, dependencies)
+    is_new = bind_model(metadata, path.parent, dependencies, invocation or Invocation())
+    if is_new and found is not None:
+        logger.warning(
+            "%s: not found next to %s. An older release wrote none, or the file was deleted. "
+            "Written again; it records this run, not the first.",
+            path.parent / STATEMENT_FILE,
+            METADATA_FILE,
+        )
+    written = path.create(expected)
+    if written != expected:
+        raise _mismatch(path, metadata, expected, written, dependencies)
+    logger.info("%s: %s.", path, "written" if found is None else "already written")
     return path
 
 
-def _not_as_written(
-    path: Path, metadata: dict[str, Any], expected: bytes, found: bytes
+def _mismatch(
+    path: StorePath,
+    metadata: dict[str, Any],
+    expected: bytes,
+    found: bytes,
+    dependencies: Sequence[ResolvedDependency],
 ) -> ValueError:
+    """Return the error for a metadata.json with other bytes than expected."""
     change = f"expected sha256 {sha256(expected)}, found {sha256(found)}"
     try:
-        details = differences(recorded=parse_json(found, path), new=metadata)
+        details = conflict_details(parse_json(found, path), metadata)
     except CorruptFileError as error:
         return CorruptFileError(f"{error}\n{path}: {change}.")
+    version = metadata["model_version"]
+    if details and _is_bound(metadata, path.parent, dependencies):
+        return ModelVersionConflict(version, path, details, RESTORE)
     if details:
-        return ModelVersionConflict(metadata["model_version"], path, details)
+        return ModelVersionConflict(version, path, details)
     return CorruptFileError(
-        f"{path}: {change}, with the same five fields: it was edited since it was written. "
-        "Left as found; restore it, or delete it to have it written again."
+        f"{path}: {change}, with the same five fields. Left as found. {RESTORE}"
     )
+
+
+def _is_bound(
+    metadata: dict[str, Any], folder: StorePath, dependencies: Sequence[ResolvedDependency]
+) -> bool:
+    """Return whether the version can only be this model, by its statement or by its name."""
+    data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
+    try:
+        if check_binding(metadata, folder, data_sha256) is not None:
+            return True
+    except ModelVersionConflict:
+        return False
+    except CorruptFileError:
+        pass  # the name may still be derived from this content
+    try:
+        config = TrainingConfig(**metadata["training_config"])
+    except (TypeError, ValueError):
+        return False
+    dataset = DatasetVersion(
+        name=config.dataset_version,
+        path=DATA_FILE,
+        num_samples=metadata["num_training_samples"],
+        sha256=data_sha256,
+    )
+    version: str = metadata["model_version"]
+    return version == derive_model_version(config, dataset)

@@ -1,4 +1,4 @@
-"""YAML as configs are written in: one small mapping, by the core schema of YAML 1.2."""
+"""YAML of configs: one small mapping, by the core schema of YAML 1.2."""
 
 import math
 import re
@@ -9,17 +9,27 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from src.storage import naming, shown
+from src.errors import CorruptFileError, truncated_repr
+from src.names import closest
+from src.records.layout import CONFIG_LIMIT
+from src.storage import read_file
 
-__all__ = ["ConfigError", "Entry", "Faults", "read_bytes", "read_mapping", "value_of", "worded"]
+__all__ = [
+    "ConfigError",
+    "Entry",
+    "Faults",
+    "parse_mapping",
+    "read_config",
+    "scalar_value",
+    "yaml_repr",
+]
 
-MAX_BYTES = 1 << 20
 MAX_NODES = 1000
-MAX_DIGITS = 400  # a longer number is as good as endless: the greatest float has 309
+MAX_DIGITS = 400  # the largest float has 309
 
 
 class ConfigError(ValueError):
-    """A config that cannot be used; the message lists every fault with its line."""
+    """Raised when a config is not valid; the message lists every fault with its line."""
 
 
 class Entry(NamedTuple):
@@ -35,74 +45,72 @@ class Entry(NamedTuple):
 
 
 class Faults(list[tuple[int, str]]):
-    """What is wrong with a file: lines, from 1, and what to tell of them."""
+    """The faults of a file: line numbers, from 1, and messages."""
 
     def check(self, source: str | Path, *more: str) -> None:
-        """Raise if there is any.
+        """Raise if there are faults.
 
         Args:
             source: The file.
-            more: Faults that have no line.
+            more: Faults without a line.
 
         Raises:
-            ConfigError: There is; lists all, in the order of their lines.
+            ConfigError: There are faults; lists all of them, in the order of their lines.
         """
         lines = [f"{source}:{line}: {fault}" for line, fault in sorted(self)]
         if lines or more:
             raise ConfigError("\n".join([*lines, *(f"{source}: {fault}" for fault in more)]))
 
 
-def read_bytes(path: str | Path, kind: str) -> bytes:
-    """Read a config file, but no more of it than shows that it is too large to be one.
+def read_config(path: str | Path, kind: str) -> bytes:
+    """Read a config file of at most `CONFIG_LIMIT` bytes.
 
     Args:
         path: The file.
-        kind: What it is, e.g. `training config`; for the error.
+        kind: The kind of config, e.g. `training config`; used in errors.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ConfigError: It is a folder.
-        OSError: It cannot be read; names it.
+        ConfigError: The file is too large, or not a regular file.
+        OSError: The file cannot be read; names the file.
     """
     try:
-        with naming(Path(path)), open(path, "rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such {kind}.") from error
-    except IsADirectoryError as error:
-        raise ConfigError(f"{path}: expected a file, found a folder.") from error
+        data = read_file(Path(path), CONFIG_LIMIT)
+    except CorruptFileError as error:
+        raise ConfigError(str(error).removesuffix(" Left as found.")) from error
+    if data is None:
+        raise FileNotFoundError(f"{path}: no such {kind}.")
+    return data
 
 
-def read_mapping(
+def parse_mapping(
     data: bytes, source: str | Path, kind: str, keys: Collection[str], faults: Faults
 ) -> dict[str, Entry]:
-    """Read the one mapping in a YAML file.
+    """Parse the one mapping of a YAML file.
 
     Args:
         data: The bytes of the file: UTF-8, at most 1 MiB.
-        source: The file, for errors.
-        kind: What it is, e.g. `training config`; for errors.
-        keys: The keys it may have.
-        faults: Gets unknown keys, and those given twice.
+        source: The file; used in errors.
+        kind: The kind of config, e.g. `training config`; used in errors.
+        keys: The keys that the mapping may have.
+        faults: Receives a fault for every unknown or duplicate key.
 
     Returns:
-        The entries of the `keys` that are there, in the order of the file.
+        The entries of the `keys` that the file has, in the order of the file.
 
     Raises:
-        ConfigError: It is not a mapping in YAML, has tags, or too many values.
+        ConfigError: The data is not a YAML mapping, has tags, or has too many values.
     """
     found: dict[str, Entry] = {}
     for key, value in _root(data, source, kind, keys).value:
-        name = key.value if isinstance(key, yaml.ScalarNode) else worded(value_of(key))
+        name = key.value if isinstance(key, yaml.ScalarNode) else yaml_repr(scalar_value(key))
         line = key.start_mark.line + 1
         if name not in keys:
-            from difflib import get_close_matches  # only an error has a use for it
-
-            near = get_close_matches(name, keys, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(keys)}."
-            faults.append((line, f"unknown key {worded(name)}, {hint}"))
+            close = closest(name, keys)
+            hint = f"did you mean {close!r}?" if close else f"the keys are {', '.join(keys)}."
+            faults.append((line, f"unknown key {yaml_repr(name)}, {hint}"))
         elif name in found:
-            faults.append((line, f"{name}: this key is given twice. Keep one of the two."))
+            faults.append((line, f"{name}: duplicate key. Remove one of the two."))
         else:
             found[name] = Entry(line, value)
     return found
@@ -118,21 +126,21 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             raise yaml.MarkedYAMLError(
-                problem=f"tags such as {worded(event.tag)} are not read here. Remove it",
+                problem=f"tags such as {yaml_repr(event.tag)} are not supported. Remove it",
                 problem_mark=event.start_mark,
             )
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise yaml.MarkedYAMLError(
-                problem=f"more than {MAX_NODES} values, so this is no {self.kind}",
+                problem=f"more than {MAX_NODES} values, so this is not a {self.kind}",
                 problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
 
 
 def _root(data: bytes, source: str | Path, kind: str, keys: Collection[str]) -> yaml.MappingNode:
-    if len(data) > MAX_BYTES:
-        raise ConfigError(f"{source}: larger than {MAX_BYTES} bytes, so this is no {kind}.")
+    if len(data) > CONFIG_LIMIT:
+        raise ConfigError(f"{source}: larger than {CONFIG_LIMIT:,} bytes.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -144,26 +152,26 @@ def _root(data: bytes, source: str | Path, kind: str, keys: Collection[str]) -> 
         root = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        what = f"the character {chr(error.character)!r} may not stand in YAML. Remove it."
-        raise ConfigError(f"{source}:{line}: {what}") from error
+        reason = f"the character {chr(error.character)!r} is not allowed in YAML. Remove it."
+        raise ConfigError(f"{source}:{line}: {reason}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        what = shorten(", ".join(filter(None, [error.context, error.problem])), 200)
-        raise ConfigError(f"{source}:{line}: not usable YAML: {what}.") from error
-    except ValueError as error:  # PyYAML lets some through, e.g. that of chr()
-        what = shorten(str(error), 200)
-        raise ConfigError(f"{source}:{loader.line + 1}: not usable YAML: {what}.") from error
+        reason = shorten(", ".join(filter(None, [error.context, error.problem])), 200)
+        raise ConfigError(f"{source}:{line}: not valid YAML: {reason}.") from error
+    except ValueError as error:  # PyYAML does not wrap some errors, such as that of chr()
+        reason = shorten(str(error), 200)
+        raise ConfigError(f"{source}:{loader.line + 1}: not valid YAML: {reason}.") from error
     except RecursionError as error:
-        raise ConfigError(f"{source}: nested too deeply, so this is no {kind}.") from error
+        raise ConfigError(f"{source}: nested too deeply.") from error
     if not isinstance(root, yaml.MappingNode):
-        found = "an empty file" if root is None else worded(value_of(root))
+        found = "an empty file" if root is None else yaml_repr(scalar_value(root))
         raise ConfigError(f"{source}: expected one mapping of {', '.join(keys)}, found {found}.")
     return root
 
 
-def value_of(node: yaml.Node) -> object:
-    """Give what a node means in the core schema of YAML 1.2; a collection only as its kind."""
+def scalar_value(node: yaml.Node) -> object:
+    """Return the value of a node in the core schema of YAML 1.2; `{}` or `[]` for a collection."""
     if not isinstance(node, yaml.ScalarNode):
         return {} if isinstance(node, yaml.MappingNode) else []
     text: str = node.value
@@ -178,7 +186,7 @@ def value_of(node: yaml.Node) -> object:
     return text
 
 
-# https://yaml.org/spec/1.2.2/#103-core-schema, less its octal and hexadecimal integers
+# https://yaml.org/spec/1.2.2/#103-core-schema, without octal and hexadecimal integers
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, object] = (
@@ -193,10 +201,10 @@ _WORDS: dict[str, object] = (
 )
 
 
-def worded(value: object) -> str:
-    """Name a value in the words of the file it came from."""
+def yaml_repr(value: object) -> str:
+    """Return a value as YAML writes it, truncated; used in errors."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a mapping"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    return shown(value)
+    return truncated_repr(value)

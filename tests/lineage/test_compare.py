@@ -1,22 +1,19 @@
-import json
-from pathlib import Path
-
 import pytest
 
+from src.errors import CorruptFileError
 from src.lineage.compare import Comparison, Row, as_text, compare
-from src.storage import CorruptFileError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import ModelNotFoundError
-
-DATA_SHA256 = "0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143"
+from tests.examples import DATA_SHA256
+from tests.lineage.damage import EVALUATION, REGISTRY, STATEMENT, edit, read_json, remove, write
 
 
 def values(comparison, **options):
     return {(row.section, row.name): row.values for row in comparison.rows(**options)}
 
 
-def test_only_what_differs_is_shown_section_by_section(models):
-    found = values(compare("model_v1", "model_v2"))
+def test_only_differing_properties_are_shown_section_by_section(models):
+    found = values(compare("model_v1", "model_v2", artifacts_dir=models.root))
     assert list(found) == [
         ("config", "dataset_version"),
         ("config", "epochs"),
@@ -30,58 +27,64 @@ def test_only_what_differs_is_shown_section_by_section(models):
     assert found["metrics", "quality_score"][0] == 0.9031
 
 
-def test_with_everything_what_is_the_same_is_shown_too(models):
-    found = values(compare("model_v1", "model_v2"), everything=True)
+def test_with_everything_equal_properties_are_shown_too(models):
+    comparison = compare("model_v1", "model_v2", artifacts_dir=models.root)
+    found = values(comparison, everything=True)
     assert found["config", "batch_size"] == (16, 16)
-    assert found["data", "num_samples"] == (3, 3)
+    assert found["data", "num_training_samples"] == (3, 3)
     assert ("code", "core sha256") in found
     assert ("environment", "python") in found
     assert ("environment", "filelock") in found
 
 
-def test_models_are_shown_in_the_order_asked_for(models):
-    run_training_pipeline("one.yaml", "model_v3")
-    comparison = compare("model_v3", "model_v1", "model_v2")
+def test_models_are_shown_in_the_order_of_the_arguments(models):
+    run_training_pipeline("one.yaml", "model_v3", artifacts_dir=models.root)
+    comparison = compare("model_v3", "model_v1", "model_v2", artifacts_dir=models.root)
     assert comparison.models == ("model_v3", "model_v1", "model_v2")
     assert values(comparison)["config", "epochs"] == (3, 3, 4)
 
 
-def test_what_is_not_recorded_of_one_model_differs_from_what_is(models):
-    Path("artifacts/models/model_v1/provenance.json").unlink()
-    Path("artifacts/evaluations/model_v1/evaluation.json").unlink()
-    found = values(compare("model_v1", "model_v2"))
+def test_a_property_that_one_model_does_not_record_differs(models):
+    remove(models, STATEMENT)
+    remove(models, EVALUATION)
+    found = values(compare("model_v1", "model_v2", artifacts_dir=models.root))
     assert found["data", "sha256"][0] is None
     assert found["metrics", "latency_ms"][0] is None
 
 
-def test_a_model_that_is_not_registered_is_compared_by_its_files(models):
-    path = Path("artifacts/models/registry.json")
-    path.write_text(json.dumps({"models": json.loads(path.read_bytes())["models"][1:]}))
-    assert values(compare("model_v1", "model_v2"))["config", "epochs"] == (3, 4)
+def test_an_unregistered_model_is_compared_by_its_files(models):
+    edit(models, REGISTRY, "models", value=read_json(models, REGISTRY)["models"][1:])
+    comparison = compare("model_v1", "model_v2", artifacts_dir=models.root)
+    assert values(comparison)["config", "epochs"] == (3, 4)
 
 
-def test_an_evaluation_without_metrics_gives_none(models):
-    Path("artifacts/evaluations/model_v1/evaluation.json").write_text("{}")
-    assert values(compare("model_v1", "model_v2"))["metrics", "latency_ms"][0] is None
+def test_an_evaluation_without_metrics_has_none(models):
+    write(models, EVALUATION, b"{}")
+    comparison = compare("model_v1", "model_v2", artifacts_dir=models.root)
+    assert values(comparison)["metrics", "latency_ms"][0] is None
 
 
 def test_fewer_than_two_models_are_refused(models):
     with pytest.raises(ValueError, match=r"^expected two or more model versions, found 1\.$"):
-        compare("model_v1")
+        compare("model_v1", artifacts_dir=models.root)
 
 
-def test_a_model_that_nothing_knows_is_named(models):
+def test_a_missing_model_raises_an_error_that_names_the_nearest(models):
     with pytest.raises(ModelNotFoundError) as caught:
-        compare("model_v1", "model_v9")
+        compare("model_v1", "model_v9", artifacts_dir=models.root)
     assert str(caught.value) == (
         "artifacts/models: no model 'model_v9'. Nearest: model_v2, model_v1."
     )
 
 
-def test_a_file_that_cannot_be_read_is_named(models):
-    Path("artifacts/models/model_v2/provenance.json").write_bytes(b"{}")
-    with pytest.raises(CorruptFileError, match=r"^artifacts/models/model_v2/provenance\.json: "):
-        compare("model_v1", "model_v2")
+def test_a_file_that_cannot_be_parsed_raises_an_error_that_names_it(models):
+    write(models, STATEMENT, b"{}")
+    with pytest.raises(CorruptFileError) as caught:
+        compare("model_v1", "model_v2", artifacts_dir=models.root)
+    assert str(caught.value) == (
+        "artifacts/models/model_v1/provenance.json: _type: expected text, found nothing. "
+        "Left as found."
+    )
 
 
 # --- Its forms -----------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ COMPARISON = Comparison(
 )
 
 
-def test_its_markdown_is_a_table():
+def test_the_markdown_form_is_a_table():
     assert COMPARISON.to_markdown() == (
         "|  |  | a | b |\n"
         "| --- | --- | --- | --- |\n"
@@ -109,13 +112,13 @@ def test_its_markdown_is_a_table():
     )
 
 
-def test_its_markdown_says_so_where_nothing_differs():
+def test_the_markdown_form_is_one_sentence_if_nothing_differs():
     assert Comparison(models=("a", "b"), every_row=()).to_markdown() == (
         "No difference between a, b.\n"
     )
 
 
-def test_its_json_form_holds_the_rows():
+def test_the_json_form_has_the_rows():
     assert COMPARISON.to_dict() == {
         "models": ["a", "b"],
         "rows": [
@@ -127,7 +130,7 @@ def test_its_json_form_holds_the_rows():
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (True, 1), (None, ""), ("1", 1)])
-def test_values_of_another_type_differ(one, other):
+def test_values_of_different_types_differ(one, other):
     assert Row(section="config", name="epochs", values=(one, other)).differs
 
 
@@ -142,5 +145,5 @@ def test_values_of_another_type_differ(one, other):
         ({"b": 1, "a": [2]}, '{"a": [2], "b": 1}'),
     ],
 )
-def test_a_value_is_read_on_one_line_and_holds_no_command_to_a_terminal(value, text):
+def test_the_text_of_a_value_is_one_line_without_terminal_commands(value, text):
     assert as_text(value) == text

@@ -42,7 +42,7 @@ c.yaml: missing key 'batch_size'. Write e.g. `batch_size: 16`."""
 
 
 def with_line(key, text):
-    """The valid config with the value of one key written as `text`."""
+    """Return the valid config with `text` as the value of one key."""
     lines = OK.decode().splitlines(keepends=True)
     return "".join(
         f"{key}: {text}\n" if line.startswith(f"{key}:") else line for line in lines
@@ -55,10 +55,10 @@ def message_of(data):
     return str(caught.value)
 
 
-# --- What is read --------------------------------------------------------------------------------
+# --- Reading a config ----------------------------------------------------------------------------
 
 
-def test_a_config_is_read_with_the_digest_of_the_bytes_that_were_parsed(tmp_path):
+def test_a_config_file_has_the_digest_of_the_bytes_that_were_parsed(tmp_path):
     (tmp_path / "c.yaml").write_bytes(OK)
     assert read_config_file(tmp_path / "c.yaml") == ConfigFile(
         config=TrainingConfig(**VALUES),
@@ -67,13 +67,13 @@ def test_a_config_is_read_with_the_digest_of_the_bytes_that_were_parsed(tmp_path
     )
 
 
-def test_a_config_is_read_from_its_file(project):
+def test_a_config_is_read_from_a_file(project):
     path = "configs/training/mistral_finetune.yaml"
     assert asdict(load_training_config(path)) == VALUES
     assert load_training_config(project / path) == TrainingConfig(**VALUES)
 
 
-def test_a_file_that_is_not_there_is_named():
+def test_the_error_for_a_missing_file_names_the_file():
     with pytest.raises(FileNotFoundError) as caught:
         load_training_config("configs/none.yaml")
     assert str(caught.value) == "configs/none.yaml: no such training config."
@@ -82,16 +82,16 @@ def test_a_file_that_is_not_there_is_named():
 def test_a_folder_is_not_a_config(project):
     with pytest.raises(ConfigError) as caught:
         load_training_config("configs/training")
-    assert str(caught.value) == "configs/training: expected a file, found a folder."
+    assert str(caught.value) == "configs/training: expected a regular file, found a folder."
 
 
-def test_a_fault_is_reported_with_the_path_as_it_was_given(project):
+def test_a_fault_names_the_path_that_the_caller_passed(project):
     path = project / "configs/training/mistral_finetune.yaml"
     path.write_bytes(with_line("epochs", "0"))
     with pytest.raises(ConfigError) as caught:
         load_training_config("configs/training/mistral_finetune.yaml")
     assert str(caught.value) == (
-        "configs/training/mistral_finetune.yaml:4: epochs: expected a whole number >= 1, found 0. "
+        "configs/training/mistral_finetune.yaml:4: epochs: expected an integer >= 1, found 0. "
         "Write e.g. `epochs: 3`."
     )
 
@@ -132,7 +132,7 @@ def test_a_config_error_is_a_value_error():
         ("dataset_version", "'1.0'", "1.0"),
     ],
 )
-def test_a_scalar_means_what_yaml_1_2_says(key, text, value):
+def test_a_scalar_has_the_value_of_the_core_schema_of_yaml_1_2(key, text, value):
     found = getattr(parse_training_config(with_line(key, text), "c.yaml"), key)
     assert (found, type(found)) == (value, type(value))
 
@@ -151,22 +151,22 @@ def test_a_scalar_means_what_yaml_1_2_says(key, text, value):
     ],
     ids=["bom", "crlf", "cr", "no final newline", "marked document", "flow", "quoted key"],
 )
-def test_how_a_file_is_laid_out_does_not_matter(data):
+def test_the_layout_of_a_file_does_not_change_the_config(data):
     assert parse_training_config(data, "c.yaml") == TrainingConfig(**VALUES)
 
 
-def test_an_alias_is_read_as_what_it_stands_for():
+def test_an_alias_has_the_value_of_its_anchor():
     data = OK.replace(b": mistral-7b", b": &name v1").replace(b"dataset_v1", b"*name")
     config = parse_training_config(data, "c.yaml")
     assert (config.base_model, config.dataset_version) == ("v1", "v1")
 
 
 @given(config_values)
-def test_a_config_written_as_yaml_reads_back_as_it_was(values):
+def test_a_config_written_as_yaml_parses_to_the_same_values(values):
     assert asdict(parse_training_config(as_yaml(values), "c.yaml")) == values
 
 
-def test_a_config_is_written_as_a_person_would_write_it():
+def test_the_text_of_a_config_has_one_line_per_setting():
     assert config_text(TrainingConfig(**VALUES)).decode() == (
         'base_model: "mistral-7b"\ndataset_version: "dataset_v1"\n'
         "learning_rate: 2e-05\nepochs: 3\nbatch_size: 16\n"
@@ -174,20 +174,20 @@ def test_a_config_is_written_as_a_person_would_write_it():
 
 
 @given(config_values)
-def test_the_text_of_a_config_reads_as_the_same_config(values):
+def test_the_text_of_a_config_parses_to_the_same_config(values):
     config = TrainingConfig(**values)
     assert parse_training_config(config_text(config), "c.yaml") == config
 
 
-def test_a_config_cannot_be_changed():
+def test_a_config_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingConfig(**VALUES).epochs = 4
 
 
-# --- Its hash ------------------------------------------------------------------------------------
+# --- The config hash -----------------------------------------------------------------------------
 
 
-def test_the_hash_of_a_known_config_is_known():
+def test_the_hash_of_the_example_config_is_fixed():
     assert parse_training_config(OK, "c.yaml").config_hash == HASH
 
 
@@ -201,7 +201,7 @@ def test_comments_and_the_order_of_keys_do_not_change_the_hash(values, random):
 
 
 @pytest.mark.parametrize("text", ["2e-5", "0.00002", "2.0E-5", ".2e-4", "+0.2e-0004"])
-def test_how_a_number_is_written_does_not_change_the_hash(text):
+def test_the_notation_of_a_number_does_not_change_the_hash(text):
     assert parse_training_config(with_line("learning_rate", text), "c.yaml").config_hash == HASH
 
 
@@ -212,7 +212,7 @@ def test_any_changed_value_changes_the_hash(values, others, key):
     assert same_hash == (changed == values)
 
 
-def test_a_learning_rate_of_1_and_of_1_0_is_the_same_config():
+def test_a_learning_rate_of_1_and_of_1_0_give_the_same_config():
     whole, real = (TrainingConfig(**{**VALUES, "learning_rate": rate}) for rate in (1, 1.0))
     assert whole == real
     assert whole.config_hash == real.config_hash
@@ -231,11 +231,11 @@ def test_a_learning_rate_of_1_and_of_1_0_is_the_same_config():
         (b"~: 4", f"unknown key '~', the keys are {KEYS}."),
         (b"[a, b]: 4", f"unknown key 'a list', the keys are {KEYS}."),
         (b"{a: b}: 4", f"unknown key 'a mapping', the keys are {KEYS}."),
-        (b"epochs: 3", "epochs: this key is given twice. Keep one of the two."),
-        (b"'epochs': 4", "epochs: this key is given twice. Keep one of the two."),
+        (b"epochs: 3", "epochs: duplicate key. Remove one of the two."),
+        (b"'epochs': 4", "epochs: duplicate key. Remove one of the two."),
     ],
 )
-def test_a_key_too_many_is_refused_with_its_line(line, fault):
+def test_an_unknown_or_duplicate_key_is_refused_with_its_line(line, fault):
     assert message_of(OK + line) == f"c.yaml:6: {fault}"
 
 
@@ -247,13 +247,13 @@ def test_merge_keys_do_not_merge():
     )
 
 
-def test_each_missing_key_is_named_with_an_example():
+def test_the_error_for_a_missing_key_has_an_example():
     assert message_of(b"{}") == MISSING
 
 
-def test_every_fault_is_reported_at_once_each_with_its_line():
+def test_one_error_lists_every_fault_with_its_line():
     data = b"""\
-# A config with nothing right in it.
+# A config without a valid value.
 base_model: ""
 dataset_version: ../secrets
 learning_rate: '2e-5'
@@ -263,16 +263,16 @@ epoch: 3
 epochs: 4
 """
     assert message_of(data) == (
-        "c.yaml:2: base_model: expected text, found nothing but white space. "
+        "c.yaml:2: base_model: expected text, found only white space. "
         "Write e.g. `base_model: mistral-7b`.\n"
         "c.yaml:3: dataset_version: expected a name of at most 128 letters, digits, '.', '_' "
         "and '-' that starts with a letter or digit and is not 'registry.json', "
         "found '../secrets'. Write e.g. `dataset_version: dataset_v1`.\n"
         "c.yaml:4: learning_rate: expected a finite number above 0, found '2e-5'. "
         "Write e.g. `learning_rate: 2e-5`.\n"
-        "c.yaml:6: epochs: expected a whole number >= 1, found true. Write e.g. `epochs: 3`.\n"
+        "c.yaml:6: epochs: expected an integer >= 1, found true. Write e.g. `epochs: 3`.\n"
         "c.yaml:7: unknown key 'epoch', did you mean 'epochs'?\n"
-        "c.yaml:8: epochs: this key is given twice. Keep one of the two.\n"
+        "c.yaml:8: epochs: duplicate key. Remove one of the two.\n"
         "c.yaml: missing key 'batch_size'. Write e.g. `batch_size: 16`."
     )
 
@@ -306,17 +306,17 @@ epochs: 4
     ],
 )
 @pytest.mark.parametrize(("key", "line", "example"), [("epochs", 4, "3"), ("batch_size", 5, "16")])
-def test_a_count_is_a_whole_number_above_0(key, line, example, text, found):
+def test_a_count_is_an_integer_above_0(key, line, example, text, found):
     assert message_of(with_line(key, text)) == (
-        f"c.yaml:{line}: {key}: expected a whole number >= 1, found {found}. "
+        f"c.yaml:{line}: {key}: expected an integer >= 1, found {found}. "
         f"Write e.g. `{key}: {example}`."
     )
 
 
 @pytest.mark.parametrize("text", ["9007199254740992", "10000000000000000", "9" * 5000])
-def test_a_count_is_at_most_what_every_json_reader_can_hold(text):
+def test_a_count_is_at_most_the_largest_integer_that_every_json_reader_reads_exactly(text):
     message = message_of(with_line("epochs", text))
-    assert message.startswith("c.yaml:4: epochs: expected a whole number <= 9007199254740991, ")
+    assert message.startswith("c.yaml:4: epochs: expected an integer <= 9007199254740991, ")
     assert len(message) < 200
 
 
@@ -349,12 +349,12 @@ def test_a_learning_rate_is_a_finite_number_above_0(text, found):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("1", "expected text (in quotes, if need be), found 1."),
-        ("1.0", "expected text (in quotes, if need be), found 1.0."),
-        ("true", "expected text (in quotes, if need be), found true."),
-        ("", "expected text (in quotes, if need be), found null."),
-        ("[a]", "expected text (in quotes, if need be), found a list."),
-        ("'  '", "expected text, found nothing but white space."),
+        ("1", "expected text (in quotes if needed), found 1."),
+        ("1.0", "expected text (in quotes if needed), found 1.0."),
+        ("true", "expected text (in quotes if needed), found true."),
+        ("", "expected text (in quotes if needed), found null."),
+        ("[a]", "expected text (in quotes if needed), found a list."),
+        ("'  '", "expected text, found only white space."),
         (
             '"a\\nb"',
             "expected at most 256 printable characters on one line, found 'a\\nb'.",
@@ -385,7 +385,7 @@ def test_a_dataset_version_is_one_path_component(name):
     )
 
 
-def test_a_config_made_in_code_is_checked_as_one_from_a_file():
+def test_a_config_constructed_in_code_is_checked():
     with pytest.raises(ConfigError) as caught:
         TrainingConfig(
             base_model=None,
@@ -395,17 +395,17 @@ def test_a_config_made_in_code_is_checked_as_one_from_a_file():
             batch_size=10**400,
         )
     assert str(caught.value) == (
-        "base_model: expected text (in quotes, if need be), found null. "
+        "base_model: expected text (in quotes if needed), found null. "
         "Write e.g. `base_model: mistral-7b`.\n"
         "learning_rate: expected a finite number above 0, found nan. "
         "Write e.g. `learning_rate: 2e-5`.\n"
-        "epochs: expected a whole number >= 1, found true. Write e.g. `epochs: 3`.\n"
-        "batch_size: expected a whole number <= 9007199254740991, "
+        "epochs: expected an integer >= 1, found true. Write e.g. `epochs: 3`.\n"
+        "batch_size: expected an integer <= 9007199254740991, "
         "found 100000000000000000...0000000000000000000. Write e.g. `batch_size: 16`."
     )
 
 
-def test_a_learning_rate_too_great_for_a_float_is_refused():
+def test_a_learning_rate_larger_than_any_float_is_refused():
     message = message_of(with_line("learning_rate", "9" * 5000))
     assert message.startswith("c.yaml:3: learning_rate: expected a finite number above 0, found ")
     assert len(message) < 200
@@ -413,14 +413,14 @@ def test_a_learning_rate_too_great_for_a_float_is_refused():
         TrainingConfig(**{**VALUES, "learning_rate": 10**400})
 
 
-# --- Files that are no config --------------------------------------------------------------------
+# --- Files that are not a config -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("data", "found"),
     [
         (b"", "an empty file"),
-        (b"# nothing but a comment\n", "an empty file"),
+        (b"# only a comment\n", "an empty file"),
         (b"---\n", "null"),
         (b"just text\n", "'just text'"),
         (b"3\n", "3"),
@@ -436,44 +436,44 @@ def test_a_file_that_is_not_a_mapping_is_refused(data, found):
     [
         (
             OK + b"---\n" + OK,
-            "c.yaml:6: not usable YAML: expected a single document in the stream, "
+            "c.yaml:6: not valid YAML: expected a single document in the stream, "
             "but found another document.",
         ),
         (
             with_line("epochs", "!!int 3"),
-            "c.yaml:4: not usable YAML: tags such as 'tag:yaml.org,2002:int' are not read here. "
+            "c.yaml:4: not valid YAML: tags such as 'tag:yaml.org,2002:int' are not supported. "
             "Remove it.",
         ),
         (
             with_line("epochs", "!!python/object/apply:os.system [ls]"),
-            "c.yaml:4: not usable YAML: tags such as "
-            "'tag:yaml.org,2002:python/object/apply:os.system' are not read here. Remove it.",
+            "c.yaml:4: not valid YAML: tags such as "
+            "'tag:yaml.org,2002:python/object/apply:os.system' are not supported. Remove it.",
         ),
         (
             OK + b"!x epochs: 3\n",
-            "c.yaml:6: not usable YAML: tags such as '!x' are not read here. Remove it.",
+            "c.yaml:6: not valid YAML: tags such as '!x' are not supported. Remove it.",
         ),
-        (OK + b"k: *none\n", "c.yaml:6: not usable YAML: found undefined alias 'none'."),
+        (OK + b"k: *none\n", "c.yaml:6: not valid YAML: found undefined alias 'none'."),
         (
             with_line("base_model", "a: b"),
-            "c.yaml:1: not usable YAML: mapping values are not allowed here.",
+            "c.yaml:1: not valid YAML: mapping values are not allowed here.",
         ),
         (
             OK + b"\tk: 1\n",
-            "c.yaml:6: not usable YAML: while scanning for the next token, "
+            "c.yaml:6: not valid YAML: while scanning for the next token, "
             "found character '\\t' that cannot start any token.",
         ),
         (
             b"a: [" + b"x," * 1000 + b"]",
-            "c.yaml:1: not usable YAML: more than 1000 values, so this is no training config.",
+            "c.yaml:1: not valid YAML: more than 1000 values, so this is not a training config.",
         ),
         (OK.decode().encode("utf-16"), "c.yaml:1: not UTF-8 text. Save the file as UTF-8."),
         (OK + b"# caf\xe9\n", "c.yaml:6: not UTF-8 text. Save the file as UTF-8."),
-        (OK + b"# \0\n", "c.yaml:6: the character '\\x00' may not stand in YAML. Remove it."),
-        (b"[" * 1500, "c.yaml: nested too deeply, so this is no training config."),
+        (OK + b"# \0\n", "c.yaml:6: the character '\\x00' is not allowed in YAML. Remove it."),
+        (b"[" * 1500, "c.yaml: nested too deeply."),
         (
             OK + b"#" * (1 << 20),
-            "c.yaml: larger than 1048576 bytes, so this is no training config.",
+            "c.yaml: larger than 1,048,576 bytes.",
         ),
     ],
     ids=[
@@ -492,23 +492,23 @@ def test_a_file_that_is_not_a_mapping_is_refused(data, found):
         "size",
     ],
 )
-def test_yaml_that_no_config_needs_is_refused_with_its_line(data, message):
+def test_unsupported_or_invalid_yaml_is_refused_with_its_line(data, message):
     assert message_of(data) == message
 
 
-def test_a_file_of_exactly_1_mebibyte_is_read():
+def test_a_file_of_exactly_1_mebibyte_is_parsed():
     data = OK + b"#" * ((1 << 20) - len(OK))
     assert parse_training_config(data, "c.yaml") == TrainingConfig(**VALUES)
 
 
-def test_a_file_is_not_read_further_than_its_limit(tmp_path):
+def test_a_file_is_not_read_beyond_the_size_limit(tmp_path):
     with (tmp_path / "c.yaml").open("wb") as file:
-        file.truncate(1 << 40)  # takes no room on the disk, but would in memory
-    with pytest.raises(ConfigError, match="larger than 1048576 bytes"):
+        file.truncate(1 << 40)  # a hole: takes no space on the disk, but would in memory
+    with pytest.raises(ConfigError, match="larger than 1,048,576 bytes"):
         load_training_config(tmp_path / "c.yaml")
 
 
-def test_aliases_of_aliases_do_not_grow():
+def test_nested_aliases_are_not_expanded():
     names = "abcdefghijklmnopqrst"
     lines = [f"{new}: &{new} [{f'*{old},' * 9}]" for old, new in pairwise(names)]
     lines.insert(0, "a: &a [x]")
@@ -518,9 +518,9 @@ def test_aliases_of_aliases_do_not_grow():
     assert len(faults) == len(lines) + 5
 
 
-def test_a_value_that_holds_itself_is_a_list():
+def test_a_list_that_contains_itself_is_a_list():
     assert message_of(with_line("epochs", "&a [*a]")) == (
-        "c.yaml:4: epochs: expected a whole number >= 1, found a list. Write e.g. `epochs: 3`."
+        "c.yaml:4: epochs: expected an integer >= 1, found a list. Write e.g. `epochs: 3`."
     )
 
 
@@ -538,12 +538,12 @@ def test_300_levels_of_nesting_are_a_config_error(opening):
     ],
     ids=["escape beyond Unicode", "long YAML version"],
 )
-def test_what_pyyaml_itself_fails_on_is_a_config_error_with_its_line(data, line):
-    assert message_of(data).startswith(f"c.yaml:{line}: not usable YAML: ")
+def test_an_unexpected_error_of_pyyaml_becomes_a_config_error_with_its_line(data, line):
+    assert message_of(data).startswith(f"c.yaml:{line}: not valid YAML: ")
 
 
 @pytest.mark.parametrize("text", ["*" + "a" * 100_000, "!" + "a" * 100_000, "'" + "a" * 100_000])
-def test_a_message_stays_short_however_long_a_word_of_the_file_is(text):
+def test_a_long_word_in_a_file_does_not_make_the_message_long(text):
     assert len(message_of(with_line("base_model", text))) < 1000
 
 
@@ -552,7 +552,7 @@ def test_a_message_stays_short_however_long_a_word_of_the_file_is(text):
 @example(b"\xff\xfe")
 @example(b"&a *a")
 @example(b"? ? ?")
-def test_whatever_the_bytes_they_are_a_config_or_a_config_error(data):
+def test_any_bytes_give_a_config_or_a_config_error(data):
     try:
         config = parse_training_config(data, "c.yaml")
     except ConfigError as error:

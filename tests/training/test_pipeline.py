@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from src.storage import read
+from src.artifacts import Artifacts
+from src.errors import CorruptFileError
+from src.records.metadata import ModelVersionConflict
+from src.storage import read_file
 from src.training.config import ConfigError
 from src.training.pipeline import load_model_metadata, run_training_pipeline
 from src.training.registry import get_model, list_models
 from src.training.trainer import train_model
-from src.versions import ModelVersionConflict
+from tests.conftest import BACK_ENDS, stored
 from tests.examples import without_runs
+from tests.stores import delete
 
 CONFIG = "configs/training/mistral_finetune.yaml"
 DERIVED = "mistral-7b-dataset_v1-381570cb7ffa"
@@ -25,28 +29,38 @@ PRODUCED = [
     "models/model_v1/metadata.json",
     "models/model_v1/provenance.json",
     "models/registry.json",
-    "models/registry.json.lock",
 ]
-SPECIFIED = [name for name in PRODUCED if not name.endswith(("provenance.json", ".lock"))]
-
-
-def produced(artifacts, tree):
-    """What a run leaves below an artifacts root."""
-    return {
-        name: data for name, data in tree(artifacts).items() if not name.startswith("datasets/")
-    }
+SPECIFIED = [name for name in PRODUCED if not name.endswith("provenance.json")]
 
 
 @pytest.fixture(autouse=True)
-def artifacts(project):
-    """The artifacts root of the project that every test works in."""
-    return project / "artifacts"
+def _in_project(project):
+    """The project as the working directory of every test."""
 
 
-# --- A run ---------------------------------------------------------------------------------------
+@pytest.fixture
+def produced(files):
+    """Return the files below an artifacts root without the datasets."""
+
+    def produced(artifacts):
+        found = files(artifacts)
+        return {key: data for key, data in found.items() if not key.startswith("datasets/")}
+
+    return produced
 
 
-def test_the_specified_example_gives_the_evaluation(metadata):
+def run(artifacts, model_version="model_v1", **options):
+    return run_training_pipeline(CONFIG, model_version, artifacts_dir=artifacts.root, **options)
+
+
+def contents(path):
+    return path.read(1 << 20)
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+def test_the_specified_example_returns_the_evaluation(metadata):
     results = run_training_pipeline(training_config_path=CONFIG, model_version="model_v1")
     assert results == RESULTS
     assert (
@@ -56,45 +70,75 @@ def test_the_specified_example_gives_the_evaluation(metadata):
     assert list_models() == [metadata]
 
 
-def test_a_run_leaves_the_three_files_two_provenances_and_a_lock(artifacts, tree):
+def test_a_run_returns_the_evaluation_and_registers_the_model(artifacts, metadata):
+    assert run(artifacts) == RESULTS
+    written = contents(artifacts.evaluations / "model_v1/evaluation.json")
+    assert json.loads(written) == RESULTS
+    assert load_model_metadata("model_v1", artifacts.models) == metadata
+    assert list_models(artifacts.registry) == [metadata]
+
+
+def test_a_run_writes_three_files_and_two_statements(artifacts, produced):
+    run(artifacts)
+    assert list(produced(artifacts)) == PRODUCED
+
+
+def test_a_run_leaves_one_lock_file_and_no_temporary_file(project, tree):
     run_training_pipeline(CONFIG, "model_v1")
-    assert list(produced(artifacts, tree)) == PRODUCED
+    written = [name for name in tree(project / "artifacts") if not name.startswith("datasets/")]
+    assert written == [*PRODUCED, "models/registry.json.lock"]
 
 
-def test_a_run_leaves_the_datasets_and_the_config_alone(project, tree):
-    before = tree(project)
-    run_training_pipeline(CONFIG, "model_v1")
-    assert {name: tree(project)[name] for name in before} == before
+def test_a_run_leaves_the_datasets_and_the_config_unchanged(artifacts, files, project, tree):
+    before, configs = files(artifacts), tree(project / "configs")
+    run(artifacts)
+    assert before.items() <= files(artifacts).items()
+    assert tree(project / "configs") == configs
 
 
-def test_a_second_run_writes_nothing_and_gives_the_same(artifacts, tree):
+def test_a_second_run_changes_no_byte_and_returns_the_same(artifacts, files):
+    first = run(artifacts)
+    before = files(artifacts)
+    assert run(artifacts) == first
+    assert files(artifacts) == before
+
+
+def test_a_second_run_writes_no_file(project):
     first = run_training_pipeline(CONFIG, "model_v1")
-    files = [artifacts / name for name in PRODUCED if not name.endswith(".lock")]
-    before = [(path.read_bytes(), path.stat()) for path in files]
+    paths = [project / "artifacts" / name for name in PRODUCED]
+    before = [(path.read_bytes(), path.stat()) for path in paths]
     assert run_training_pipeline(CONFIG, "model_v1") == first
-    assert [(path.read_bytes(), path.stat()) for path in files] == before
-    assert list(produced(artifacts, tree)) == PRODUCED
+    assert [(path.read_bytes(), path.stat()) for path in paths] == before
 
 
-def test_without_a_version_it_is_derived_and_a_second_run_adds_nothing(artifacts, tree):
-    results = run_training_pipeline(CONFIG)
+def test_a_second_run_with_a_derived_version_adds_nothing(artifacts, produced):
+    results = run(artifacts, None)
     assert results["model_version"] == DERIVED
-    before = produced(artifacts, tree)
-    assert run_training_pipeline(CONFIG) == results
-    assert produced(artifacts, tree) == before
-    assert [model["model_version"] for model in list_models()] == [DERIVED]
+    before = produced(artifacts)
+    assert run(artifacts, None) == results
+    assert produced(artifacts) == before
+    assert [model["model_version"] for model in list_models(artifacts.registry)] == [DERIVED]
 
 
-def test_runs_leave_the_same_bytes_wherever_the_root_lies(artifacts, tmp_path, tree):
+def test_runs_on_every_back_end_write_the_same_bytes(project, produced):
+    roots = [stored(project / "artifacts", back_end) for back_end in BACK_ENDS]
+    for root in roots:
+        run(root)
+    first, *others = [without_runs(produced(root)) for root in roots]
+    assert list(first) == PRODUCED
+    assert others == [first] * (len(BACK_ENDS) - 1)
+
+
+def test_runs_write_the_same_bytes_in_any_folder(project, tmp_path, produced):
     run_training_pipeline(CONFIG, "model_v1")
-    shutil.copytree(artifacts / "datasets", tmp_path / "root/datasets")
+    shutil.copytree(project / "artifacts/datasets", tmp_path / "root/datasets")
     run_training_pipeline(Path(CONFIG).resolve(), "model_v1", artifacts_dir=tmp_path / "root")
-    assert without_runs(produced(tmp_path / "root", tree)) == without_runs(
-        produced(artifacts, tree)
-    )
+    one, other = Artifacts.open(), Artifacts.open(tmp_path / "root")
+    assert list(produced(one)) == PRODUCED
+    assert without_runs(produced(other)) == without_runs(produced(one))
 
 
-def test_relative_paths_are_resolved_when_the_run_is_made(project, tmp_path, monkeypatch):
+def test_relative_paths_are_resolved_when_the_run_starts(project, tmp_path, monkeypatch):
     other = tmp_path / "other"
     shutil.copytree(project, other)
     monkeypatch.chdir(other)
@@ -103,51 +147,54 @@ def test_relative_paths_are_resolved_when_the_run_is_made(project, tmp_path, mon
     assert not (project / "artifacts/models").exists()
 
 
-def test_the_metrics_argument_measures_the_model(metadata):
+def test_the_metrics_argument_measures_the_model(artifacts, metadata):
     seen = []
 
     def metrics(given):
         seen.append(dict(given))
         return {"accuracy": 0.75}
 
-    results = run_training_pipeline(CONFIG, "model_v1", metrics=metrics)
-    assert results == {**RESULTS, "metrics": {"accuracy": 0.75}}
+    assert run(artifacts, metrics=metrics) == {**RESULTS, "metrics": {"accuracy": 0.75}}
     assert seen == [metadata]
 
 
-def test_models_are_registered_one_after_the_other():
+def test_models_are_registered_in_the_order_of_their_runs(artifacts):
     for version in ("model_v2", "model_v1"):
-        run_training_pipeline(CONFIG, version)
-    assert [model["model_version"] for model in list_models()] == ["model_v2", "model_v1"]
-    assert get_model("model_v2")["model_version"] == "model_v2"
+        run(artifacts, version)
+    listed = [model["model_version"] for model in list_models(artifacts.registry)]
+    assert listed == ["model_v2", "model_v1"]
+    assert get_model("model_v2", artifacts.registry)["model_version"] == "model_v2"
 
 
-# --- What is missing or was changed --------------------------------------------------------------
+# --- Missing and changed files -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SPECIFIED)
-def test_a_deleted_file_is_made_anew(name, artifacts, tree):
-    run_training_pipeline(CONFIG, "model_v1")
-    before = tree(artifacts)
-    (artifacts / name).unlink()
-    assert run_training_pipeline(CONFIG, "model_v1") == RESULTS
-    assert tree(artifacts) == before
+def test_a_deleted_file_is_written_again(name, artifacts, files):
+    run(artifacts)
+    before = files(artifacts)
+    delete(artifacts.root / name)
+    assert files(artifacts) != before
+    assert run(artifacts) == RESULTS
+    assert files(artifacts) == before
 
 
-def test_a_run_that_stopped_after_training_is_carried_on(artifacts, tree):
-    train_model(CONFIG, "model_v1")
-    run_training_pipeline(CONFIG, "model_v1")
-    assert list(produced(artifacts, tree)) == PRODUCED
+def test_a_run_that_stopped_after_training_is_continued(artifacts, metadata, produced):
+    train_model(CONFIG, "model_v1", artifacts.models, datasets_dir=artifacts.datasets)
+    before = produced(artifacts)
+    assert run(artifacts) == RESULTS
+    assert list(produced(artifacts)) == PRODUCED
+    assert before.items() <= produced(artifacts).items()
 
 
-def test_other_content_under_the_same_version_is_a_conflict_and_changes_nothing(project, tree):
-    run_training_pipeline(CONFIG, "model_v1")
+def test_other_content_of_a_version_is_a_conflict_and_changes_nothing(artifacts, files):
+    run(artifacts)
     Path(CONFIG).write_bytes(Path(CONFIG).read_bytes().replace(b"16", b"32"))
-    before = tree(project)
+    before = files(artifacts)
     with pytest.raises(ModelVersionConflict) as caught:
-        run_training_pipeline(CONFIG, "model_v1")
+        run(artifacts)
     assert caught.value.details == ["training_config.batch_size: recorded 16, now 32"]
-    assert tree(project) == before
+    assert files(artifacts) == before
 
 
 @pytest.mark.parametrize(
@@ -167,47 +214,107 @@ def test_other_content_under_the_same_version_is_a_conflict_and_changes_nothing(
         "é",
     ],
 )
-def test_a_bad_model_version_touches_nothing(name, project, tree):
-    before = tree(project)
+def test_an_invalid_model_version_writes_no_file(name, artifacts, files, project):
+    before = files(artifacts)
     with pytest.raises(ValueError, match=r"^model_version: expected a name of at most"):
-        run_training_pipeline(CONFIG, name)
-    assert tree(project) == before
+        run(artifacts, name)
+    assert files(artifacts) == before
     assert [path.name for path in (project / "artifacts").iterdir()] == ["datasets"]
 
 
-def test_a_bad_config_touches_nothing(artifacts):
+def test_an_invalid_config_writes_no_file(artifacts, files, project):
     Path(CONFIG).write_bytes(b"epochs: 3\n")
+    before = files(artifacts)
     with pytest.raises(ConfigError):
-        run_training_pipeline(CONFIG, "model_v1")
-    assert [path.name for path in artifacts.iterdir()] == ["datasets"]
+        run(artifacts)
+    assert files(artifacts) == before
+    assert [path.name for path in (project / "artifacts").iterdir()] == ["datasets"]
 
 
-def test_a_missing_dataset_touches_nothing(artifacts):
-    shutil.rmtree(artifacts / "datasets")
+def test_a_missing_dataset_writes_no_file(artifacts, files, project):
+    for name in ("data.jsonl", "metadata.json"):
+        delete(artifacts.datasets / "dataset_v1" / name)
+    with pytest.raises(FileNotFoundError, match=r"dataset_v1/data\.jsonl: no "):
+        run(artifacts)
+    assert files(artifacts) == {}
+    assert [path.name for path in (project / "artifacts").iterdir()] == ["datasets"]
+
+
+def test_a_missing_datasets_folder_writes_no_file(project):
+    shutil.rmtree(project / "artifacts/datasets")
     with pytest.raises(FileNotFoundError, match="no dataset version 'dataset_v1'"):
         run_training_pipeline(CONFIG, "model_v1")
-    assert list(artifacts.iterdir()) == []
+    assert list((project / "artifacts").iterdir()) == []
 
 
-@pytest.mark.parametrize("folder", ["models", "evaluations"])
-def test_a_folder_that_leads_out_of_the_root_is_refused_and_nothing_is_written(
-    folder, project, tmp_path, tree
+def test_a_models_folder_that_leads_out_of_the_root_is_refused_and_nothing_is_written(
+    project, tmp_path, tree
 ):
     outside = tmp_path / "outside"
     outside.mkdir()
-    (project / "artifacts" / folder).symlink_to(outside)
+    (project / "artifacts/models").symlink_to(outside)
     before = tree(project)
     with pytest.raises(ValueError) as caught:
         run_training_pipeline(CONFIG, "model_v1")
     assert str(caught.value) == (
-        f"artifacts/{folder}: leads out of artifacts, to {outside.resolve()}. "
-        "Nothing was written; remove the link."
+        "artifacts/models/model_v1/provenance.json: leads out of artifacts, to "
+        f"{outside.resolve()}/model_v1/provenance.json. Nothing was written; remove the link."
     )
     assert tree(project) == before
     assert list(outside.iterdir()) == []
 
 
-# --- Several processes ---------------------------------------------------------------------------
+def test_an_evaluations_folder_that_leads_out_of_the_root_is_refused_and_the_model_stays(
+    project, tmp_path, tree
+):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = project / "artifacts/evaluations"
+    link.symlink_to(outside)
+    before = tree(project)
+    with pytest.raises(ValueError) as caught:
+        run_training_pipeline(CONFIG, "model_v1")
+    assert str(caught.value) == (
+        "artifacts/evaluations/model_v1/evaluation.json: leads out of artifacts, to "
+        f"{outside.resolve()}/model_v1/evaluation.json. Nothing was written; remove the link."
+    )
+    assert list(outside.iterdir()) == []
+    written = tree(project)
+    assert before.items() <= written.items()
+    assert written.keys() - before.keys() == {
+        "artifacts/models/model_v1/metadata.json",
+        "artifacts/models/model_v1/provenance.json",
+        "artifacts/models/registry.json",
+        "artifacts/models/registry.json.lock",
+    }
+    link.unlink()
+    assert run_training_pipeline(CONFIG, "model_v1") == RESULTS
+    assert written.items() <= tree(project).items()
+
+
+# --- Model metadata ------------------------------------------------------------------------------
+
+
+def test_the_error_for_a_missing_model_version_names_its_metadata(artifacts):
+    with pytest.raises(FileNotFoundError) as caught:
+        load_model_metadata("model_v1", artifacts.models)
+    assert str(caught.value) == (
+        "artifacts/models/model_v1/metadata.json: no such file, so model version 'model_v1' does "
+        "not exist. Train it first."
+    )
+
+
+def test_the_metadata_of_another_version_is_refused(artifacts, metadata):
+    (artifacts.models / "model_v2/metadata.json").replace(json.dumps(metadata).encode())
+    with pytest.raises(CorruptFileError) as caught:
+        load_model_metadata("model_v2", artifacts.models)
+    assert str(caught.value) == (
+        "artifacts/models/model_v2/metadata.json: model_version: expected 'model_v2', found "
+        "'model_v1'. Left as found."
+    )
+
+
+# --- Concurrent processes ------------------------------------------------------------------------
 
 
 RUN = """
@@ -219,18 +326,18 @@ print(json.dumps(versions))
 """
 
 
-def test_runs_of_the_same_versions_at_once_leave_what_one_leaves(
-    artifacts, at_once, tree, tmp_path
+def test_concurrent_runs_of_the_same_versions_write_the_files_of_one_run(
+    project, concurrently, tree, tmp_path
 ):
-    shutil.copytree(artifacts / "datasets", tmp_path / "alone/datasets")
+    shutil.copytree(project / "artifacts/datasets", tmp_path / "alone/datasets")
     for n in range(10):
         run_training_pipeline(CONFIG, f"model_v{n}", artifacts_dir=tmp_path / "alone")
-    printed = at_once(RUN, *[(CONFIG,)] * 3)
+    printed = concurrently(RUN, *[(CONFIG,)] * 3)
     assert printed == [json.dumps([f"model_v{n}" for n in range(10)])] * 3
-    assert without_runs(tree(artifacts)) == without_runs(tree(tmp_path / "alone"))
+    assert without_runs(tree(project / "artifacts")) == without_runs(tree(tmp_path / "alone"))
 
 
-def test_a_run_killed_anywhere_leaves_whole_files_in_order_and_can_be_repeated(
+def test_a_run_killed_at_any_step_leaves_whole_files_in_order_and_can_be_repeated(
     project, crashes, tree, tmp_path
 ):
     before, complete = project, tmp_path / "complete"
@@ -244,8 +351,9 @@ def test_a_run_killed_anywhere_leaves_whole_files_in_order_and_can_be_repeated(
     )
     stages = set()
     for step in steps:
-        names = [f"artifacts/{name}" for name in PRODUCED[:5]]
-        found = {name: data for name in names if (data := read(step / name)) is not None}
+        names = [f"artifacts/{name}" for name in PRODUCED]
+        read = {name: read_file(step / name, 1 << 20) for name in names}
+        found = {name: data for name, data in read.items() if data is not None}
         assert without_runs(found).items() <= expected.items()
         evaluation, of_evaluation, metadata, of_model, registry = (name in found for name in names)
         # The entry is the commit point.

@@ -1,0 +1,147 @@
+"""The environment of a run: its code, its packages, and the run itself."""
+
+import hashlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from src import __version__
+from src.records.statement import ResolvedDependency
+
+__all__ = [
+    "CORE",
+    "Invocation",
+    "core_dependency",
+    "environment_dependencies",
+    "run_details",
+    "source_digest",
+]
+
+CORE = Path(__file__).parent
+PROJECT = "llm-training-pipeline"
+PYTHON_BUILDER = "urn:llm-training-pipeline:builder:python"
+GIT_TIMEOUT_SECONDS = 5.0
+
+
+def now() -> str:
+    """Return the current time in UTC as RFC 3339, in milliseconds."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{text}.{nanoseconds // 10**6:03}Z"
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()  # as random as a UUID, without importing uuid
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Invocation:
+    """Identity and timing of a run (SLSA `runDetails`).
+
+    Attributes:
+        id: Identifier of the run; by default 32 random hexadecimal digits.
+        url: Page with more about the run.
+        builder: URI of the system that runs the code.
+        started_on: RFC 3339, UTC; by default the current time.
+        clock: Returns the time at which a result is finished, in the same form.
+    """
+
+    id: str = field(default_factory=_new_id)
+    url: str | None = None
+    builder: str = PYTHON_BUILDER
+    started_on: str = field(default_factory=now)
+    clock: Callable[[], str] = now
+
+
+def run_details(invocation: Invocation) -> dict[str, Any]:
+    """Return the fields of a `Statement` that describe a run which finishes now."""
+    return {
+        "builder": invocation.builder,
+        "builder_version": {PROJECT: __version__},
+        "invocation_id": invocation.id,
+        "url": invocation.url,
+        "started_on": invocation.started_on,
+        "finished_on": invocation.clock(),
+    }
+
+
+@cache
+def source_digest(*folders: Path) -> str:
+    """Return the SHA-256 over every Python file below `folders`, by relative path and content.
+
+    Computed once per process, because a process runs the code that it found when it started.
+    """
+    digest = hashlib.sha256()
+    for folder in folders:
+        paths = (Path(here, name) for here, _, names in os.walk(folder) for name in names)
+        for path in sorted(path for path in paths if path.suffix == ".py"):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{folder.name}/{path.relative_to(folder)}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def core_dependency() -> ResolvedDependency:
+    """Return the source of the core as a resolved dependency."""
+    return ResolvedDependency(name="core", digest={"sha256": source_digest(CORE)})
+
+
+@cache
+def environment_dependencies() -> tuple[ResolvedDependency, ...]:
+    """Return the code, Python and the installed packages of this process as dependencies."""
+    version = {"version": sys.version.split()[0], "implementation": sys.implementation.name}
+    return (
+        *_checkout(CORE),
+        core_dependency(),
+        ResolvedDependency(name="python", annotations=version),
+        ResolvedDependency(name="packages", annotations=dict(sorted(_packages(sys.path).items()))),
+    )
+
+
+def _checkout(folder: Path) -> list[ResolvedDependency]:
+    """Return the commit that `folder` was checked out from; an empty list without one."""
+    import subprocess
+
+    # Without optional locks git writes nothing. Untracked files are not part of the code.
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch"]
+    try:
+        status = subprocess.run(  # noqa: S603  # a constant command
+            [*command, "--untracked-files=no"],
+            cwd=folder,
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=GIT_TIMEOUT_SECONDS,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    commit = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", status, re.MULTILINE)
+    is_dirty = re.search("^[^#]", status, re.MULTILINE) is not None
+    if commit is None:
+        return []
+    digest, annotations = {"gitCommit": commit[1]}, {"dirty": is_dirty}
+    return [ResolvedDependency(name="code", digest=digest, annotations=annotations)]
+
+
+def _packages(folders: Sequence[str]) -> dict[str, str]:
+    """Return the versions of the installed packages, by the names of their folders alone.
+
+    `importlib.metadata` takes longer to import than this takes to run. This project is left out:
+    its code is recorded by digest and commit, whether it is installed or not.
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        with suppress(OSError), os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if entry.name.endswith(".dist-info"):
+                    name, _, version = entry.name.removesuffix(".dist-info").rpartition("-")
+                    found.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
+    found.pop(PROJECT, None)
+    return found

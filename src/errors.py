@@ -1,0 +1,31 @@
+"""Exceptions that every part of the core raises, and helpers for their messages."""
+
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["CorruptFileError", "truncated_repr", "with_filename"]
+
+
+class CorruptFileError(ValueError):
+    """Raised when a file cannot be parsed, was altered, or is not a regular file."""
+
+
+def truncated_repr(value: object) -> str:
+    """Return `repr(value)`, truncated where it is long or deeply nested."""
+    return _REPR.repr(value)
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 200
+
+
+@contextmanager
+def with_filename(path: object) -> Iterator[None]:
+    """Add `path` to an `OSError` that has no filename, such as a failed read or fsync."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

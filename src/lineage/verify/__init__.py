@@ -1,0 +1,91 @@
+"""Verification: recompute a model's record and compare. Nothing is written.
+
+`evidence` reads the files, `expected` computes what they must contain, `checks` compares the two.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from src.artifacts import Artifacts
+from src.evaluation.evaluator import Metrics, simulated_metrics
+from src.lineage.record import model_not_found, version_folders
+from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
+from src.lineage.verify.evidence import read_dataset, read_model, read_registry
+from src.lineage.verify.expected import expect
+from src.storage import Location
+from src.training.hashing import HashDataset, count_and_hash
+
+__all__ = ["Check", "Verdict", "failed_checks", "verdict", "verify", "verify_all"]
+
+
+def verify(
+    model_version: str,
+    artifacts_dir: Location = "artifacts",
+    *,
+    hash_dataset: HashDataset = count_and_hash,
+    metrics: Metrics = simulated_metrics,
+) -> list[Check]:
+    """Verify a model's record by recomputing it. Reads data.jsonl in full.
+
+    Args:
+        model_version: A version with a registry entry or a folder.
+        artifacts_dir: The artifacts root.
+        hash_dataset: Counts and hashes a data.jsonl.
+        metrics: The function that measured the model.
+
+    Returns:
+        The checks, always in the same order. Without a readable provenance.json, the checks that
+        need one are left out, and its own check fails.
+
+    Raises:
+        ModelNotFoundError: The version does not exist.
+        OSError: The artifacts root cannot be reached or listed. A damaged or unreadable file never
+            raises.
+    """
+    [(_, checks)] = verify_all(
+        artifacts_dir, versions=[model_version], hash_dataset=hash_dataset, metrics=metrics
+    )
+    return checks
+
+
+def verify_all(
+    artifacts_dir: Location = "artifacts",
+    *,
+    versions: Iterable[str] | None = None,
+    hash_dataset: HashDataset = count_and_hash,
+    metrics: Metrics = simulated_metrics,
+) -> Iterator[tuple[str, list[Check]]]:
+    """Verify many models, one after the other; see `verify`. Reads each dataset once.
+
+    Args:
+        artifacts_dir: The artifacts root.
+        versions: The versions to verify; all that have a registry entry or a folder if `None`.
+        hash_dataset: Counts and hashes a data.jsonl.
+        metrics: The function that measured the models.
+
+    Yields:
+        Each version and its checks.
+
+    Raises:
+        ModelNotFoundError: One of the versions does not exist; raised before any is verified.
+        OSError: The artifacts root cannot be reached or listed.
+    """
+    artifacts = Artifacts.open(artifacts_dir)
+    registry = read_registry(artifacts)
+    entries = {model["model_version"]: model for model in registry.value or []}
+    folders = [*version_folders(artifacts.models), *version_folders(artifacts.evaluations)]
+    known = dict.fromkeys([*entries, *folders])
+    versions = list(known if versions is None else versions)
+    for version in versions:
+        if version not in known:
+            raise model_not_found(version, artifacts)
+    hash_dataset_once = cache(hash_dataset)
+    for version in versions:
+        evidence = read_model(version, artifacts, registry, entries.get(version))
+        expected = expect(evidence, metrics)
+        dataset = None
+        if expected.dataset_version is not None:
+            dataset = read_dataset(expected.dataset_version, artifacts, hash_dataset_once)
+        case = Case(evidence=evidence, expected=expected, dataset=dataset)
+        checks = [check(case) for check in CHECKS]
+        yield version, [check for check in checks if check is not None]

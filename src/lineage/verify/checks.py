@@ -1,0 +1,329 @@
+"""The checks of a model's record: each compares one file with its expected contents. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
+from src.lineage.verify.expected import Expected, json_sha256
+from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
+from src.records.metadata import differences
+from src.training.dataset import DatasetVersion, check_dataset_metadata
+
+__all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
+
+Verdict = Literal["MATCH", "MISMATCH", "UNREADABLE"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """The result of one check.
+
+    Attributes:
+        what: The checked thing, e.g. `metadata.json` or `dataset bytes`.
+        verdict: MATCH; MISMATCH; or UNREADABLE for a file that exists and cannot be read.
+        expected: Its expected value.
+        found: Its value; for a file that cannot be parsed or read, the reason.
+        diverged: The cause of a mismatch, if it is not the thing itself: `code`, `metrics` or
+            `provenance.json`.
+        note: Further facts.
+    """
+
+    what: str
+    verdict: Verdict
+    expected: str
+    found: str
+    diverged: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """Everything that a check may look at.
+
+    Attributes:
+        evidence: The files of the model.
+        expected: Their expected contents.
+        dataset: The dataset of the model; `None` if nothing names one.
+    """
+
+    evidence: ModelEvidence
+    expected: Expected
+    dataset: DatasetEvidence | None
+
+    @property
+    def is_statement_altered(self) -> bool:
+        """Whether the evaluation's statement attests another statement of the model."""
+        return self.expected.statement_sha256 not in (self.evidence.statement.sha256, None)
+
+
+def failed_checks(checks: Iterable[Check]) -> list[Check]:
+    """Return the failed checks: those with a verdict other than MATCH."""
+    return [check for check in checks if check.verdict != "MATCH"]
+
+
+def verdict(checks: Iterable[Check]) -> Verdict:
+    """Return the verdict of a model: the worst of its checks; MISMATCH is worse than UNREADABLE."""
+    verdicts = {check.verdict for check in checks}
+    if "MISMATCH" in verdicts:
+        return "MISMATCH"
+    return "UNREADABLE" if "UNREADABLE" in verdicts else "MATCH"
+
+
+# --- The checks ----------------------------------------------------------------------------------
+
+
+def _check_entry(case: Case) -> Check:
+    evidence, expected = case.evidence, case.expected
+    digest = json_sha256(evidence.entry)
+    registry = evidence.registry
+    missing = registry.reason or f"{registry.path}: no entry of {evidence.version!r}"
+    return _check(
+        "registry entry",
+        digest is not None and digest == expected.metadata_sha256,
+        is_unreadable=registry.is_unreadable,
+        expected=_sha256(expected.metadata_sha256),
+        found=f"sha256 {digest}" if digest else missing,
+        note=_changes(expected.metadata, evidence.entry),
+    )
+
+
+def _check_metadata(case: Case) -> Check:
+    file, expected = case.evidence.metadata, case.expected
+    is_code_changed = expected.is_code_changed
+    metadata = expected.derived_metadata if is_code_changed else expected.metadata
+    is_expected = file.value is not None and file.sha256 == expected.metadata_sha256
+    return _check(
+        METADATA_FILE,
+        is_expected and not is_code_changed,
+        is_unreadable=file.is_unreadable,
+        expected=_sha256(json_sha256(metadata) or expected.metadata_sha256),
+        found=file.found,
+        diverged="code" if is_code_changed else None,
+        note=_changes(metadata, file.value),
+    )
+
+
+def _check_statement(case: Case) -> Check:
+    evidence, expected = case.evidence, case.expected
+    file, statement = evidence.statement, evidence.statement.value
+    notes = []
+    if statement is None:
+        notes.append("Without it, the config, the code and the digest of the data are unknown.")
+        if file.data is None and not file.is_unreadable:
+            notes.append("Older releases did not write it; the next run of the version does.")
+    else:
+        if case.is_statement_altered:
+            path = evidence.evaluation_statement.path
+            notes.append(f"{path} names another sha256: one of the two was altered.")
+        if statement.subject_sha256 != expected.metadata_sha256:
+            notes.append(f"Its subject has sha256 {statement.subject_sha256}.")
+        is_derived = json_sha256(expected.derived_metadata) == expected.metadata_sha256
+        if not is_derived and not expected.is_code_changed:
+            notes.append(f"Its config and num_samples do not give {METADATA_FILE}.")
+    return _check(
+        STATEMENT_FILE,
+        not notes,
+        is_unreadable=file.is_unreadable,
+        expected=_sha256(expected.statement_sha256),
+        found=file.found,
+        note=" ".join(notes),
+    )
+
+
+def _check_config(case: Case) -> Check | None:
+    if (statement := case.evidence.statement.value) is None:
+        return None
+    config = statement.parameters.get("config")
+    expected = case.expected.metadata["training_config"] if case.expected.metadata else None
+    is_same = canonical_json(config) == canonical_json(expected)
+    return _check(
+        "config",
+        is_same,
+        expected=_sha256(json_sha256(expected)),
+        found=f"sha256 {json_sha256(config)}",
+        diverged=STATEMENT_FILE,
+        note=_config_note(case.evidence) if is_same else _changes(expected, config),
+    )
+
+
+def _check_data(case: Case) -> Check | None:
+    if (dataset := case.dataset) is None:
+        return None
+    what = "dataset bytes"
+    statement, version = case.evidence.statement.value, dataset.version
+    recorded = statement.digest("dataset") if statement else None
+    metadata = case.expected.metadata
+    samples = metadata["num_training_samples"] if metadata else None
+    expected = f"{samples} samples" if samples is not None and not recorded else _sha256(recorded)
+    if version is None:
+        return _check(
+            what,
+            False,
+            is_unreadable=dataset.is_unreadable,
+            expected=expected,
+            found=dataset.reason,
+        )
+    if recorded is None and samples is None:
+        return None
+    if recorded is None:
+        return _check(
+            what,
+            version.num_samples == samples,
+            expected=expected,
+            found=f"{version.num_samples} samples",
+            note="Its digest is not recorded.",
+        )
+    # Data that agrees with its own metadata.json is not at fault if the statement was altered.
+    is_confirmed = dataset.metadata.data is not None and not _dataset_mismatch(dataset)
+    is_same_count = samples in (version.num_samples, None)
+    return _check(
+        what,
+        version.sha256 == recorded and is_same_count,
+        expected=expected,
+        found=f"sha256 {version.sha256}",
+        diverged=STATEMENT_FILE if case.is_statement_altered and is_confirmed else None,
+        note="" if is_same_count else f"expected {samples} samples, found {version.num_samples}.",
+    )
+
+
+def _check_dataset_metadata(case: Case) -> Check | None:
+    if (dataset := case.dataset) is None:
+        return None
+    statement, file = case.evidence.statement.value, dataset.metadata
+    recorded = statement and statement.digest("dataset metadata")
+    mismatch = _dataset_mismatch(dataset)
+    return _check(
+        "dataset metadata",
+        file.sha256 == recorded if recorded else not mismatch,
+        is_unreadable=file.is_unreadable,
+        expected=_sha256(recorded) if recorded else "none, or one that matches the data",
+        found=file.found,
+        note=mismatch,
+    )
+
+
+def _check_code(case: Case) -> Check | None:
+    if (statement := case.evidence.statement.value) is None:
+        return None
+    expected = case.expected
+    recorded, found = statement.digest("core"), case.evidence.core_sha256
+    is_divergent = expected.is_code_changed or expected.evaluation_divergence == "code"
+    notes = []
+    if commit := statement.digest("code", "gitCommit"):
+        is_dirty = statement.annotations("code").get("dirty")
+        notes.append(f"Made by commit {commit}{' with uncommitted changes' if is_dirty else ''}.")
+    if recorded != found:
+        results = "differ" if is_divergent else "agree"
+        notes.append(f"The code changed since; the results {results}.")
+    return _check(
+        "code",
+        not is_divergent,
+        expected=_sha256(recorded),
+        found=f"sha256 {found}",
+        note=" ".join(notes),
+    )
+
+
+def _check_evaluation(case: Case) -> Check:
+    file, measured = case.evidence.evaluation, case.expected.evaluation
+    statement = case.evidence.evaluation_statement.value
+    attested = statement.subject_sha256 if statement else None
+    expected = sha256(measured) if measured else attested
+    return _check(
+        EVALUATION_FILE,
+        file.sha256 == expected is not None,
+        is_unreadable=file.is_unreadable,
+        expected=_sha256(expected),
+        found=file.found,
+        diverged=case.expected.evaluation_divergence,
+        note=_changes(parse_json(measured, file.path) if measured else None, file.value),
+    )
+
+
+def _check_evaluation_statement(case: Case) -> Check:
+    file, mismatches = case.evidence.evaluation_statement, case.expected.attestation_mismatches
+    digest = _sha256(case.expected.metadata_sha256)
+    return _check(
+        "evaluation's provenance",
+        not mismatches,
+        is_unreadable=file.is_unreadable,
+        expected=f"a statement about {EVALUATION_FILE} that names {METADATA_FILE}, {digest}",
+        found="; ".join(mismatches) or file.found,
+    )
+
+
+CHECKS: tuple[Callable[[Case], Check | None], ...] = (
+    _check_entry,
+    _check_metadata,
+    _check_statement,
+    _check_config,
+    _check_data,
+    _check_dataset_metadata,
+    _check_code,
+    _check_evaluation,
+    _check_evaluation_statement,
+)
+"""All checks, in the order of a report; a check returns `None` if it has nothing to compare."""
+
+
+# --- Parts of a report ---------------------------------------------------------------------------
+
+
+def _check(
+    what: str,
+    is_match: bool,
+    *,
+    is_unreadable: bool = False,
+    expected: str,
+    found: str,
+    diverged: str | None = None,
+    note: str = "",
+) -> Check:
+    return Check(
+        what=what,
+        verdict="UNREADABLE" if is_unreadable else "MATCH" if is_match else "MISMATCH",
+        expected=expected,
+        found=found,
+        diverged=None if is_match else diverged,
+        note=note or None,
+    )
+
+
+def _sha256(digest: str | None) -> str:
+    return f"sha256 {digest}" if digest else "unknown"
+
+
+def _changes(expected: Mapping[str, Any] | None, found: object) -> str:
+    """Return the fields in which two values differ, as one sentence."""
+    if not expected or not isinstance(found, Mapping):
+        return ""
+    # Fields that only `expected` has count as well: `differences` skips them.
+    lines = [
+        each.text("expected", "found")
+        for each in differences(expected, dict.fromkeys(expected) | dict(found))
+    ]
+    return f"{'; '.join(lines)}." if lines else ""
+
+
+def _dataset_mismatch(dataset: DatasetEvidence) -> str:
+    """Return how the dataset's metadata.json differs from the data; empty if it does not."""
+    if dataset.metadata.data is not None and isinstance(dataset.version, DatasetVersion):
+        try:
+            check_dataset_metadata(dataset.version, dataset.metadata.data, dataset.metadata.path)
+        except ValueError as error:
+            return " ".join(str(error).split())
+    return ""
+
+
+def _config_note(evidence: ModelEvidence) -> str:
+    """Return what happened to the config file, which a user may edit freely."""
+    statement, config = evidence.statement.value, evidence.config
+    if statement is None or config is None:
+        return ""
+    if config.sha256 is None:
+        return f"{config.uri} no longer exists."
+    if config.sha256 == statement.digest("config"):
+        return ""
+    return f"{config.uri} was edited after the run."

@@ -1,0 +1,256 @@
+"""Evidence about a model: its files as they are, without judgement."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from src.artifacts import Artifacts
+from src.environment import CORE, source_digest
+from src.errors import CorruptFileError, truncated_repr
+from src.evaluation.evaluator import evaluation_path
+from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.layout import (
+    DATA_FILE,
+    METADATA_FILE,
+    METADATA_LIMIT,
+    REGISTRY_LIMIT,
+    STATEMENT_FILE,
+    STATEMENT_LIMIT,
+)
+from src.records.metadata import parse_metadata
+from src.records.registry_file import RegistryFile
+from src.records.statement import Statement, parse_statement
+from src.storage import StorePath
+from src.training.config import ConfigError, read_config_file
+from src.training.dataset import DatasetVersion
+from src.training.hashing import HashDataset
+
+__all__ = [
+    "ConfigEvidence",
+    "DatasetEvidence",
+    "File",
+    "ModelEvidence",
+    "read_dataset",
+    "read_model",
+    "read_registry",
+]
+
+T = TypeVar("T")
+Registry = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class File(Generic[T]):
+    """A file as it is.
+
+    Attributes:
+        path: Its path.
+        data: Its bytes; `None` if there is no file, or the file is unreadable.
+        value: Its parsed contents; `None` if it cannot be parsed.
+        reason: Why there is no value.
+        is_unreadable: Whether the file exists, and reading it failed with an I/O error or a
+            missing permission.
+    """
+
+    path: StorePath
+    data: bytes | None = None
+    value: T | None = None
+    reason: str = ""
+    is_unreadable: bool = False
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """SHA-256 of the bytes."""
+        return None if self.data is None else sha256(self.data)
+
+    @property
+    def found(self) -> str:
+        """The digest, or why there is no value; for a report."""
+        return self.reason or f"sha256 {self.sha256}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigEvidence:
+    """The config file that a statement names.
+
+    Attributes:
+        uri: Its location.
+        sha256: SHA-256 of the file; `None` if there is no file, empty if it cannot be parsed.
+    """
+
+    uri: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEvidence:
+    """The files of a model.
+
+    Attributes:
+        version: The model version.
+        registry: The registry.
+        entry: Its registry entry; `None` if it is not registered.
+        metadata: metadata.json.
+        statement: provenance.json of the model.
+        evaluation: evaluation.json.
+        evaluation_statement: provenance.json of the evaluation.
+        config: The config file that the statement names; `None` without one.
+        core_sha256: Digest of the source of the core that verifies.
+    """
+
+    version: str
+    registry: File[Registry]
+    entry: Mapping[str, Any] | None
+    metadata: File[dict[str, Any]]
+    statement: File[Statement]
+    evaluation: File[dict[str, Any]]
+    evaluation_statement: File[Statement]
+    config: ConfigEvidence | None
+    core_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEvidence:
+    """The dataset of a model.
+
+    Attributes:
+        version: The data; `None` if data.jsonl cannot be read.
+        reason: Why there is no `version`.
+        is_unreadable: See `File`.
+        metadata: metadata.json of the dataset.
+    """
+
+    version: DatasetVersion | None
+    reason: str = ""
+    is_unreadable: bool = False
+    metadata: File[bytes]
+
+
+def read_registry(artifacts: Artifacts) -> File[Registry]:
+    """Read the registry."""
+    return _read(artifacts.registry, _parse_registry, REGISTRY_LIMIT)
+
+
+def read_model(
+    version: str,
+    artifacts: Artifacts,
+    registry: File[Registry],
+    entry: Mapping[str, Any] | None,
+) -> ModelEvidence:
+    """Read the files of a model.
+
+    Raises:
+        ConnectionError, TimeoutError: The store cannot be reached.
+    """
+    folder = artifacts.models / version
+    evaluation = evaluation_path(version, artifacts.evaluations)
+    parse = _statement_parser(version)
+    statement = _read(folder / STATEMENT_FILE, parse, STATEMENT_LIMIT)
+    return ModelEvidence(
+        version=version,
+        registry=registry,
+        entry=entry,
+        metadata=_read(folder / METADATA_FILE, _metadata_parser(version), METADATA_LIMIT),
+        statement=statement,
+        evaluation=_read(evaluation, parse_json, METADATA_LIMIT),
+        evaluation_statement=_read(evaluation.parent / STATEMENT_FILE, parse, STATEMENT_LIMIT),
+        config=_read_config(statement.value),
+        core_sha256=source_digest(CORE),
+    )
+
+
+def read_dataset(
+    dataset_version: str, artifacts: Artifacts, hash_dataset: HashDataset
+) -> DatasetEvidence:
+    """Read a dataset version: data.jsonl in full, and its metadata.json.
+
+    Raises:
+        ConnectionError, TimeoutError: The store cannot be reached.
+    """
+    folder = artifacts.datasets / dataset_version
+    metadata = _read(folder / METADATA_FILE, lambda data, _: data, METADATA_LIMIT)
+    path = folder / DATA_FILE
+    try:
+        num_samples, digest = hash_dataset(path)
+    except FileNotFoundError:
+        return DatasetEvidence(version=None, reason=f"{path}: no such file", metadata=metadata)
+    except (OSError, CorruptFileError) as error:
+        reason, is_unreadable = _failure(error, path)
+        return DatasetEvidence(
+            version=None, reason=reason, is_unreadable=is_unreadable, metadata=metadata
+        )
+    version = DatasetVersion(
+        name=dataset_version, path=str(path), num_samples=num_samples, sha256=digest
+    )
+    return DatasetEvidence(version=version, metadata=metadata)
+
+
+def _read(path: StorePath, parse: Callable[[bytes, StorePath], T], limit: int) -> File[T]:
+    data = None
+    try:
+        data = path.read(limit)
+        if data is None:
+            return File(path=path, reason=f"{path}: no such file")
+        return File(path=path, data=data, value=parse(data, path))
+    except (OSError, ValueError) as error:
+        reason, is_unreadable = _failure(error, path)
+        return File(path=path, data=data, reason=reason, is_unreadable=is_unreadable)
+
+
+def _failure(error: OSError | ValueError, path: StorePath) -> tuple[str, bool]:
+    """Return why a file has no value, and whether it is unreadable rather than damaged."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        raise error  # the store, not the file
+    if not isinstance(error, OSError):
+        return str(error), False
+    return f"{path}: cannot be read ({error.strerror})" if error.strerror else str(error), True
+
+
+def _read_config(statement: Statement | None) -> ConfigEvidence | None:
+    config = statement.dependency("config") if statement else None
+    if config is None or config.uri is None:
+        return None
+    try:
+        found = read_config_file(config.uri).sha256 if Path(config.uri).is_file() else None
+    except (ConfigError, OSError):
+        found = ""
+    return ConfigEvidence(uri=config.uri, sha256=found)
+
+
+def _parse_registry(data: bytes, path: StorePath) -> Registry:
+    models = RegistryFile(data, path).models
+    _require_canonical(data, path)
+    return models
+
+
+def _metadata_parser(version: str) -> Callable[[bytes, StorePath], dict[str, Any]]:
+    """Return a parser that refuses the metadata of another version."""
+
+    def parse(data: bytes, path: StorePath) -> dict[str, Any]:
+        metadata = parse_metadata(data, path, model_version=version)
+        _require_canonical(data, path)
+        return metadata
+
+    return parse
+
+
+def _statement_parser(version: str) -> Callable[[bytes, StorePath], Statement]:
+    """Return a parser that refuses the statement of another version."""
+
+    def parse(data: bytes, path: StorePath) -> Statement:
+        statement = parse_statement(data, path)
+        _require_canonical(data, path)
+        if (found := statement.parameters.get("model_version")) != version:
+            raise CorruptFileError(
+                f"{path}: model_version: expected {version!r}, found {truncated_repr(found)}."
+            )
+        return statement
+
+    return parse
+
+
+def _require_canonical(data: bytes, path: StorePath) -> None:
+    if canonical_json(parse_json(data, path)) != data:
+        raise CorruptFileError(f"{path}: not in canonical form: edited after it was written.")

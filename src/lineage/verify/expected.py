@@ -1,0 +1,168 @@
+"""The expected contents of a model's files, computed from the evidence. Pure.
+
+The expected metadata.json is decided by a vote: see `vote`. So a single altered file is the one
+that a mismatch names, not the files that still agree with each other.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from src.evaluation.evaluator import Metrics, serialize_evaluation
+from src.lineage.verify.evidence import ModelEvidence
+from src.records.canonical import canonical_json, sha256
+from src.records.layout import DATA_FILE, EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
+from src.training.config import TrainingConfig
+from src.training.dataset import DatasetVersion
+from src.training.trainer import model_metadata
+
+__all__ = ["Expected", "expect", "json_sha256", "vote"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """The expected contents of a model's files; `None` where nothing determines them.
+
+    Attributes:
+        derived_metadata: The metadata that the core derives from the model's statement.
+        metadata_sha256: Digest of metadata.json and of the registry entry, by vote.
+        metadata: The metadata of that digest.
+        evaluation: The bytes of evaluation.json, measured again.
+        statement_sha256: Digest of the model's statement as the evaluation's statement attests
+            it; `None` if that statement has mismatches of its digests.
+        attestation_mismatches: Mismatches of the evaluation's statement.
+        is_code_changed: Whether the code of the core derives another metadata.json than the code
+            that wrote it, and everything else agrees.
+        evaluation_divergence: Why an evaluation.json that agrees with its statement differs from
+            `evaluation`: other metrics, or other code.
+        dataset_version: The dataset version that the model was trained on.
+    """
+
+    derived_metadata: Mapping[str, Any] | None
+    metadata_sha256: str | None
+    metadata: Mapping[str, Any] | None
+    evaluation: bytes | None
+    statement_sha256: str | None
+    attestation_mismatches: list[str]
+    is_code_changed: bool
+    evaluation_divergence: Literal["metrics", "code"] | None
+    dataset_version: str | None
+
+
+def expect(evidence: ModelEvidence, metrics: Metrics) -> Expected:
+    """Compute the expected contents of a model's files.
+
+    Args:
+        evidence: The files as they are.
+        metrics: The function that measured the model.
+    """
+    statement = evidence.statement.value
+    derived = _derive_metadata(evidence)
+    digest = vote(_witnesses(evidence, derived))
+    candidates = (derived, evidence.metadata.value, evidence.entry)
+    metadata = next((each for each in candidates if each and json_sha256(each) == digest), None)
+    evaluation = _measure(metadata, metrics)
+    mismatches = _attestation_mismatches(evidence, digest, evaluation)
+    attested = evidence.evaluation_statement.value
+    statement_sha256 = attested.digest(STATEMENT_FILE) if attested and not mismatches else None
+    is_code_changed = (
+        statement is not None
+        and statement.digest("core") != evidence.core_sha256
+        and statement_sha256 == evidence.statement.sha256
+        and statement.subject_sha256 == digest != json_sha256(derived)
+    )
+    source = metadata or derived or evidence.metadata.value or evidence.entry
+    return Expected(
+        derived_metadata=derived,
+        metadata_sha256=digest,
+        metadata=metadata,
+        evaluation=evaluation,
+        statement_sha256=statement_sha256,
+        attestation_mismatches=mismatches,
+        is_code_changed=is_code_changed,
+        evaluation_divergence=_evaluation_divergence(evidence, evaluation),
+        dataset_version=source["dataset_version"] if source else None,
+    )
+
+
+def vote(digests: Iterable[str | None]) -> str | None:
+    """Return the digest that most witnesses name; `None` if no witness names one.
+
+    In a tie the digest that is named first wins, so the order of the witnesses is the order of
+    trust.
+    """
+    votes = Counter(digest for digest in digests if digest)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def json_sha256(value: object) -> str | None:
+    """Return the SHA-256 of a value in canonical JSON; `None` for `None`."""
+    return None if value is None else sha256(canonical_json(value))
+
+
+def _witnesses(evidence: ModelEvidence, derived: Mapping[str, Any] | None) -> list[str | None]:
+    """Return the digest of metadata.json by each witness, the most trusted first."""
+    statement, attested = evidence.statement.value, evidence.evaluation_statement.value
+    return [
+        statement.subject_sha256 if statement else None,
+        json_sha256(derived),
+        attested.digest(METADATA_FILE) if attested else None,
+        evidence.metadata.sha256 if evidence.metadata.value else None,
+        json_sha256(evidence.entry),
+    ]
+
+
+def _derive_metadata(evidence: ModelEvidence) -> dict[str, Any] | None:
+    """Derive the metadata from the config and the sample count in the model's statement."""
+    if (statement := evidence.statement.value) is None:
+        return None
+    try:
+        config = TrainingConfig(**statement.parameters["config"])
+        dataset = DatasetVersion(
+            name=config.dataset_version,
+            path=DATA_FILE,
+            num_samples=statement.annotations("dataset")["num_samples"],
+            sha256=str(statement.digest("dataset")),
+        )
+        return model_metadata(config, dataset, evidence.version)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _measure(metadata: Mapping[str, Any] | None, metrics: Metrics) -> bytes | None:
+    try:
+        return serialize_evaluation(deepcopy(metadata), metrics) if metadata else None
+    except ValueError:  # a metric is not a number
+        return None
+
+
+def _attestation_mismatches(
+    evidence: ModelEvidence, metadata_sha256: str | None, evaluation: bytes | None
+) -> list[str]:
+    """Return what in the evaluation's statement differs from the files that it names."""
+    if (statement := evidence.evaluation_statement.value) is None:
+        return [evidence.evaluation_statement.reason]
+    evaluations = {evidence.evaluation.sha256, evaluation and sha256(evaluation)}
+    mismatches = []
+    if statement.subject_sha256 not in evaluations and not evidence.evaluation.is_unreadable:
+        mismatches.append(f"{EVALUATION_FILE}: sha256 {statement.subject_sha256}")
+    if (named := statement.digest(METADATA_FILE)) != metadata_sha256:
+        mismatches.append(f"{METADATA_FILE}: sha256 {named}")
+    if statement.digest(STATEMENT_FILE) is None:
+        mismatches.append(f"{STATEMENT_FILE}: no sha256")
+    return mismatches
+
+
+def _evaluation_divergence(
+    evidence: ModelEvidence, evaluation: bytes | None
+) -> Literal["metrics", "code"] | None:
+    statement = evidence.evaluation_statement.value
+    if statement is None or evaluation is None:
+        return None
+    if evidence.evaluation.sha256 in (sha256(evaluation), None):
+        return None
+    if statement.subject_sha256 != evidence.evaluation.sha256:
+        return None
+    return "metrics" if statement.digest("core") == evidence.core_sha256 else "code"

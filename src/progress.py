@@ -1,0 +1,71 @@
+"""Progress of a long operation: how much is done, at which rate, and the time left."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+__all__ = ["REPORT_SECONDS", "Progress", "Snapshot"]
+
+REPORT_SECONDS = 3.0
+
+
+class Snapshot(NamedTuple):
+    """State of a long operation at one moment.
+
+    Attributes:
+        done: Number of units that are done, e.g. bytes or configs.
+        total: Number of units in all.
+        seconds: Time since the start.
+    """
+
+    done: int
+    total: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Units per second."""
+        return self.done / self.seconds if self.seconds else 0.0
+
+    @property
+    def percent(self) -> float:
+        """Share that is done, from 0 to 100."""
+        return 100 * self.done / self.total if self.total else 100.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Time to the end at the present rate."""
+        return (self.total - self.done) / self.rate if self.rate else 0.0
+
+
+class Progress:
+    """Counter that reports at most once per interval.
+
+    Args:
+        total: Number of units in all.
+        report: Called with the present state.
+        interval: Least number of seconds before the first report and between two reports.
+        report_end: Whether the last unit is always reported.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        report: Callable[[Snapshot], None],
+        *,
+        interval: float = REPORT_SECONDS,
+        report_end: bool = False,
+    ) -> None:
+        self._total, self._report, self._interval = total, report, interval
+        self._report_end = report_end
+        self._done = 0
+        self._started = self._reported = time.monotonic()
+
+    def advance(self, units: int) -> None:
+        """Count `units` more as done, and report if a report is due."""
+        self._done += units
+        now = time.monotonic()
+        is_end = self._report_end and self._done == self._total
+        if now - self._reported >= self._interval or is_end:
+            self._reported = now
+            self._report(Snapshot(self._done, self._total, now - self._started))

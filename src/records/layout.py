@@ -1,0 +1,48 @@
+"""Layout of the artifacts root: the name of every folder and file, and the size limit per file.
+
+<root>/
+  datasets/<dataset version>/data.jsonl, metadata.json
+  models/registry.json
+  models/<model version>/metadata.json, provenance.json
+  evaluations/<model version>/evaluation.json, provenance.json
+  sweeps/<grid>-<digest>.yaml
+  .cache/<step>-<digest>-<digest>
+"""
+
+from src.names import REGISTRY_FILE
+
+__all__ = [
+    "CACHE_FOLDER",
+    "CONFIG_LIMIT",
+    "DATASETS_FOLDER",
+    "DATA_FILE",
+    "EVALUATIONS_FOLDER",
+    "EVALUATION_FILE",
+    "METADATA_FILE",
+    "METADATA_LIMIT",
+    "MODELS_FOLDER",
+    "REGISTRY_FILE",
+    "REGISTRY_LIMIT",
+    "RESULT_LIMIT",
+    "STATEMENT_FILE",
+    "STATEMENT_LIMIT",
+    "SWEEPS_FOLDER",
+]
+
+DATASETS_FOLDER = "datasets"
+MODELS_FOLDER = "models"
+EVALUATIONS_FOLDER = "evaluations"
+SWEEPS_FOLDER = "sweeps"
+CACHE_FOLDER = ".cache"
+
+DATA_FILE = "data.jsonl"
+METADATA_FILE = "metadata.json"
+STATEMENT_FILE = "provenance.json"
+EVALUATION_FILE = "evaluation.json"
+
+# The largest size in bytes of a file that is read into memory, by kind.
+CONFIG_LIMIT = 1 << 20
+METADATA_LIMIT = 1 << 24
+STATEMENT_LIMIT = 1 << 26
+REGISTRY_LIMIT = 1 << 30
+RESULT_LIMIT = 1 << 24

@@ -1,0 +1,149 @@
+"""registry.json: the list of all models, and how entries are appended to its bytes.
+
+Parsing and checking a large registry takes most of the time of a registration. Bytes that are known
+to be valid are therefore not checked again, and an entry is found and appended without parsing the
+others. This relies on the canonical form: text contains no raw line breaks, so the indentation of
+a line shows what the line belongs to.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from src.errors import CorruptFileError, truncated_repr
+from src.records.canonical import canonical_json, parse_canonical_json, parse_json
+from src.records.metadata import check_metadata
+
+__all__ = ["RegistryFile"]
+
+_VERSION = b'\n      "model_version": "%s"'
+_ANY_VERSION = re.compile(_VERSION % b'([^"]+)')
+_EMPTY = b'{\n  "models": []\n}\n'
+_END = b"\n  ]\n}\n"
+
+
+class RegistryFile:
+    """The contents of a registry.json, checked.
+
+    Args:
+        data: The bytes of the file; `None` if there is no file.
+        source: The file the bytes came from; used in errors.
+        valid_sha256: SHA-256 of bytes that were checked before, if any. Data of this digest is not
+            checked again.
+
+    Raises:
+        CorruptFileError: The data is not a registry; names the entry.
+    """
+
+    def __init__(
+        self, data: bytes | None, source: object, *, valid_sha256: str | None = None
+    ) -> None:
+        self._source = source
+        self._data = _EMPTY if data is None else data
+        self._kept = memoryview(self._data)[: -len(_END)]
+        self._content: dict[str, Any] | None = None
+        self._is_new = self._is_canonical = data is None
+        if data is not None and valid_sha256 is not None:
+            self._is_canonical = valid_sha256 == self._sha256_with(self._data[-len(_END) :])
+        if not self._is_canonical:
+            self._content = _parse(self._data, source)
+            self._is_canonical = (
+                self._content.keys() == {"models"} and canonical_json(self._content) == self._data
+            )
+
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 of the file if it is in canonical form, with no key but `models`."""
+        if self._is_new or not self._is_canonical:
+            return None
+        return self._sha256_with(self._data[-len(_END) :])
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """All entries, in the order of registration."""
+        if self._content is None:
+            self._content = parse_canonical_json(self._data, self._source)
+        models: list[dict[str, Any]] = self._content["models"]
+        return models
+
+    def find(self, versions: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the entries of `versions` that are registered, and possibly further entries."""
+        if self._is_canonical and self._content is None:
+            found: Iterable[dict[str, Any]] = map(self._entry, self._positions(versions))
+        else:
+            found = self.models
+        return {model["model_version"]: model for model in found}
+
+    def with_entries(
+        self, entries: Sequence[dict[str, Any]]
+    ) -> tuple[list[bytes | memoryview], str | None]:
+        """Append entries.
+
+        Returns:
+            The new bytes of the file, in pieces; and their SHA-256 if they are in canonical form.
+        """
+        if self._is_canonical and self._data != _EMPTY:
+            end = b"".join(b",\n" + _indented(entry) for entry in entries) + _END
+            return [self._kept, end], self._sha256_with(end)
+        content = {**(self._content or {}), "models": [*self.models, *entries]}
+        data = canonical_json(content)
+        is_canonical = content.keys() == {"models"}
+        return [data], hashlib.sha256(data).hexdigest() if is_canonical else None
+
+    def _positions(self, versions: Iterable[str]) -> Iterator[int]:
+        """Yield the positions of the lines that name one of `versions`."""
+        wanted = {str(version).encode(errors="replace") for version in versions}
+        if len(wanted) == 1:  # several times as fast as the loop below
+            position = self._data.find(_VERSION % wanted.pop())
+            if position >= 0:
+                yield position
+        else:
+            for line in _ANY_VERSION.finditer(self._data):
+                if line[1] in wanted:
+                    yield line.start()
+
+    def _entry(self, position: int) -> dict[str, Any]:
+        """Parse the entry with the line at `position`."""
+        start = self._data.rindex(b"\n    {", 0, position)
+        end = self._data.index(b"\n    }", position) + len(b"\n    }")
+        return parse_json(self._data[start:end], self._source)
+
+    def _sha256_with(self, end: bytes) -> str:
+        """Return the SHA-256 of the data with `end` in place of its last two brackets."""
+        digest = self._digest_of_kept.copy()
+        digest.update(end)
+        return digest.hexdigest()
+
+    @cached_property
+    def _digest_of_kept(self) -> "hashlib._Hash":
+        return hashlib.sha256(self._kept)
+
+
+def _indented(entry: dict[str, Any]) -> bytes:
+    return b"\n".join(b"    " + line for line in canonical_json(entry).splitlines())
+
+
+def _parse(data: bytes, source: object) -> dict[str, Any]:
+    registry = parse_json(data, source)
+    models = registry.get("models")
+    if not isinstance(models, list):
+        raise CorruptFileError(f"{source}: models: expected a list. Left as found.")
+    seen: set[str] = set()
+    for index, model in enumerate(models):
+        place = f"{source}: models[{index}]"
+        if not isinstance(model, dict):
+            raise CorruptFileError(
+                f"{place}: expected an object, found {truncated_repr(model)}. Left as found."
+            )
+        try:
+            version = check_metadata(model, place)
+        except ValueError as error:
+            raise CorruptFileError(f"{error} Left as found.") from error
+        if version in seen:
+            raise CorruptFileError(
+                f"{place}: duplicate entry of {truncated_repr(version)}. Left as found."
+            )
+        seen.add(version)
+    return registry

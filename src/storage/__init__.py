@@ -1,0 +1,68 @@
+"""Storage of artifacts by key: the one seam between the core and the disk.
+
+The core reads and writes through `StorePath`; only the modules of this package open files below
+an artifacts root. A further back end is one module that implements `Store`, and one line in
+`open_path`.
+"""
+
+import os
+from pathlib import Path
+
+from src.storage.folder import FolderStore
+from src.storage.reading import read_file
+from src.storage.store import (
+    FileChangedError,
+    Key,
+    Reader,
+    Stat,
+    Store,
+    StorePath,
+    Update,
+)
+
+__all__ = [
+    "FileChangedError",
+    "FolderStore",
+    "Key",
+    "Location",
+    "Reader",
+    "Stat",
+    "Store",
+    "StorePath",
+    "Update",
+    "open_file",
+    "open_path",
+    "read_file",
+]
+
+Location = str | os.PathLike[str] | StorePath
+"""What a caller of the core may pass as a path: a path of the file system, or a `StorePath`."""
+
+
+def open_path(location: Location) -> StorePath:
+    """Return the root of the store at `location`; a `StorePath` is returned unchanged.
+
+    Every write below the returned path stays inside `location`. Nothing is created before the
+    first write.
+
+    Raises:
+        ValueError: `location` is a URL; no back end for URLs is available.
+    """
+    if isinstance(location, StorePath):
+        return location
+    return StorePath(FolderStore(Path(_local(location))))
+
+
+def open_file(location: Location) -> StorePath:
+    """Return the path of one file, in a store whose root is the folder that holds the file."""
+    if isinstance(location, StorePath):
+        return location
+    folder, name = os.path.split(_local(location))
+    return open_path(folder) / name
+
+
+def _local(location: str | os.PathLike[str]) -> str:
+    text = os.fspath(location)
+    if "://" in text:
+        raise ValueError(f"{text}: expected a folder, found a URL. Use a path of the file system.")
+    return text

@@ -1,0 +1,225 @@
+"""The contract of a back end, and the path type that the core works with.
+
+`Store` is the whole surface that a back end has to implement. Keys are text such as
+`models/model_v1/metadata.json`, relative to the root of the store and separated by `/`.
+
+Guarantees of every back end:
+
+- A reader sees a whole file or no file, also after a writer was killed or the power failed.
+- What `create`, `replace` or `update` returned for is durable.
+- No write leaves the root of the store.
+"""
+
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+__all__ = ["FileChangedError", "Key", "Reader", "Stat", "Store", "StorePath", "Update"]
+
+Key = str
+T = TypeVar("T")
+
+
+class FileChangedError(OSError):
+    """Raised when a file was written to while it was being read."""
+
+
+class Stat(NamedTuple):
+    """A file as the store lists it.
+
+    Attributes:
+        key: Its key.
+        size: Its size in bytes.
+        identity: Text that changes whenever the bytes change; `None` while the store cannot tell,
+            for example because the file changed less than two seconds ago.
+    """
+
+    key: Key
+    size: int
+    identity: str | None
+
+
+class Update(NamedTuple, Generic[T]):
+    """Decision of a callback of `Store.update`.
+
+    Attributes:
+        result: Returned to the caller of `update`.
+        data: The new bytes, in pieces; `None` leaves the file unchanged.
+    """
+
+    result: T
+    data: Iterable[bytes | memoryview] | None = None
+
+
+class Reader(Protocol):
+    """An open file, read from start to end."""
+
+    @property
+    def stat(self) -> Stat:
+        """The file when it was opened."""
+        ...
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Read up to `len(buffer)` bytes into `buffer`; return their number, 0 at the end."""
+        ...
+
+
+class Store(Protocol):
+    """A back end: files by key below one root.
+
+    Every method raises `OSError` if the store cannot be reached, refuses, or fails; and
+    `CorruptFileError` where a key holds something other than a regular file.
+    """
+
+    @property
+    def url(self) -> str:
+        """The root as a user wrote it, for messages; contains no credentials."""
+        ...
+
+    def read(self, key: Key, limit: int) -> bytes | None:
+        """Return the bytes of a file; `None` if there is no file.
+
+        Raises:
+            CorruptFileError: The file is larger than `limit` bytes.
+        """
+        ...
+
+    def stat(self, key: Key) -> Stat | None:
+        """Return size and identity of a file; `None` if there is no file."""
+        ...
+
+    def open(self, key: Key) -> AbstractContextManager[Reader]:
+        """Open a file of any size for reading.
+
+        Raises:
+            FileNotFoundError: There is no file.
+            FileChangedError: On exit: the file was written to while it was open.
+        """
+        ...
+
+    def files(self, prefix: Key) -> Iterator[Stat]:
+        """Yield every file below `prefix`, in the order of the keys."""
+        ...
+
+    def folders(self, prefix: Key) -> list[str]:
+        """Return the names of the folders directly below `prefix`, sorted."""
+        ...
+
+    def create(self, key: Key, data: bytes) -> bytes:
+        """Write a file unless it exists; an existing file is never changed.
+
+        Returns:
+            The bytes that the file now has: `data`, or those that were there before.
+
+        Raises:
+            ValueError: A link leads out of the root.
+        """
+        ...
+
+    def replace(self, key: Key, data: bytes) -> None:
+        """Write a file, or replace all of its bytes.
+
+        Raises:
+            ValueError: A link leads out of the root.
+        """
+        ...
+
+    def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
+        """Read, modify and replace a file; concurrent updates are applied one after the other.
+
+        Args:
+            key: The file.
+            decide: Receives the bytes of the file, `None` if there is no file, and returns the
+                new bytes and a result. It is pure, and may be applied to its own outcome: a back
+                end calls it again if another writer was faster, or if it cannot tell whether its
+                own write was carried out. An exception it raises leaves the file unchanged.
+
+        Returns:
+            The result of the decision that was applied.
+
+        Raises:
+            TimeoutError: Other writers kept the file locked, or were faster, for too long.
+            ValueError: A link leads out of the root.
+        """
+        ...
+
+    def memo(self, key: Key) -> Path | None:
+        """Return where this user on this host remembers facts about a file that it verified.
+
+        The path lies in the user's cache folder, never below the root; `None` if the user has no
+        such folder.
+        """
+        ...
+
+    def probe(self) -> None:
+        """Check that the store can keep its guarantees.
+
+        Raises:
+            OSError: It cannot; names what is missing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StorePath:
+    """A key in a store; `path / "name"` appends to the key, `str(path)` is for messages."""
+
+    store: Store
+    key: Key = ""
+
+    def __truediv__(self, name: str) -> "StorePath":
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name}: expected a key below {self}, found a path that leaves it.")
+        return StorePath(self.store, posixpath.join(self.key, name))
+
+    def __str__(self) -> str:
+        return posixpath.join(self.store.url, self.key) if self.key else self.store.url or "."
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return posixpath.basename(self.key)
+
+    @property
+    def parent(self) -> "StorePath":
+        """The folder that holds this file."""
+        return StorePath(self.store, posixpath.dirname(self.key))
+
+    def read(self, limit: int) -> bytes | None:
+        """Read the file; see `Store.read`."""
+        return self.store.read(self.key, limit)
+
+    def stat(self) -> Stat | None:
+        """Return size and identity of the file; see `Store.stat`."""
+        return self.store.stat(self.key)
+
+    def open(self) -> AbstractContextManager[Reader]:
+        """Open the file for reading; see `Store.open`."""
+        return self.store.open(self.key)
+
+    def files(self) -> Iterator[Stat]:
+        """Yield the files below this path; see `Store.files`."""
+        return self.store.files(self.key)
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders below this path; see `Store.folders`."""
+        return self.store.folders(self.key)
+
+    def create(self, data: bytes) -> bytes:
+        """Write the file unless it exists; see `Store.create`."""
+        return self.store.create(self.key, data)
+
+    def replace(self, data: bytes) -> None:
+        """Write or replace the file; see `Store.replace`."""
+        self.store.replace(self.key, data)
+
+    def update(self, decide: Callable[[bytes | None], Update[T]]) -> T:
+        """Read, modify and replace the file; see `Store.update`."""
+        return self.store.update(self.key, decide)
+
+    def memo(self) -> Path | None:
+        """Return the path of the memo about the file; see `Store.memo`."""
+        return self.store.memo(self.key)

@@ -1,0 +1,153 @@
+"""Configs of a sweep: files found by pattern, and grids of values."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from glob import glob, has_magic
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.artifacts import Artifacts
+from src.errors import CorruptFileError
+from src.training.config import (
+    CHECKS,
+    TrainingConfig,
+    config_fault,
+    config_text,
+    load_training_config,
+)
+from src.training.yaml12 import (
+    ConfigError,
+    Entry,
+    Faults,
+    parse_mapping,
+    read_config,
+    scalar_value,
+    yaml_repr,
+)
+
+__all__ = ["find_configs", "read_grid", "write_grid"]
+
+KIND = "sweep"
+BASE = "base_config"
+MAX_CONFIGS = 10_000
+EXAMPLE = f"{BASE}: configs/training/mistral_finetune.yaml"
+
+
+def find_configs(patterns: Iterable[str]) -> list[str]:
+    """Return the training configs that match, each once, in the order given.
+
+    Args:
+        patterns: Paths, or patterns such as `configs/training/**/*.yaml` whose matches are sorted
+            by name. The file at a path need not exist.
+
+    Raises:
+        FileNotFoundError: No file matches a pattern; names the pattern.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        # Path.glob does not take absolute patterns.
+        matches = sorted(glob(pattern, recursive=True)) if has_magic(pattern) else [pattern]  # noqa: PTH207
+        if not matches:
+            raise FileNotFoundError(f"{pattern}: no training config matches this pattern.")
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def write_grid(path: str | Path, artifacts: Artifacts) -> list[str]:
+    """Write every config of a grid to a file, so that each can be run alone.
+
+    Afterwards the artifacts root holds `sweeps/<name of the grid>-<digest>.yaml` for each config.
+    The digest is the first 12 hexadecimal digits of the config hash, so a file never changes.
+
+    Args:
+        path: The grid; see `read_grid`.
+        artifacts: The artifacts root.
+
+    Returns:
+        The paths of the files, in the order of `read_grid`.
+
+    Raises:
+        FileNotFoundError, ConfigError: See `read_grid`.
+        CorruptFileError: One of the files exists and was edited.
+        OSError, ValueError: The file cannot be written; see `Store.create`.
+    """
+    files = []
+    for config in read_grid(path):
+        file = artifacts.sweeps / f"{Path(path).stem}-{config.config_hash[:12]}.yaml"
+        text = config_text(config)
+        if file.create(text) != text:
+            raise CorruptFileError(
+                f"{file}: edited after it was written. Left as found; delete the file to have it "
+                "written again."
+            )
+        files.append(str(file))
+    return files
+
+
+def read_grid(path: str | Path) -> list[TrainingConfig]:
+    """Read the configs of a grid from a YAML file.
+
+    Args:
+        path: The file. `base_config` names a training config; every other key is a key of a
+            config with the list of its values, e.g. `learning_rate: [1e-5, 2e-5]`. The file has
+            the limits of a config.
+
+    Returns:
+        The base config with every combination of the values; the values of the last key vary
+        first.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: The file or the base config is not valid; lists every fault with its line.
+    """
+    faults = Faults()
+    entries = parse_mapping(read_config(path, KIND), path, KIND, [BASE, *CHECKS], faults)
+    missing = [] if BASE in entries else [f"missing key {BASE!r}. Write e.g. `{EXAMPLE}`."]
+    values = {
+        key: _base(entry, faults) if key == BASE else _values(key, entry, faults)
+        for key, entry in entries.items()
+    }
+    faults.check(path, *missing)
+    bases = values.pop(BASE)
+    if (count := prod(map(len, values.values()))) > MAX_CONFIGS:
+        raise ConfigError(f"{path}: {count:,} configs. A sweep has at most {MAX_CONFIGS:,}.")
+    return [
+        replace(base, **dict(zip(values, point, strict=True)))
+        for base, *point in product(bases, *values.values())
+    ]
+
+
+def _base(entry: Entry, faults: Faults) -> list[TrainingConfig]:
+    path = scalar_value(entry.node)
+    if not isinstance(path, str):
+        reason = f"expected the path of a training config, found {yaml_repr(path)}."
+        faults.append((entry.line, f"{BASE}: {reason}"))
+        return []
+    try:
+        return [load_training_config(path)]
+    except (OSError, ValueError) as error:
+        faults.append((entry.line, f"{BASE}: {error}"))
+        return []
+
+
+def _values(key: str, entry: Entry, faults: Faults) -> list[Any]:
+    """Return the values of one key; append a fault for each that is not valid."""
+    nodes = entry.node.value if isinstance(entry.node, yaml.SequenceNode) else [entry.node]
+    values: list[Any] = []
+    for node in nodes:
+        line = node.start_mark.line + 1
+        try:
+            value = CHECKS[key](scalar_value(node))
+        except ValueError as error:
+            faults.append((line, config_fault(key, error)))
+            continue
+        if value in values:
+            faults.append((line, f"{key}: duplicate value {value!r}."))
+        values.append(value)
+    if not nodes:
+        faults.append((entry.line, f"{key}: expected a list of values, found an empty list."))
+    return values

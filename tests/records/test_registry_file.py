@@ -1,0 +1,224 @@
+import json
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.errors import CorruptFileError
+from src.records.canonical import canonical_json
+from src.records.registry_file import RegistryFile
+from tests.examples import METADATA
+from tests.strategies import json_values, names, texts
+
+EMPTY = b'{\n  "models": []\n}\n'
+
+
+def entry(version, **fields):
+    return {**METADATA, "model_version": version, **fields}
+
+
+def registry_of(*entries, **fields):
+    return canonical_json({"models": list(entries), **fields})
+
+
+def digest(data):
+    return sha256(data).hexdigest()
+
+
+ONE, TWO, THREE = entry("model_v1"), entry("model_v2", licence="MIT"), entry("model_v3")
+CANONICAL = registry_of(ONE, TWO)
+OTHER_FIELDS = registry_of(ONE, TWO, schema=2)
+COMPACT = json.dumps({"models": [ONE, TWO]}).encode()
+
+
+def joined(added):
+    pieces, checksum = added
+    return b"".join(pieces), checksum
+
+
+each_form = pytest.mark.parametrize(
+    "data",
+    [CANONICAL, OTHER_FIELDS, COMPACT],
+    ids=["canonical", "with fields of a newer release", "compact"],
+)
+
+
+# --- Reading -------------------------------------------------------------------------------------
+
+
+@each_form
+def test_all_entries_are_returned_in_their_order(data):
+    assert RegistryFile(data, "r.json").models == [ONE, TWO]
+
+
+def test_an_absent_file_is_an_empty_registry():
+    registry = RegistryFile(None, "r.json")
+    assert registry.models == []
+    assert registry.find(["model_v1"]) == {}
+    assert registry.sha256 is None
+
+
+def test_only_a_canonical_file_without_other_fields_has_a_digest():
+    assert RegistryFile(CANONICAL, "r.json").sha256 == digest(CANONICAL)
+    assert RegistryFile(EMPTY, "r.json").sha256 == digest(EMPTY)
+    assert RegistryFile(OTHER_FIELDS, "r.json").sha256 is None
+    assert RegistryFile(COMPACT, "r.json").sha256 is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "r.json: line 1, column 1: the file is empty."),
+        (b"{}", "r.json: models: expected a list."),
+        (b'{"models": {}}', "r.json: models: expected a list."),
+        (b'{"models": [3]}', "r.json: models[0]: expected an object, found 3."),
+        (registry_of(ONE, {}), "r.json: models[1]: model_version: expected text, found nothing."),
+        (registry_of(ONE, TWO, ONE), "r.json: models[2]: duplicate entry of 'model_v1'."),
+    ],
+)
+def test_a_damaged_registry_is_named_with_the_entry(data, message):
+    with pytest.raises(CorruptFileError) as caught:
+        RegistryFile(data, "r.json")
+    assert str(caught.value) == f"{message} Left as found."
+
+
+# --- Valid bytes ---------------------------------------------------------------------------------
+
+UNCHECKED = registry_of({"model_version": "model_v1"})  # four fields are missing
+
+
+def test_data_of_a_valid_digest_is_not_checked_again():
+    registry = RegistryFile(UNCHECKED, "r.json", valid_sha256=digest(UNCHECKED))
+    assert registry.sha256 == digest(UNCHECKED)
+    assert registry.find(["model_v1"]) == {"model_v1": {"model_version": "model_v1"}}
+    assert registry.models == [{"model_version": "model_v1"}]
+
+
+@pytest.mark.parametrize("valid_sha256", [None, "", "0" * 64, digest(CANONICAL)])
+def test_data_of_any_other_digest_is_checked(valid_sha256):
+    with pytest.raises(CorruptFileError, match=r"^r\.json: models\[0\]: base_model: expected text"):
+        RegistryFile(UNCHECKED, "r.json", valid_sha256=valid_sha256)
+
+
+@pytest.mark.parametrize("data", [CANONICAL, EMPTY, registry_of(ONE)])
+def test_a_valid_digest_changes_no_result(data):
+    checked = RegistryFile(data, "r.json")
+    unchecked = RegistryFile(data, "r.json", valid_sha256=digest(data))
+    assert unchecked.sha256 == checked.sha256
+    assert joined(unchecked.with_entries([THREE])) == joined(checked.with_entries([THREE]))
+    for version in ("model_v1", "model_v2", "model_v3"):
+        assert unchecked.find([version]).get(version) == checked.find([version]).get(version)
+    assert unchecked.models == checked.models
+
+
+# --- Finding -------------------------------------------------------------------------------------
+
+MANY = [entry(f"v{number}", note=f'"model_version": "v{number + 1}"') for number in range(20)]
+
+
+@pytest.fixture(params=[True, False], ids=["valid digest", "checked"])
+def many(request):
+    """A registry of twenty entries; each has the version of the next one in a text."""
+    data = registry_of(*MANY)
+    return RegistryFile(data, "r.json", valid_sha256=digest(data) if request.param else None)
+
+
+@pytest.mark.parametrize("versions", [["v7"], ["v0", "v7", "v19"], ["v19", "none"]])
+def test_entries_are_found_by_their_version(versions, many):
+    found = many.find(versions)
+    expected = {each["model_version"]: each for each in MANY if each["model_version"] in versions}
+    assert {version: found[version] for version in versions if version in found} == expected
+
+
+@pytest.mark.parametrize("versions", [["v20"], ["v"], ["1"], ["V1"], ['v1"'], ["v1\n"]])
+def test_a_version_that_is_not_registered_is_not_found(versions, many):
+    assert many.find(versions).keys().isdisjoint(versions)
+
+
+def test_only_the_entries_that_are_asked_for_are_parsed():
+    data = registry_of(*MANY)
+    registry = RegistryFile(data, "r.json", valid_sha256=digest(data))
+    assert registry.find(["v7"]) == {"v7": MANY[7]}
+    assert registry.find(["v7", "v3"]) == {"v3": MANY[3], "v7": MANY[7]}
+    assert registry.find(["none"]) == {}
+
+
+def test_a_nested_version_is_not_an_entry():
+    outer = entry("model_v1", parent=entry("model_v2"))
+    data = registry_of(outer)
+    registry = RegistryFile(data, "r.json", valid_sha256=digest(data))
+    assert registry.find(["model_v2"]) == {}
+    assert registry.find(["model_v1", "model_v2"]) == {"model_v1": outer}
+
+
+# --- Appending -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [None, EMPTY], ids=["no file", "no entries"])
+def test_the_first_entries_make_a_canonical_file(data):
+    expected = registry_of(ONE, TWO)
+    assert joined(RegistryFile(data, "r.json").with_entries([ONE, TWO])) == (
+        expected,
+        digest(expected),
+    )
+
+
+def test_entries_are_appended_to_a_canonical_file():
+    expected = registry_of(ONE, TWO, THREE)
+    registry = RegistryFile(CANONICAL, "r.json")
+    assert joined(registry.with_entries([THREE])) == (expected, digest(expected))
+
+
+def test_entries_are_appended_to_a_file_of_another_form_which_becomes_canonical():
+    expected = registry_of(ONE, TWO, THREE)
+    registry = RegistryFile(COMPACT, "r.json")
+    assert joined(registry.with_entries([THREE])) == (expected, digest(expected))
+
+
+def test_fields_of_a_newer_release_are_kept_and_the_file_has_no_digest():
+    expected = registry_of(ONE, TWO, THREE, schema=2)
+    registry = RegistryFile(OTHER_FIELDS, "r.json")
+    assert joined(registry.with_entries([THREE])) == (expected, None)
+
+
+@each_form
+def test_appending_does_not_change_the_registry_itself(data):
+    registry = RegistryFile(data, "r.json")
+    registry.with_entries([THREE])
+    assert registry.models == [ONE, TWO]
+    assert registry.find(["model_v3"]).get("model_v3") is None
+
+
+def test_appending_nothing_to_a_canonical_file_changes_no_byte():
+    registry = RegistryFile(CANONICAL, "r.json")
+    assert joined(registry.with_entries([])) == (CANONICAL, digest(CANONICAL))
+
+
+entries = st.lists(
+    st.builds(
+        lambda version, text, fields: {**fields, **entry(version, base_model=text)},
+        names,
+        texts,
+        st.dictionaries(texts, json_values, max_size=2),
+    ),
+    max_size=4,
+    unique_by=lambda each: each["model_version"],
+)
+
+
+@given(entries, st.integers(0, 4), st.booleans())
+def test_any_entries_are_found_and_appended_as_in_a_file_of_all(entries, count, is_valid):
+    old, new = entries[:count], entries[count:]
+    data = registry_of(*old)
+    registry = RegistryFile(data, "r.json", valid_sha256=digest(data) if is_valid else None)
+    versions = [each["model_version"] for each in entries]
+    found = registry.find(versions)
+    assert {version: found[version] for version in versions if version in found} == {
+        each["model_version"]: each for each in old
+    }
+    for each in entries:
+        version = each["model_version"]
+        assert registry.find([version]).get(version) == (each if each in old else None)
+    expected = registry_of(*entries)
+    assert joined(registry.with_entries(new)) == (expected, digest(expected))

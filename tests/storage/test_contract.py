@@ -1,0 +1,545 @@
+"""The contract of `Store`, on every back end.
+
+A new back end is one more entry in `BACK_ENDS` of tests/conftest.py, and one more line in
+`new_store`.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.errors import CorruptFileError
+from src.storage import FileChangedError, FolderStore, StorePath, Update, folder
+from tests.conftest import BACK_ENDS
+from tests.stores import MemoryStore
+
+LIMIT = 1 << 20
+
+each_back_end = pytest.mark.parametrize("back_end", BACK_ENDS)
+each_operation = pytest.mark.parametrize("operation", ["create", "replace", "update"])
+each_rewrite = pytest.mark.parametrize("operation", ["replace", "update"])
+
+
+def new_store(back_end, parent):
+    """Return an empty store; its root, which does not exist yet, is `<parent>/root` in messages."""
+    if back_end == "folder":
+        return FolderStore(parent / "root")
+    return MemoryStore(str(parent / "root"), back_end.removeprefix("memory, "))
+
+
+@pytest.fixture(params=BACK_ENDS)
+def store(request, tmp_path):
+    """An empty store on each back end in turn."""
+    return new_store(request.param, tmp_path)
+
+
+@pytest.fixture
+def path(store):
+    """The path of one file, which does not exist yet."""
+    return StorePath(store) / "a/f"
+
+
+def write(operation, path, data):
+    if operation == "update":
+        path.update(lambda _: Update(None, [data]))
+    else:
+        getattr(path, operation)(data)
+
+
+def keys(path):
+    return [file.key for file in path.files()]
+
+
+# --- Reading -------------------------------------------------------------------------------------
+
+
+def test_an_absent_file_reads_as_none(store):
+    assert store.read("a/f", LIMIT) is None
+    assert store.stat("a/f") is None
+
+
+def test_an_absent_file_does_not_open(path):
+    with pytest.raises(FileNotFoundError) as caught, path.open():
+        pass
+    assert str(path) in str(caught.value)
+
+
+def test_reading_creates_nothing(store, tmp_path):
+    store.read("a/f", LIMIT)
+    store.stat("a/f")
+    store.memo("a/f")
+    assert list(store.files("")) == []
+    assert store.folders("") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_exactly_the_limit_is_read(path):
+    path.create(b"12345")
+    assert path.read(5) == b"12345"
+
+
+def test_a_file_larger_than_the_limit_is_refused(path):
+    path.create(b"12345")
+    with pytest.raises(CorruptFileError) as caught:
+        path.read(4)
+    assert str(caught.value) == f"{path}: larger than 4 bytes. Left as found."
+
+
+def test_a_folder_in_place_of_a_file_is_refused(path):
+    path.create(b"data")
+    message = f"{path.parent}: expected a regular file, found a folder. Left as found."
+    with pytest.raises(CorruptFileError) as caught:
+        path.parent.read(LIMIT)
+    assert str(caught.value) == message
+    with pytest.raises(CorruptFileError) as caught, path.parent.open():
+        pass
+    assert str(caught.value) == message
+    assert path.parent.stat() is None
+
+
+def test_a_file_has_no_files_below_it(path):
+    path.create(b"data")
+    below = path / "below"
+    assert below.read(LIMIT) is None
+    assert below.stat() is None
+    assert list(path.files()) == []
+    assert path.folders() == []
+    with pytest.raises(FileNotFoundError), below.open():
+        pass
+
+
+# --- Open files ----------------------------------------------------------------------------------
+
+
+def test_a_large_file_is_read_in_pieces(path):
+    data = bytes(range(256)) * 20_000  # 5 MB
+    path.create(data)
+    buffer = bytearray(1 << 16)
+    pieces = []
+    with path.open() as file:
+        assert file.stat.key == "a/f"
+        assert file.stat.size == len(data)
+        while read := file.readinto(memoryview(buffer)):
+            pieces.append(bytes(buffer[:read]))
+        assert file.readinto(memoryview(buffer)) == 0
+    assert len(pieces) >= len(data) / len(buffer)
+    assert b"".join(pieces) == data
+
+
+def test_an_empty_file_opens(path):
+    path.create(b"")
+    with path.open() as file:
+        assert file.stat.size == 0
+        assert file.readinto(memoryview(bytearray(1))) == 0
+
+
+@each_rewrite
+def test_a_file_that_is_written_to_while_it_is_open_is_reported(operation, path):
+    path.create(b"old")
+    time.sleep(0.02)  # longer than one tick of the clock of time stamps
+    with pytest.raises(FileChangedError) as caught, path.open() as file:
+        write(operation, path, b"new")
+        file.readinto(memoryview(bytearray(3)))
+    assert str(caught.value) == (
+        f"{path}: written to while it was being read. Wait until the writer has finished, then "
+        "run again."
+    )
+
+
+def test_an_error_of_the_reader_is_not_hidden_by_a_change_of_the_file(path):
+    path.create(b"old")
+    with pytest.raises(KeyError, match="mine"), path.open():
+        path.replace(b"new")
+        raise KeyError("mine")
+
+
+# --- Create and replace --------------------------------------------------------------------------
+
+
+def test_create_never_replaces_and_returns_the_existing_bytes(path):
+    assert path.create(b"first") == b"first"
+    assert path.create(b"second") == b"first"
+    assert path.create(b"first") == b"first"
+    assert path.read(LIMIT) == b"first"
+
+
+def test_replace_writes_the_file_whether_it_exists_or_not(path):
+    for data in (b"first", b"2nd", b"2nd", b""):
+        path.replace(data)
+        assert path.read(LIMIT) == data
+
+
+@each_operation
+def test_a_written_file_is_the_only_file(operation, store, path):
+    write(operation, path, b"data")
+    assert keys(StorePath(store)) == ["a/f"]
+    assert store.folders("") == ["a"]
+
+
+@each_rewrite
+def test_new_bytes_take_the_place_of_all_old_bytes(operation, path):
+    path.create(b"old and longer")
+    write(operation, path, b"new")
+    assert path.read(LIMIT) == b"new"
+
+
+# --- Update --------------------------------------------------------------------------------------
+
+
+def test_update_passes_the_old_bytes_or_none(path):
+    seen = []
+
+    def decide(new):
+        def decide(old):
+            seen.append(old)
+            return Update(None, [new])
+
+        return decide
+
+    path.update(decide(b"1"))
+    assert set(seen) == {None}
+    seen.clear()
+    path.update(decide(b"2"))
+    assert set(seen) == {b"1"}
+
+
+def test_update_joins_the_pieces_of_the_new_bytes(path):
+    path.update(lambda _: Update(None, [b"a", memoryview(b"bcd")[1:], b""]))
+    assert path.read(LIMIT) == b"acd"
+
+
+def test_update_returns_the_result_of_the_decision_that_was_applied(path):
+    path.create(b"0")
+    calls = []
+
+    def decide(old):
+        calls.append(old)
+        return Update(len(calls), [b"%d" % len(calls)])
+
+    result = path.update(decide)
+    assert path.read(LIMIT) == b"%d" % result
+    assert result == len(calls)
+
+
+def test_update_calls_decide_again_if_another_writer_was_faster(tmp_path):
+    path = StorePath(new_store("memory, lost races", tmp_path)) / "f"
+    path.create(b"old")
+    seen = []
+
+    def decide(old):
+        seen.append(old)
+        return Update(None, [old + b"+"])
+
+    path.update(decide)
+    assert seen == [b"old", b"old"]
+    assert path.read(LIMIT) == b"old+"
+
+
+def test_an_update_without_data_leaves_the_file_unchanged(path):
+    path.create(b"old")
+    before = path.stat()
+    assert path.update(lambda old: Update(old)) == b"old"
+    assert path.read(LIMIT) == b"old"
+    after = path.stat()
+    assert (after.key, after.size) == (before.key, before.size)
+
+
+def test_an_update_without_data_creates_no_file(store, path):
+    assert path.update(lambda old: Update(old)) is None
+    assert path.read(LIMIT) is None
+    assert list(store.files("")) == []
+
+
+def test_an_update_with_no_pieces_writes_an_empty_file(path):
+    path.update(lambda _: Update(None, []))
+    assert path.read(LIMIT) == b""
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_exception_of_decide_changes_nothing(old, store, path):
+    if old is not None:
+        path.create(old)
+    before = keys(StorePath(store))
+
+    def decide(_):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        path.update(decide)
+    assert path.read(LIMIT) == old
+    assert keys(StorePath(store)) == before
+
+
+def test_an_exception_in_the_pieces_changes_nothing(store, path):
+    path.create(b"old")
+
+    def pieces():
+        yield b"new"
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        path.update(lambda _: Update(None, pieces()))
+    assert path.read(LIMIT) == b"old"
+    assert keys(StorePath(store)) == ["a/f"]
+
+
+# --- Several writers -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads(store):
+    """Four threads that use one store; the server of the store handles one write at a time."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def test_concurrent_updates_lose_nothing(path, threads):
+    lines = [b"%d\n" % number for number in range(80)]
+
+    def add(line):
+        def decide(old):
+            found = old or b""
+            time.sleep(0)  # another thread runs here
+            # After a lost answer the update is applied again.
+            return Update(None, None if line in found.splitlines(keepends=True) else [found, line])
+
+        path.update(decide)
+
+    list(threads.map(add, lines))
+    assert sorted(path.read(LIMIT).splitlines(keepends=True)) == sorted(lines)
+
+
+def test_concurrent_creators_all_receive_the_bytes_of_one_of_them(store, threads):
+    root = StorePath(store)
+    data = [b"a" * 1000, b"b" * 1000, b"c" * 1000, b"d" * 1000]
+    for number in range(20):
+        path = root / f"f{number}"
+        seen = set(threads.map(path.create, data))
+        assert seen == {path.read(LIMIT)}
+        assert seen <= set(data)
+
+
+# --- Size and identity ---------------------------------------------------------------------------
+
+
+def test_size_and_identity_change_with_the_bytes(path, monkeypatch):
+    monkeypatch.setattr(folder, "RACY_NS", 0)
+    path.create(b"old")
+    time.sleep(0.02)  # longer than one tick of the clock of time stamps
+    first, again = path.stat(), path.stat()
+    assert (first.key, first.size) == ("a/f", 3)
+    assert first == again
+    assert first.identity is not None
+    path.replace(b"new")
+    time.sleep(0.02)
+    second = path.stat()
+    assert second.size == 3
+    assert second.identity not in (None, first.identity)
+    path.update(lambda _: Update(None, [b"longer"]))
+    time.sleep(0.02)
+    third = path.stat()
+    assert third.size == 6
+    assert third.identity not in (None, first.identity, second.identity)
+
+
+def test_two_files_of_equal_bytes_have_different_identities(store, monkeypatch):
+    monkeypatch.setattr(folder, "RACY_NS", 0)
+    for key in ("f", "g"):
+        store.create(key, b"data")
+    time.sleep(0.02)
+    assert len({store.stat(key).identity for key in ("f", "g")} - {None}) == 2
+
+
+def test_the_same_facts_come_from_stat_open_and_files(path, monkeypatch):
+    monkeypatch.setattr(folder, "RACY_NS", 0)
+    path.create(b"data")
+    time.sleep(0.02)
+    with path.open() as file:
+        assert [file.stat] == [path.stat()] == list(path.parent.files())
+
+
+# --- Listing -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listed(store):
+    """The root of a store with six files, in five folders."""
+    for key in ("b", "a/x/2", "a/1", "ab/1", "a.b", "a/y z/é/3"):
+        write("update", StorePath(store) / key, key.encode())
+    return StorePath(store)
+
+
+def test_files_are_listed_in_the_order_of_their_keys(listed):
+    assert keys(listed) == ["a.b", "a/1", "a/x/2", "a/y z/é/3", "ab/1", "b"]
+    assert [file.size for file in listed.files()] == [3, 3, 5, 10, 4, 1]
+
+
+def test_files_are_listed_below_a_folder_only(listed):
+    assert keys(listed / "a") == ["a/1", "a/x/2", "a/y z/é/3"]
+    assert keys(listed / "a/x") == ["a/x/2"]
+    assert keys(listed / "b") == []
+    assert keys(listed / "none") == []
+
+
+def test_folders_are_listed_by_name(listed):
+    assert listed.folders() == ["a", "ab"]
+    assert (listed / "a").folders() == ["x", "y z"]
+    assert (listed / "ab").folders() == []
+    assert (listed / "b").folders() == []
+    assert (listed / "none").folders() == []
+
+
+def test_many_files_and_folders_are_listed_in_order(store):
+    names = [f"v{number:02}" for number in range(20)]
+    for name in reversed(names):
+        store.create(f"models/{name}/f", b"")
+    assert store.folders("models") == names
+    assert keys(StorePath(store)) == [f"models/{name}/f" for name in names]
+
+
+# --- Memos ---------------------------------------------------------------------------------------
+
+
+def test_a_memo_lies_in_the_users_cache_folder_and_not_below_the_root(
+    store, path, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    memo = path.memo()
+    assert memo.parent == tmp_path / "cache/llm-training-pipeline"
+    assert not memo.is_relative_to(tmp_path / "root")
+
+
+def test_each_file_has_one_memo(store):
+    memos = [store.memo(key) for key in ("a/f", "a/g", "a/f")]
+    assert memos[0] == memos[2] != memos[1]
+
+
+@each_back_end
+def test_two_stores_share_no_memo(back_end, tmp_path):
+    (tmp_path / "other").mkdir()
+    stores = [new_store(back_end, parent) for parent in (tmp_path, tmp_path / "other")]
+    assert len({store.memo("f") for store in stores}) == 2
+
+
+# --- Probe ---------------------------------------------------------------------------------------
+
+
+def test_a_probe_leaves_no_file(store):
+    store.probe()
+    store.probe()
+    assert list(store.files("")) == []
+
+
+# --- Properties ----------------------------------------------------------------------------------
+
+
+@each_back_end
+@each_operation
+@given(data=st.binary(max_size=300))
+def test_any_bytes_read_back_unchanged(back_end, operation, data, tmp_path_factory):
+    path = StorePath(new_store(back_end, tmp_path_factory.mktemp("written"))) / "a/b/f"
+    write(operation, path, data)
+    assert path.read(LIMIT) == data
+    assert path.stat().size == len(data)
+    assert keys(path.parent.parent) == ["a/b/f"]
+
+
+@each_back_end
+@each_rewrite
+@given(old=st.binary(max_size=300), new=st.binary(max_size=300))
+def test_any_bytes_take_the_place_of_any_others(back_end, operation, old, new, tmp_path_factory):
+    path = StorePath(new_store(back_end, tmp_path_factory.mktemp("rewritten"))) / "f"
+    write(operation, path, old)
+    write(operation, path, new)
+    assert path.read(LIMIT) == new
+
+
+@each_back_end
+@given(old=st.binary(max_size=300), new=st.binary(max_size=300))
+def test_create_returns_any_bytes_that_exist_and_leaves_them(back_end, old, new, tmp_path_factory):
+    path = StorePath(new_store(back_end, tmp_path_factory.mktemp("created"))) / "f"
+    assert path.create(old) == old
+    assert path.create(new) == old
+    assert path.read(LIMIT) == old
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "replace", "update", "keep"]),
+        st.sampled_from(["a/f", "a/g", "b"]),
+        st.binary(max_size=3),
+    ),
+    max_size=12,
+)
+
+
+@each_back_end
+@settings(max_examples=40)
+@given(steps=steps)
+def test_any_sequence_of_writes_gives_the_files_that_a_dictionary_would(
+    back_end, steps, tmp_path_factory
+):
+    root = StorePath(new_store(back_end, tmp_path_factory.mktemp("model")))
+    model: dict[str, bytes] = {}
+    for operation, key, data in steps:
+        path = root / key
+        if operation == "create":
+            assert path.create(data) == model.setdefault(key, data)
+        elif operation == "replace":
+            path.replace(data)
+            model[key] = data
+        elif operation == "update":
+            model[key] = path.update(lambda old, d=data: Update((old or b"") + d, [old or b"", d]))
+        else:
+            assert path.update(lambda old: Update(old)) == model.get(key)
+    assert {file.key: file.size for file in root.files()} == {
+        key: len(data) for key, data in model.items()
+    }
+    assert {key: (root / key).read(LIMIT) for key in model} == model
+
+
+# --- Paths ---------------------------------------------------------------------------------------
+
+
+def test_a_path_is_extended_by_names():
+    root = StorePath(MemoryStore("artifacts"))
+    assert root.key == ""
+    assert (root / "models" / "model_v1").key == "models/model_v1"
+    assert root / "models/model_v1" == root / "models" / "model_v1"
+
+
+def test_a_path_has_a_name_and_a_parent():
+    root = StorePath(MemoryStore("artifacts"))
+    path = root / "models/model_v1"
+    assert path.name == "model_v1"
+    assert path.parent == root / "models"
+    assert path.parent.parent == root
+    assert root.name == ""
+
+
+@pytest.mark.parametrize(
+    ("store", "key", "text"),
+    [
+        (MemoryStore("s3://bucket/artifacts"), "a/f", "s3://bucket/artifacts/a/f"),
+        (MemoryStore("s3://bucket/artifacts"), "", "s3://bucket/artifacts"),
+        (FolderStore(Path("artifacts")), "a/f", "artifacts/a/f"),
+        (FolderStore(Path("artifacts")), "", "artifacts"),
+        (FolderStore(Path("/root")), "a", "/root/a"),
+        (FolderStore(Path("/")), "a", "/a"),
+        (FolderStore(Path()), "a", "a"),
+        (FolderStore(Path()), "", "."),
+    ],
+)
+def test_a_path_is_shown_as_the_user_wrote_the_root(store, key, text):
+    assert str(StorePath(store, key)) == text
+
+
+def test_paths_in_one_folder_are_equal_and_in_two_folders_are_not(tmp_path):
+    one, same, other = (StorePath(FolderStore(tmp_path / name)) / "f" for name in "aab")
+    assert one == same
+    assert one != other
+    assert len({one, same, other}) == 2

@@ -1,0 +1,714 @@
+"""The folder back end: modes, temporary files, locks, links, crashes, and a disk that refuses.
+
+tests/storage/test_contract.py tests what `FolderStore` has in common with other back ends.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from filelock import lock_descriptor
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.errors import CorruptFileError
+from src.storage import FileChangedError, FolderStore, Update, folder
+
+LIMIT = 1 << 20
+
+each_operation = pytest.mark.parametrize("operation", ["create", "replace", "update"])
+each_rewrite = pytest.mark.parametrize("operation", ["replace", "update"])
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store whose root is the temporary folder."""
+    return FolderStore(tmp_path)
+
+
+def write(operation, store, key, data):
+    if operation == "update":
+        store.update(key, lambda _: Update(None, [data]))
+    else:
+        getattr(store, operation)(key, data)
+
+
+def write_state(path):
+    """Return the status of a file without its access time, which reading changes."""
+    status = path.stat()
+    return status.st_ino, status.st_nlink, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- Written files -------------------------------------------------------------------------------
+
+
+@each_operation
+@given(data=st.binary(max_size=300))
+def test_a_write_creates_its_folders_and_leaves_no_other_file(operation, data, tmp_path_factory):
+    root = tmp_path_factory.mktemp("written")
+    write(operation, FolderStore(root), "a/b/f", data)
+    assert (root / "a/b/f").read_bytes() == data
+    assert set(names_in(root / "a/b")) - {"f.lock"} == {"f"}
+
+
+@each_rewrite
+@given(old=st.binary(max_size=300), new=st.binary(max_size=300))
+def test_a_rewrite_leaves_no_old_bytes(operation, old, new, tmp_path_factory):
+    root = tmp_path_factory.mktemp("rewritten")
+    write(operation, FolderStore(root), "f", old)
+    write(operation, FolderStore(root), "f", new)
+    assert (root / "f").read_bytes() == new
+
+
+@given(old=st.binary(max_size=300), new=st.binary(max_size=300))
+def test_create_leaves_an_existing_file_unchanged(old, new, tmp_path_factory):
+    root = tmp_path_factory.mktemp("created")
+    assert FolderStore(root).create("f", old) == old
+    before = write_state(root / "f")
+    assert FolderStore(root).create("f", new) == old
+    assert (root / "f").read_bytes() == old
+    assert write_state(root / "f") == before
+
+
+def test_the_root_is_created_by_the_first_write(tmp_path):
+    store = FolderStore(tmp_path / "new/root")
+    assert names_in(tmp_path) == []
+    store.create("f", b"data")
+    assert (tmp_path / "new/root/f").read_bytes() == b"data"
+
+
+def test_an_update_without_data_does_not_write(store, tmp_path):
+    (tmp_path / "f").write_bytes(b"old")
+    before = write_state(tmp_path / "f")
+    store.update("f", lambda _: Update(None))
+    assert write_state(tmp_path / "f") == before
+
+
+def test_an_update_without_data_creates_only_the_lock_file(store, tmp_path):
+    store.update("f", lambda _: Update(None))
+    assert names_in(tmp_path) == ["f.lock"]
+
+
+def test_an_update_that_raises_leaves_only_the_lock_file(store, tmp_path):
+    (tmp_path / "f").write_bytes(b"old")
+
+    def decide(_):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        store.update("f", decide)
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["f", "f.lock"]
+
+
+def test_replacing_a_file_by_the_same_bytes_does_not_write(store, tmp_path):
+    store.replace("f", b"same")
+    before = write_state(tmp_path / "f")
+    store.replace("f", b"same")
+    assert write_state(tmp_path / "f") == before
+
+
+@each_operation
+def test_a_written_file_has_the_mode_that_open_would_give_it(operation, store, tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write(operation, store, "f", b"data")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("f", "plain")]
+    assert modes[0] == modes[1]
+
+
+def test_every_user_may_lock_a_lock_file(store, tmp_path):
+    umask = os.umask(0o077)
+    try:
+        store.update("f", lambda _: Update(None, [b"data"]))
+    finally:
+        os.umask(umask)
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names_in(tmp_path)}
+    assert modes == {"f": 0o600, "f.lock": 0o666}
+
+
+def test_lock_files_and_temporary_files_are_not_listed(store, tmp_path):
+    write("update", store, "a/f", b"data")
+    (tmp_path / "a/.g.tmp").write_bytes(b"half")
+    assert names_in(tmp_path / "a") == [".g.tmp", "f", "f.lock"]
+    assert [file.key for file in store.files("")] == ["a/f"]
+
+
+def test_only_regular_files_are_listed(store, tmp_path):
+    (tmp_path / "f").write_bytes(b"data")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "dangling").symlink_to("none")
+    assert [file.key for file in store.files("")] == ["f"]
+
+
+def test_a_store_in_the_working_directory_lists_the_same_keys(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    FolderStore(Path()).create("a/f", b"data")
+    assert list(FolderStore(Path()).files("")) == list(store.files(""))
+    assert [file.key for file in store.files("")] == ["a/f"]
+
+
+# --- Identity ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_dated_back", [False, True])
+def test_a_file_has_no_identity_until_two_seconds_after_its_last_change(
+    is_dated_back, store, tmp_path, monkeypatch
+):
+    (tmp_path / "f").write_bytes(b"data")
+    if is_dated_back:
+        os.utime(tmp_path / "f", ns=(0, 0))
+    changed = (tmp_path / "f").stat().st_ctime_ns
+
+    def identity(nanoseconds):
+        monkeypatch.setattr(time, "time_ns", lambda: changed + nanoseconds)
+        return store.stat("f").identity
+
+    assert identity(0) is None
+    assert identity(2 * 10**9) is None
+    assert identity(2 * 10**9 + 1) is not None
+
+
+def test_a_file_with_a_time_stamp_in_the_future_has_no_identity(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "RACY_NS", 0)
+    (tmp_path / "f").write_bytes(b"data")
+    os.utime(tmp_path / "f", (time.time() + 3600,) * 2)
+    assert store.stat("f").identity is None
+
+
+def test_an_edit_that_restores_size_and_modification_time_changes_the_identity(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(folder, "RACY_NS", 0)
+    (tmp_path / "f").write_bytes(b"old")
+    time.sleep(0.02)  # longer than one tick of the clock of time stamps
+    status = (tmp_path / "f").stat()
+    before = store.stat("f").identity
+    (tmp_path / "f").write_bytes(b"new")
+    os.utime(tmp_path / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
+    time.sleep(0.02)
+    assert (tmp_path / "f").stat().st_mtime_ns == status.st_mtime_ns
+    assert store.stat("f").identity not in (None, before)
+
+
+@pytest.mark.parametrize("data", [b"more", b"new"], ids=["longer", "same size"])
+def test_a_file_that_is_changed_in_place_while_it_is_open_is_reported(data, store, tmp_path):
+    (tmp_path / "f").write_bytes(b"old")
+    time.sleep(0.02)  # longer than one tick of the clock of time stamps
+    with pytest.raises(FileChangedError) as caught, store.open("f"):
+        (tmp_path / "f").write_bytes(data)
+    assert str(caught.value) == (
+        f"{tmp_path}/f: written to while it was being read. Wait until the writer has finished, "
+        "then run again."
+    )
+
+
+def test_an_i_o_error_while_a_file_is_open_is_reported_with_the_name_of_the_file(store, tmp_path):
+    (tmp_path / "f").write_bytes(b"data")
+    with pytest.raises(OSError) as caught, store.open("f"):
+        raise OSError(errno.EIO, "Input/output error")
+    assert str(caught.value) == f"[Errno 5] Input/output error: '{tmp_path}/f'"
+
+
+# --- A disk that refuses -------------------------------------------------------------------------
+
+
+@each_operation
+def test_a_full_disk_is_reported_with_the_name_of_the_file(operation, store, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        write(operation, store, "f", b"new")
+    assert str(caught.value) == f"[Errno 28] No space left on device: '{tmp_path}/f'"
+    assert [name for name in names_in(tmp_path) if name != "f.lock"] == []
+
+
+@each_rewrite
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_bytes_and_no_other_file(
+    operation, call, store, tmp_path, monkeypatch
+):
+    (tmp_path / "f").write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match=f"Input/output error: '{tmp_path}/f'"):
+        write(operation, store, "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert set(names_in(tmp_path)) - {"f.lock"} == {"f"}
+
+
+def no_hard_links(source, target):
+    raise PermissionError(errno.EPERM, "Operation not permitted", source, None, target)
+
+
+def test_create_without_hard_links_reports_it_and_leaves_nothing(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_hard_links)
+    with pytest.raises(PermissionError, match="Operation not permitted"):
+        store.create("f", b"new")
+    assert names_in(tmp_path) == []
+
+
+@each_operation
+def test_a_file_in_place_of_a_folder_is_named(operation, store, tmp_path):
+    (tmp_path / "a").write_bytes(b"a file")
+    with pytest.raises(OSError) as caught:
+        write(operation, store, "a/f", b"new")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"a file"
+
+
+@each_operation
+def test_a_folder_in_place_of_a_file_is_not_written_to(operation, store, tmp_path, tree):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/g").write_bytes(b"data")
+    with pytest.raises(CorruptFileError) as caught:
+        write(operation, store, "f", b"new")
+    assert str(caught.value) == (
+        f"{tmp_path}/f: expected a regular file, found a folder. Left as found."
+    )
+    assert tree(tmp_path / "f") == {"g": b"data"}
+    assert set(names_in(tmp_path)) - {"f.lock"} == {"f"}
+
+
+def test_an_error_without_a_number_is_raised_unchanged(store):
+    error = TimeoutError("mine")
+
+    def decide(_):
+        raise error
+
+    with pytest.raises(TimeoutError) as caught:
+        store.update("f", decide)
+    assert caught.value is error
+
+
+def test_a_path_that_cannot_be_followed_is_an_i_o_error(store):
+    with pytest.raises(OSError, match="File name too long"):
+        store.create("a" * 300, b"new")
+
+
+# --- Links and confinement -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder outside of `<tmp_path>/root`, which links to it."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (root / "link").symlink_to(outside)
+    (root / "file").symlink_to(outside / "f")
+    return outside
+
+
+@each_operation
+@pytest.mark.parametrize("key", ["link/f", "link/deep/f", "link/../outside/f", "file"])
+def test_a_write_through_a_link_that_leads_out_of_the_root_is_refused(
+    operation, key, outside, tmp_path, tree
+):
+    root = tmp_path / "root"
+    with pytest.raises(ValueError) as caught:
+        write(operation, FolderStore(root), key, b"new")
+    real = (root / key).resolve()
+    assert str(caught.value) == (
+        f"{root / key}: leads out of {root}, to {real}. Nothing was written; remove the link."
+    )
+    assert tree(tmp_path) == {}
+    assert names_in(outside) == []
+
+
+@each_operation
+@pytest.mark.parametrize("key", ["../outside/f", "a/../../outside/f", "{outside}/f"])
+def test_a_write_to_a_key_that_leads_out_of_the_root_is_refused(
+    operation, key, outside, tmp_path, tree
+):
+    with pytest.raises(ValueError, match=r"leads out of .* Nothing was written"):
+        write(operation, FolderStore(tmp_path / "root"), key.format(outside=outside), b"new")
+    assert tree(tmp_path) == {}
+    assert names_in(tmp_path / "root") == ["file", "link"]
+
+
+def test_a_link_that_leads_out_of_the_root_is_followed_when_it_is_read(outside, tmp_path):
+    (outside / "f").write_bytes(b"data")
+    (outside / "folder").mkdir()
+    store = FolderStore(tmp_path / "root")
+    assert store.read("link/f", LIMIT) == store.read("file", LIMIT) == b"data"
+    assert store.stat("link/f").size == 4
+    with store.open("link/f") as file:
+        assert file.stat.key == "link/f"
+    assert store.folders("link") == ["folder"]
+    assert store.folders("") == ["link"]
+
+
+@each_operation
+def test_a_link_within_the_root_is_followed_and_stays(operation, store, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write(operation, store, "link/f", b"new")
+    assert (tmp_path / "real/f").read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+
+
+@each_operation
+def test_a_file_that_is_a_link_within_the_root_is_written_through(operation, store, tmp_path):
+    (tmp_path / "link").symlink_to("real/f")
+    write(operation, store, "link", b"new")
+    assert (tmp_path / "real/f").read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+
+
+@each_operation
+def test_the_root_itself_may_be_a_link(operation, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "root").symlink_to("real")
+    write(operation, FolderStore(tmp_path / "root"), "f", b"new")
+    assert (tmp_path / "real/f").read_bytes() == b"new"
+    assert (tmp_path / "root").is_symlink()
+
+
+@pytest.fixture
+def circle(store, tmp_path):
+    """The key of a file that is a circle of links."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    return "a"
+
+
+@each_operation
+def test_a_write_to_a_circle_of_links_is_refused(operation, circle, store, tmp_path):
+    with pytest.raises(ValueError) as caught:
+        write(operation, store, circle, b"new")
+    assert str(caught.value) == f"{tmp_path}/a: its links form a circle. Nothing was written."
+    assert names_in(tmp_path) == ["a", "b"]
+
+
+def test_a_circle_of_links_is_a_corrupt_file(circle, store, tmp_path):
+    message = f"{tmp_path}/a: its links form a circle. Left as found."
+    with pytest.raises(CorruptFileError) as caught:
+        store.read(circle, LIMIT)
+    assert str(caught.value) == message
+    with pytest.raises(CorruptFileError) as caught, store.open(circle):
+        pass
+    assert str(caught.value) == message
+
+
+def test_a_circle_of_links_is_not_listed(circle, store):
+    assert store.stat(circle) is None
+    assert list(store.files("")) == []
+    assert store.folders("") == []
+
+
+def test_a_circle_of_links_has_a_memo_without_an_error(circle, store):
+    assert store.memo(circle) not in (None, store.memo("f"))
+
+
+@each_operation
+def test_a_link_in_place_of_a_temporary_file_is_not_followed(operation, outside, tmp_path):
+    root = tmp_path / "root"
+    (outside / "f").write_bytes(b"theirs")
+    (root / ".f.tmp").symlink_to(outside / "f")
+    with pytest.raises(OSError) as caught:
+        write(operation, FolderStore(root), "f", b"new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(root / ".f.tmp"))
+    assert (outside / "f").read_bytes() == b"theirs"
+    assert not (root / "f").exists()
+
+
+def test_a_link_in_place_of_a_lock_file_is_not_followed(outside, tmp_path):
+    root = tmp_path / "root"
+    (root / "f.lock").symlink_to(outside / "f")
+    with pytest.raises(OSError) as caught:
+        write("update", FolderStore(root), "f", b"new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(root / "f.lock"))
+    assert names_in(outside) == []
+    assert not (root / "f").exists()
+
+
+def test_a_link_has_the_memo_of_the_file_that_it_leads_to(store, tmp_path):
+    (tmp_path / "f").write_bytes(b"data")
+    (tmp_path / "link").symlink_to("f")
+    assert store.memo("link") == store.memo("f")
+
+
+@pytest.mark.parametrize("cache", ["root", "root/cache", "link"])
+def test_there_is_no_memo_if_the_cache_folder_lies_below_the_root(cache, tmp_path, monkeypatch):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "link").symlink_to("root")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+    assert FolderStore(tmp_path / "root").memo("f") is None
+
+
+# --- Several writers -----------------------------------------------------------------------------
+
+
+CREATE = """
+from pathlib import Path
+from src.storage import FolderStore
+---
+store, mine = FolderStore(Path(sys.argv[1])), sys.argv[2].encode()
+print(" ".join(store.create(f"{n}", mine).decode() for n in range(100)))
+"""
+
+
+@pytest.mark.parametrize("contents", [["a", "a", "a"], ["a", "b", "c"]])
+def test_concurrent_creators_of_one_file_all_see_the_same_winner(contents, tmp_path, concurrently):
+    seen = concurrently(CREATE, *[(tmp_path, content) for content in contents])
+    written = [(tmp_path / f"{n}").read_text() for n in range(100)]
+    assert [line.split() for line in seen] == [written] * 3
+    assert set(written) <= set(contents)
+    assert len(names_in(tmp_path)) == 100
+
+
+ADD = """
+from pathlib import Path
+from src.storage import FolderStore, Update
+---
+store = FolderStore(Path(sys.argv[1]))
+for _ in range(50):
+    store.update("f", lambda old: Update(None, [b"%d" % (int(old or 0) + 1)]))
+"""
+
+
+def test_no_update_is_lost_between_processes(tmp_path, concurrently):
+    concurrently(ADD, *[(tmp_path,)] * 3)
+    assert (tmp_path / "f").read_bytes() == b"150"
+    assert names_in(tmp_path) == ["f", "f.lock"]
+
+
+REWRITE = """
+from pathlib import Path
+from src.storage import FolderStore
+---
+store = FolderStore(Path(sys.argv[1]))
+for n in range(120):
+    store.replace("f", b"ab"[n % 2:n % 2 + 1] * 50_000)
+"""
+
+WATCH = """
+from pathlib import Path
+print("ready", flush=True)
+path, whole, torn = Path(sys.argv[1]), {b"a" * 50_000, b"b" * 50_000}, 0
+while not path.with_name("done").exists():
+    torn += path.exists() and path.read_bytes() not in whole
+print(torn)
+"""
+
+
+def test_a_reader_never_sees_part_of_a_file_that_many_processes_replace(
+    tmp_path, concurrently, start
+):
+    reader = start("import sys" + WATCH, tmp_path / "f")
+    assert reader.hear() == "ready"
+    concurrently(REWRITE, *[(tmp_path,)] * 8)
+    (tmp_path / "done").touch()
+    assert reader.end() == "0"
+    assert names_in(tmp_path) == ["done", "f"]
+
+
+@each_operation
+def test_a_writer_starts_again_if_the_temporary_file_disappears_while_it_waits(
+    operation, store, tmp_path, monkeypatch
+):
+    try_lock, waits = folder._try_lock, []
+
+    def lock_late(descriptor):
+        if not waits:  # the writer that held the lock has removed its temporary file
+            waits.extend(path.unlink() for path in tmp_path.glob(".f*"))
+        return try_lock(descriptor)
+
+    monkeypatch.setattr(folder, "_try_lock", lock_late)
+    write(operation, store, "f", b"new")
+    assert waits == [None]
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert set(names_in(tmp_path)) - {"f.lock"} == {"f"}
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from src.storage.folder import _locked
+with _locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_a_lock_that_another_process_holds_for_too_long_is_named(
+    store, tmp_path, start, monkeypatch
+):
+    holder = start(HOLD, tmp_path / "f")
+    assert holder.hear() == "held"
+    monkeypatch.setattr(folder, "LOCK_TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(TimeoutError) as caught:
+        write("update", store, "f", b"new")
+    assert str(caught.value) == (
+        f"{tmp_path}/f.lock: locked by another process for more than 0.01 s. "
+        "Nothing was written; find that process, then try again."
+    )
+    assert not (tmp_path / "f").exists()
+    holder.say()
+    holder.end()
+
+
+def test_the_lock_of_a_killed_process_is_free(store, tmp_path, start):
+    holder = start(HOLD, tmp_path / "f")
+    assert holder.hear() == "held"
+    holder.process.kill()
+    holder.process.wait()
+    write("update", store, "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
+
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from src.storage import FolderStore, Update, folder
+child = None
+def decide(old):
+    global child
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    return Update(None, [b"old"])
+store = FolderStore(Path(sys.argv[1]))
+store.update("f", decide)
+folder.LOCK_TIMEOUT_SECONDS = 0.01
+try:
+    store.update("f", lambda old: Update(None, [old + b"+new"]))
+finally:
+    os.kill(child, 9)
+"""
+
+
+def test_a_lock_is_released_even_if_a_process_was_forked_while_it_was_held(tmp_path, start):
+    start(FORK, tmp_path).end()
+    assert (tmp_path / "f").read_bytes() == b"old+new"
+
+
+@each_operation
+def test_a_writer_waits_for_a_temporary_file_that_another_process_writes(
+    operation, store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(folder, "LOCK_TIMEOUT_SECONDS", 0.01)
+    with (tmp_path / ".f.tmp").open("w") as theirs:
+        lock_descriptor(theirs.fileno())
+        with pytest.raises(TimeoutError, match=r"/\.f\.tmp: locked by another process"):
+            write(operation, store, "f", b"new")
+    write(operation, store, "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert not (tmp_path / ".f.tmp").exists()
+
+
+@each_operation
+def test_a_temporary_file_that_is_a_finished_file_is_removed_and_not_written_to(
+    operation, store, tmp_path
+):
+    (tmp_path / ".f.tmp").write_bytes(b"old")
+    (tmp_path / "finished").hardlink_to(tmp_path / ".f.tmp")
+    write(operation, store, "f", b"new")
+    assert (tmp_path / "finished").read_bytes() == b"old"
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert not (tmp_path / ".f.tmp").exists()
+
+
+# --- Crashes -------------------------------------------------------------------------------------
+
+
+IMPORTS = "from pathlib import Path\nfrom src.storage import FolderStore, Update\n"
+WORK = {
+    "create": "FolderStore(Path()).create('a/f', b'new' * 9)",
+    "replace": "FolderStore(Path()).replace('a/f', b'new' * 9)",
+    "update": "FolderStore(Path()).update('a/f', lambda _: Update(None, [b'new' * 9]))",
+}
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@each_operation
+def test_a_killed_writer_leaves_old_or_new_bytes_and_the_next_writer_cleans_up(
+    operation, old, tmp_path, crashes, tree
+):
+    before = tmp_path / "before"
+    before.mkdir()
+    if old:
+        (before / "a").mkdir()
+        (before / "a/f").write_bytes(old)
+    after = old if old and operation == "create" else b"new" * 9
+    steps = crashes(f"{IMPORTS}def work(): {WORK[operation]}", before)
+    assert len(steps) > 3  # places to die
+    for step in steps:
+        store = FolderStore(step)
+        assert store.read("a/f", LIMIT) in (old, after)
+        write(operation, store, "a/f", b"new" * 9)
+        assert {name: data for name, data in tree(step).items() if name != "a/f.lock"} == {
+            "a/f": after
+        }
+
+
+def test_an_update_after_a_longer_one_was_killed_writes_its_bytes_only(tmp_path, crashes, tree):
+    before = tmp_path / "before"
+    before.mkdir()
+    longer = "FolderStore(Path()).update('f', lambda _: Update(None, [b'longer' * 99]))"
+    steps = crashes(f"{IMPORTS}def work(): {longer}", before)
+    assert len(steps) > 5  # places to die
+    for step in steps:
+        write("update", FolderStore(step), "f", b"short")
+        assert tree(step) == {"f": b"short", "f.lock": b""}
+
+
+def test_restoring_the_old_bytes_after_a_replacement_was_killed_cleans_up(tmp_path, crashes, tree):
+    before = tmp_path / "before"
+    before.mkdir()
+    (before / "f").write_bytes(b"old")
+    steps = crashes(f"{IMPORTS}def work(): FolderStore(Path()).replace('f', b'new')", before)
+    assert len(steps) > 5  # places to die
+    for step in steps:
+        FolderStore(step).replace("f", b"old")
+        assert tree(step) == {"f": b"old"}
+
+
+# --- Probe ---------------------------------------------------------------------------------------
+
+
+def test_a_probe_leaves_an_empty_root(tmp_path):
+    FolderStore(tmp_path / "root").probe()
+    assert names_in(tmp_path / "root") == []
+
+
+def test_a_probe_reports_that_hard_links_are_missing(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_hard_links)
+    with pytest.raises(PermissionError) as caught:
+        store.probe()
+    assert caught.value.filename2 == tmp_path / ".probe"
+    assert names_in(tmp_path) == []
+
+
+def test_a_probe_reports_that_file_locks_are_missing(store, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError) as caught:
+        store.probe()
+    assert str(caught.value) == f"[Errno 37] No locks available: '{tmp_path}/.probe'"
+
+
+def test_a_probe_succeeds_after_another_one_was_killed(tmp_path, crashes, tree):
+    before = tmp_path / "before"
+    before.mkdir()
+    steps = crashes(f"{IMPORTS}def work(): FolderStore(Path()).probe()", before)
+    assert len(steps) > 5  # places to die
+    for step in steps:
+        FolderStore(step).probe()
+        assert tree(step) == {}

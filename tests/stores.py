@@ -1,0 +1,178 @@
+"""An in-memory back end, which behaves as an object store does, and its faults."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from src.errors import CorruptFileError
+from src.storage import FileChangedError, Key, Reader, Stat, StorePath, Update
+from src.storage.memo import memo_path
+
+__all__ = ["FAULTS", "MemoryStore", "delete"]
+
+T = TypeVar("T")
+
+FAULTS = ("none", "lost answers", "lost races")
+
+
+class LostAnswerError(OSError):
+    """Raised by the server for a request whose answer does not arrive."""
+
+
+class LostRaceError(Exception):
+    """Raised by the server for a conditional write whose condition does not hold."""
+
+
+class MemoryServer:
+    """The server of an object store: objects with a version, and conditional writes.
+
+    With `loses_answers`, every second write is carried out and raises all the same.
+    """
+
+    def __init__(self, *, loses_answers: bool = False) -> None:
+        self.name = uuid4().hex
+        self.objects: dict[Key, tuple[bytes, int]] = {}
+        self.loses_answers = loses_answers
+        self._versions, self._writes = count(1), count()
+        self._lock = Lock()
+
+    def get(self, key: Key) -> tuple[bytes | None, int]:
+        return self.objects.get(key, (None, 0))
+
+    def put(self, key: Key, data: bytes, *, version: int | None = None) -> None:
+        """Write an object; with `version`, only if the object has that version (0: is absent)."""
+        with self._lock:
+            if version is not None and self.get(key)[1] != version:
+                raise LostRaceError
+            self.objects[key] = (bytes(data), next(self._versions))
+            if self.loses_answers and next(self._writes) % 2 == 0:
+                raise LostAnswerError(f"{key}: connection closed without an answer")
+
+
+class MemoryStore:
+    """A client of a `MemoryServer`; implements `Store`.
+
+    Args:
+        url: The root in messages.
+        fault: One of `FAULTS`: nothing; the answer of every second write is lost; or every update
+            loses its first race against a writer that writes the same bytes.
+    """
+
+    def __init__(self, url: str = "artifacts", fault: str = "none") -> None:
+        assert fault in FAULTS
+        self.url = url
+        self.loses_races = fault == "lost races"
+        self.server = MemoryServer(loses_answers=fault == "lost answers")
+
+    def read(self, key: Key, limit: int) -> bytes | None:
+        data, _ = self.server.get(key)
+        if data is None and self._is_folder(key):
+            raise CorruptFileError(
+                f"{self._message(key)}: expected a regular file, found a folder. Left as found."
+            )
+        if data is not None and len(data) > limit:
+            raise CorruptFileError(
+                f"{self._message(key)}: larger than {limit:,} bytes. Left as found."
+            )
+        return data
+
+    def stat(self, key: Key) -> Stat | None:
+        data, version = self.server.get(key)
+        return None if data is None else Stat(key, len(data), f"{self.server.name}-{version}")
+
+    @contextmanager
+    def open(self, key: Key) -> Iterator[Reader]:
+        file = self.stat(key)
+        if file is None:
+            self.read(key, 0)
+            raise FileNotFoundError(2, "No such file or directory", self._message(key))
+        yield MemoryReader(file, BytesIO(self.server.get(key)[0] or b""))
+        if self.stat(key) != file:
+            raise FileChangedError(
+                f"{self._message(key)}: written to while it was being read. Wait until the writer "
+                "has finished, then run again."
+            )
+
+    def files(self, prefix: Key) -> Iterator[Stat]:
+        for key in sorted(self.server.objects):
+            if not prefix or key.startswith(f"{prefix}/"):
+                found = self.stat(key)
+                assert found
+                yield found
+
+    def folders(self, prefix: Key) -> list[str]:
+        start = f"{prefix}/" if prefix else ""
+        rests = [key[len(start) :] for key in self.server.objects if key.startswith(start)]
+        return sorted({rest.partition("/")[0] for rest in rests if "/" in rest})
+
+    def create(self, key: Key, data: bytes) -> bytes:
+        try:
+            self.server.put(key, data, version=0)
+        except (LostAnswerError, LostRaceError):
+            found, _ = self.server.get(key)
+            assert found is not None
+            return found
+        return data
+
+    def replace(self, key: Key, data: bytes) -> None:
+        try:
+            self.server.put(key, data)
+        except LostAnswerError:
+            found, _ = self.server.get(key)
+            if found != data:
+                raise
+
+    def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
+        loses_race = self.loses_races
+        while True:
+            data, version = self.server.get(key)
+            update = decide(data)
+            if update.data is None:
+                return update.result
+            new = b"".join(update.data)
+            if loses_race:  # another writer is faster, with the same bytes
+                loses_race = False
+                if data is not None:
+                    with suppress(LostRaceError):
+                        self.server.put(key, data, version=version)
+            try:
+                self.server.put(key, new, version=version)
+            except LostRaceError:
+                continue
+            except LostAnswerError:
+                if self.server.get(key)[0] != new:
+                    continue
+            return update.result
+
+    def memo(self, key: Key) -> Path | None:
+        return memo_path(Path("/memory", self.server.name, key), outside=Path("/memory"))
+
+    def probe(self) -> None:
+        """Return immediately: conditional writes are always available."""
+
+    def _is_folder(self, key: Key) -> bool:
+        return any(each.startswith(f"{key}/") for each in self.server.objects)
+
+    def _message(self, key: Key) -> str:
+        return f"{self.url}/{key}"
+
+
+class MemoryReader:
+    """An open object."""
+
+    def __init__(self, file: Stat, data: BytesIO) -> None:
+        self.stat = file
+        self.readinto: Any = data.readinto
+
+
+def delete(path: StorePath) -> None:
+    """Delete a file, as a user would: a `Store` has no such method."""
+    if isinstance(path.store, MemoryStore):
+        del path.store.server.objects[path.key]
+    else:
+        Path(str(path)).unlink()

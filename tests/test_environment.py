@@ -1,0 +1,234 @@
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from src import __version__, environment
+from src.environment import (
+    CORE,
+    Invocation,
+    core_dependency,
+    environment_dependencies,
+    run_details,
+    source_digest,
+)
+
+# --- Source --------------------------------------------------------------------------------------
+
+
+def digest_of(folder, files):
+    for name, text in files.items():
+        path = folder / "core" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    source_digest.cache_clear()
+    return source_digest(folder / "core")
+
+
+def test_the_digest_of_known_source_is_known(tmp_path):
+    assert digest_of(tmp_path, {"a.py": "x", "b/c.py": ""}) == (
+        "fc8837256d88974c105fc14460876ddc69d4bc10b1bfe57e10d0ff138dff9696"
+    )
+
+
+def test_the_digest_does_not_depend_on_the_location_of_the_folder(tmp_path):
+    files = {"a.py": "x = 1\n", "b/c.py": "y = 2\n"}
+    assert digest_of(tmp_path / "here", files) == digest_of(tmp_path / "there", files)
+
+
+def test_any_change_of_a_python_file_changes_the_digest(tmp_path):
+    kinds = [
+        {"a.py": "x"},
+        {"a.py": "y"},
+        {"b.py": "x"},
+        {"a.py": "x", "b.py": ""},
+        {"c/a.py": "x"},
+    ]
+    digests = {digest_of(tmp_path / str(n), files) for n, files in enumerate(kinds)}
+    assert len(digests) == len(kinds)
+
+
+def test_files_that_are_not_python_do_not_count(tmp_path):
+    plain = digest_of(tmp_path / "plain", {"a.py": "x"})
+    assert (
+        digest_of(tmp_path / "more", {"a.py": "x", "a.txt": "y", "__pycache__/a.pyc": ""}) == plain
+    )
+
+
+def test_all_given_folders_count(tmp_path):
+    digest_of(tmp_path / "one", {"a.py": "x"})
+    digest_of(tmp_path / "two", {"a.py": "y"})
+    one, two = tmp_path / "one/core", tmp_path / "two/core"
+    assert len({source_digest(one), source_digest(two), source_digest(one, two)}) == 3
+
+
+def test_the_source_is_read_once_per_process(tmp_path):
+    before = digest_of(tmp_path, {"a.py": "x"})
+    (tmp_path / "core/a.py").write_text("y")
+    assert source_digest(tmp_path / "core") == before
+
+
+def test_the_core_is_the_folder_of_this_code():
+    assert (CORE / "training/pipeline.py").is_file()
+    dependency = core_dependency()
+    assert (dependency.name, dependency.digest) == ("core", {"sha256": source_digest(CORE)})
+    assert len(source_digest(CORE)) == 64
+
+
+# --- Commit --------------------------------------------------------------------------------------
+
+
+def git(*arguments, folder="."):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *identity, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with one staged file and no commit."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git("init", folder=folder)
+    (folder / "a.py").write_text("a = 1\n")
+    git("add", "a.py", folder=folder)
+    return folder
+
+
+def test_the_commit_is_that_of_the_checkout(checkout):
+    git("commit", "-m", "first", folder=checkout)
+    commit = git("rev-parse", "HEAD", folder=checkout)
+
+    def found():
+        [dependency] = environment._checkout(checkout)
+        assert (dependency.name, dependency.digest) == ("code", {"gitCommit": commit})
+        return dependency.annotations
+
+    assert found() == {"dirty": False}
+    (checkout / "untracked.py").write_text("b = 1\n")
+    assert found() == {"dirty": False}
+    (checkout / "a.py").write_text("a = 2\n")
+    assert found() == {"dirty": True}
+
+
+def test_a_checkout_without_a_commit_has_none(checkout):
+    assert environment._checkout(checkout) == []
+
+
+def test_a_folder_outside_a_checkout_has_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    (tmp_path / "outside").mkdir()
+    assert environment._checkout(tmp_path / "outside") == []
+
+
+def test_without_git_there_is_no_commit(checkout, tmp_path, monkeypatch):
+    git("commit", "-m", "first", folder=checkout)
+    assert len(environment._checkout(checkout)) == 1
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment._checkout(checkout) == []
+
+
+def test_a_git_that_hangs_is_stopped(checkout, tmp_path, monkeypatch):
+    git("commit", "-m", "first", folder=checkout)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "git").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    (tools / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setattr(environment, "GIT_TIMEOUT_SECONDS", 0.1)
+    started = time.monotonic()
+    assert environment._checkout(checkout) == []
+    assert time.monotonic() - started < 30
+
+
+# --- Packages ------------------------------------------------------------------------------------
+
+
+def test_packages_are_named_by_their_folders_and_the_first_on_the_path_counts(tmp_path):
+    for name in ("one/Some_Package-1.0.dist-info", "two/some.package-2.0.dist-info"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "two/other-3!1.0rc1+local.dist-info").mkdir()
+    (tmp_path / "two/other.py").touch()
+    (tmp_path / "two/llm_training_pipeline-0.0.1.dist-info").mkdir()  # this project itself
+    (tmp_path / "file.zip").touch()
+    folders = [str(tmp_path / name) for name in ("one", "two", "file.zip", "none")]
+    assert environment._packages([*folders, ""]) == {
+        "some-package": "1.0",
+        "other": "3!1.0rc1+local",
+    }
+
+
+def test_the_environment_is_the_code_python_and_its_packages():
+    dependencies = {each.name: each for each in environment_dependencies()}
+    assert dependencies.keys() - {"code"} == {"core", "python", "packages"}
+    assert dependencies["core"] == core_dependency()
+    assert dependencies["python"].annotations == {
+        "version": "{}.{}.{}".format(*sys.version_info),
+        "implementation": sys.implementation.name,
+    }
+    packages = dependencies["packages"].annotations
+    assert {"filelock", "pyyaml", "in-toto-attestation"} <= packages.keys()
+    assert list(packages) == sorted(packages)
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+def test_a_run_has_a_random_id_and_the_current_time_by_default():
+    runs = [Invocation(), Invocation()]
+    assert len({run.id for run in runs}) == 2
+    for run in runs:
+        assert re.fullmatch("[0-9a-f]{32}", run.id)
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", run.started_on)
+        assert run.started_on <= run.clock()
+        assert run.url is None
+        assert run.builder == "urn:llm-training-pipeline:builder:python"
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch):
+    """A local time that is nine hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1709200799_999_999_999, "2024-02-29T09:59:59.999Z"),
+        (1709200800_001_000_000, "2024-02-29T10:00:00.001Z"),
+    ],
+)
+def test_a_time_is_utc_in_milliseconds(nanoseconds, text, in_tokyo, monkeypatch):
+    monkeypatch.setattr(time, "time_ns", lambda: nanoseconds)
+    assert environment.now() == text
+
+
+def test_the_details_of_a_run_are_those_of_its_invocation():
+    invocation = Invocation(
+        id="run-1", url="http://x/1", builder="urn:b", started_on="10:00", clock=lambda: "10:01"
+    )
+    assert run_details(invocation) == {
+        "builder": "urn:b",
+        "builder_version": {"llm-training-pipeline": __version__},
+        "invocation_id": "run-1",
+        "url": "http://x/1",
+        "started_on": "10:00",
+        "finished_on": "10:01",
+    }
+
+
+def test_the_release_is_that_of_the_project():
+    text = (CORE.parent / "pyproject.toml").read_text()
+    assert f'\nversion = "{__version__}"\n' in text
