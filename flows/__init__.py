@@ -1,1 +1,1 @@
-"""What runs, in which order."""
+"""Prefect flows: the steps in order, and the pages that people see of a run."""

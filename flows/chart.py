@@ -1,4 +1,4 @@
-"""A picture of models by their metrics: quality against cost, latency as colour."""
+"""Chart of models by their metrics: quality against cost, with latency as colour."""
 
 import base64
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ __all__ = ["Point", "as_image", "scatter"]
 
 WIDTH, HEIGHT, MARGIN = 720, 420, 70
 TICKS = 5
-NAMED = 12
+LABELS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +22,8 @@ class Point:
     latency: float
 
     @classmethod
-    def of(cls, name: str, metrics: Mapping[str, float]) -> "Point | None":
-        """Give the point of a model; `None` if it lacks one of the three metrics."""
+    def from_metrics(cls, name: str, metrics: Mapping[str, float]) -> "Point | None":
+        """Return the point of a model; `None` if it lacks one of the three metrics."""
         try:
             quality, cost = metrics["quality_score"], metrics["cost_per_1k_tokens"]
             return cls(name=name, quality=quality, cost=cost, latency=metrics["latency_ms"])
@@ -32,10 +32,10 @@ class Point:
 
 
 def scatter(points: list[Point]) -> str:
-    """Draw models as an SVG: up is better, left is cheaper, green is faster, red is slower.
+    """Draw models as an SVG: higher is better, left is cheaper, green is faster, red is slower.
 
     Args:
-        points: At least one. The first twelve are named, the others when pointed at.
+        points: At least one. The first twelve have a label, the others a tooltip.
     """
     x = _Scale([point.cost for point in points], MARGIN, WIDTH - MARGIN)
     y = _Scale([point.quality for point in points], HEIGHT - MARGIN, MARGIN)
@@ -61,7 +61,7 @@ def scatter(points: list[Point]) -> str:
             f"<title>{name}: quality {point.quality:g}, cost {point.cost:g}, "
             f"latency {point.latency:g} ms</title></circle>"
         )
-        if index >= NAMED:
+        if index >= LABELS:
             continue
         side, anchor = (-10, "end") if px > WIDTH / 2 else (10, "start")
         lines.append(
@@ -71,12 +71,12 @@ def scatter(points: list[Point]) -> str:
 
 
 def as_image(svg: str, alt: str) -> str:
-    """Give an SVG as an image of a Markdown text, which needs no other file."""
+    """Return an SVG as an image in Markdown, with its data inline."""
     return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 class _Scale:
-    """From values to places on the paper."""
+    """Linear scale from values to coordinates."""
 
     def __init__(self, values: list[float], start: float, end: float) -> None:
         self.low, self.high, self.start, self.end = min(values), max(values), start, end

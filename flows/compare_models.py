@@ -1,4 +1,4 @@
-"""Models side by side, for people who are in the UI anyway."""
+"""Comparison of models, as a page in the UI."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
 from flows.chart import Point, as_image, scatter
-from flows.failing import failed
 from flows.report import report_link
+from flows.states import failed_state
 from src.lineage.compare import Comparison, compare
 
 __all__ = ["compare_models"]
@@ -23,24 +23,24 @@ def _run_name() -> str:
 def compare_models(
     model_versions: list[str], everything: bool = False, artifacts_dir: str = "artifacts"
 ) -> dict[str, Any]:
-    """Set models side by side: config, data, code, environment and metrics.
+    """Compare models: config, data, code, environment and metrics.
 
     Args:
         model_versions: Two or more model versions, in the order of the columns.
-        everything: Show all properties, not only those in which the models differ.
+        everything: Show all properties, not only those that differ.
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
 
     Returns:
         The comparison: `models`, and `rows` of `section`, `name` and `values`.
 
     Raises:
-        KeyError: There is no such model version; names the nearest.
-        ValueError: Fewer than two, or a file of one of them cannot be read.
+        KeyError: A model version does not exist; names the nearest ones.
+        ValueError: Fewer than two versions are given, or a file of a model cannot be parsed.
     """
     try:
         comparison = compare(*model_versions, artifacts_dir=artifacts_dir)
     except (LookupError, OSError, ValueError) as error:
-        return failed(error)  # type: ignore[no-any-return]
+        return failed_state(error)  # type: ignore[no-any-return]
     create_markdown_artifact(
         _page(comparison, everything),
         key=ARTIFACT_KEY,
@@ -57,7 +57,7 @@ def _page(comparison: Comparison, everything: bool) -> str:
             for row in comparison.every_row
             if row.section == "metrics" and row.values[column] is not None
         }
-        if point := Point.of(version, metrics):
+        if point := Point.from_metrics(version, metrics):
             points.append(point)
     chart = as_image(scatter(points), "Quality against cost and latency") if points else ""
     title = " and ".join(report_link(version) for version in comparison.models)

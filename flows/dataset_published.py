@@ -1,6 +1,6 @@
-r"""A dataset was published: train every config that uses it.
+r"""Training of every config that uses a published dataset.
 
-What builds datasets says so when it is done:
+A data pipeline sends this event when it has published a dataset:
 
     prefect event emit dataset.published --resource-id dataset.dataset_v2 \
         --payload '{"dataset_version": "dataset_v2"}'
@@ -11,9 +11,9 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
-from flows.failing import failed
+from flows.states import failed_state
+from src.names import check_version
 from src.training.config import load_training_config
-from src.versions import check_version
 
 __all__ = ["dataset_published"]
 
@@ -24,27 +24,27 @@ DEPLOYMENT = "training-pipeline/on-dataset"
 def dataset_published(dataset_version: str, configs_dir: str = "configs/training") -> list[str]:
     """Start a training run for every config that uses a dataset version.
 
-    A config that cannot be read is named in the log and passed over.
+    A config that cannot be parsed is skipped, with a warning in the log.
 
     Args:
         dataset_version: Name of the dataset version, e.g. `dataset_v1`.
-        configs_dir: Folder of the training configs; its subfolders count too.
+        configs_dir: Folder of the training configs, including its subfolders.
 
     Returns:
-        The configs that runs were started for.
+        The configs for which a run was started.
 
     Raises:
-        FileNotFoundError: There is no folder `configs_dir`.
-        ValueError: `dataset_version` is not a name.
+        FileNotFoundError: The folder `configs_dir` does not exist.
+        ValueError: `dataset_version` is not a valid name.
     """
     try:
         configs = _configs_using(check_version("dataset_version", dataset_version), configs_dir)
     except (OSError, ValueError) as error:
-        return failed(error)  # type: ignore[no-any-return]
+        return failed_state(error)  # type: ignore[no-any-return]
     for path in configs:
         run_deployment(DEPLOYMENT, parameters={"training_config_path": path}, timeout=0)
     started = ", ".join(configs) or f"none: no config below {configs_dir} uses {dataset_version}"
-    get_run_logger().info("Trainings started: %s.", started)
+    get_run_logger().info("Training runs started: %s.", started)
     return configs
 
 
@@ -57,5 +57,5 @@ def _configs_using(dataset_version: str, configs_dir: str) -> list[str]:
             if load_training_config(path).dataset_version == dataset_version:
                 found.append(str(path))
         except (OSError, ValueError) as error:
-            get_run_logger().warning("Passed over: %s", error)
+            get_run_logger().warning("Skipped: %s", error)
     return found

@@ -1,109 +1,115 @@
-"""OpenLineage events of a training run, for whoever collects them; off unless asked for.
+"""OpenLineage events of a run, sent by a hook on the state of the flow; off by default.
 
-Asked for by OpenLineage's own settings, e.g. `OPENLINEAGE_URL=http://marquez:5000`, or with
-`OPENLINEAGE__TRANSPORT__TYPE=file` and `OPENLINEAGE__TRANSPORT__LOG_FILE_PATH=...`. Needs the extra
-`openlineage`. A back-end that is down, or refuses, costs a warning in the run's log, never the run.
+The events are on if one of OpenLineage's own settings is in the environment when the flow is
+imported: `OPENLINEAGE_URL=http://marquez:5000`, or `OPENLINEAGE__TRANSPORT__TYPE=file` with
+`OPENLINEAGE__TRANSPORT__LOG_FILE_PATH`. The extra `openlineage` must be installed. A back end that
+is down, or refuses an event, costs a warning in the log of the run.
 """
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from prefect import get_run_logger, runtime
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.logging.loggers import flow_run_logger
 
 from src.artifacts import Artifacts
-from src.storage import canonical_json, sha256
-from src.training.dataset import DatasetVersion
+from src.lineage.record import Record, read_record
+from src.records.canonical import canonical_json, sha256
+from src.records.layout import DATA_FILE, METADATA_FILE
+from src.storage import StorePath
 
-__all__ = ["Lineage", "lineage_of_this_run"]
+__all__ = ["lineage_hooks", "send_event"]
 
 NAMESPACE = "llm-training-pipeline"
 PRODUCER = "urn:llm-training-pipeline"
 SWITCHES = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE__TRANSPORT__TYPE")
 
 
-@dataclass
-class Lineage:
-    """What a run read and made, as far as it is known: paths, and the SHA-256 of what is there."""
-
-    inputs: dict[str, str] = field(default_factory=dict)
-    outputs: dict[str, str] = field(default_factory=dict)
-
-    def read(self, dataset: DatasetVersion) -> None:
-        """Note the data that the run trains on."""
-        self.inputs[str(dataset.path.resolve())] = dataset.sha256
-
-    def made(self, metadata: Mapping[str, Any], artifacts: Artifacts) -> None:
-        """Note the model that the run made."""
-        path = artifacts.models / metadata["model_version"] / "metadata.json"
-        self.outputs[str(path.resolve())] = sha256(canonical_json(metadata))
-
-
-@contextmanager
-def lineage_of_this_run() -> Iterator[Lineage]:
-    """Send START now, and COMPLETE or FAIL at the end of the block.
-
-    Yields:
-        What COMPLETE or FAIL will tell of; to be filled in.
-    """
-    lineage = Lineage()
+def lineage_hooks() -> dict[str, Any]:
+    """Return the options of a flow that make it send events; empty if events are off."""
     if not any(os.environ.get(switch) for switch in SWITCHES):
-        yield lineage
-        return
-    client = _client()
-    _send(client, "START", lineage)
-    try:
-        yield lineage
-    except Exception as error:
-        _send(client, "FAIL", lineage, str(error))
-        raise
-    _send(client, "COMPLETE", lineage)
+        return {}
+    return {name: [send_event] for name in ("on_running", "on_completion", "on_failure")}
 
 
-def _client() -> Any:
+def send_event(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Send START, COMPLETE or FAIL for the present state of a flow run.
+
+    COMPLETE and FAIL name the models that the run made as outputs, and their datasets as inputs,
+    each with its path and SHA-256.
+    """
+    log = flow_run_logger(flow_run, flow)
     try:
         from openlineage.client import OpenLineageClient
 
-        return OpenLineageClient()
-    except Exception as error:  # also one of its own for settings that make no sense
-        get_run_logger().warning("OpenLineage: no events are sent: %s", error)
-        return None
-
-
-def _send(client: Any, state: str, lineage: Lineage, message: str | None = None) -> None:
-    if client is None:
+        client = OpenLineageClient()
+    except Exception as error:  # the client raises its own errors for wrong settings
+        log.warning("OpenLineage: no events are sent: %s", error)
         return
+    name = "START" if state.is_running() else "COMPLETE" if state.is_completed() else "FAIL"
     try:
-        client.emit(_event(state, lineage, message))
-    except Exception as error:  # whatever a back-end does, the run goes on
-        get_run_logger().warning("OpenLineage: %s was not sent: %s", state, error)
+        records = () if state.is_running() else tuple(_records(flow_run, state))
+        client.emit(_event(name, flow, flow_run, state, records))
+    except Exception as error:  # no error of a back end may fail the run
+        log.warning("OpenLineage: %s was not sent: %s", name, error)
 
 
-def _event(state: str, lineage: Lineage, message: str | None) -> Any:
+def _records(flow_run: FlowRun, state: State[Any]) -> Iterator[Record]:
+    """Yield the records of the models that a run made."""
+    result = state.result(raise_on_failure=False)
+    summary = getattr(result, "summary", result)  # of an error that ended a sweep
+    if not isinstance(summary, Mapping):
+        return
+    artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", "artifacts"))
+    for row in summary.get("leaderboard", [summary]):
+        yield read_record(row["model_version"], artifacts)
+
+
+def _event(
+    name: str,
+    flow: Flow[..., Any],
+    flow_run: FlowRun,
+    state: State[Any],
+    records: tuple[Record, ...],
+) -> Any:
     from openlineage.client import event_v2 as events
     from openlineage.client.facet_v2 import dataset_version_dataset, error_message_run
 
-    def version(sha256: str) -> dict[str, Any]:
-        return {"version": dataset_version_dataset.DatasetVersionDatasetFacet(sha256)}
+    def dataset(kind: Any, path: StorePath, digest: str | None) -> Any:
+        version = dataset_version_dataset.DatasetVersionDatasetFacet(str(digest))
+        location = str(Path(str(path)).resolve())
+        return kind(namespace="file", name=location, facets={"version": version})
 
+    artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", "artifacts"))
+    inputs = {
+        record.metadata["dataset_version"]: record.statement.digest("dataset")
+        for record in records
+        if record.statement
+    }
     facets: dict[str, Any] = {}
-    if message is not None:
+    if name == "FAIL":
+        message = str(state.message)
         facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(message, "python")
     return events.RunEvent(
         eventTime=datetime.now(UTC).isoformat(),
-        eventType=events.RunState(state),
+        eventType=events.RunState(name),
         producer=PRODUCER,
-        run=events.Run(runId=str(runtime.flow_run.id), facets=facets),
-        job=events.Job(namespace=NAMESPACE, name=str(runtime.flow_run.flow_name)),
+        run=events.Run(runId=str(flow_run.id), facets=facets),
+        job=events.Job(namespace=NAMESPACE, name=flow.name),
         inputs=[
-            events.InputDataset(namespace="file", name=path, facets=version(digest))
-            for path, digest in lineage.inputs.items()
+            dataset(events.InputDataset, artifacts.datasets / version / DATA_FILE, digest)
+            for version, digest in inputs.items()
         ],
         outputs=[
-            events.OutputDataset(namespace="file", name=path, facets=version(digest))
-            for path, digest in lineage.outputs.items()
+            dataset(
+                events.OutputDataset,
+                artifacts.models / record.model_version / METADATA_FILE,
+                sha256(canonical_json(record.metadata)),
+            )
+            for record in records
         ],
     )

@@ -1,6 +1,5 @@
-"""How far a long run is: in its log, and in an artifact that the UI draws as a bar."""
+"""Progress of a long run, in its log and as a progress bar in the UI."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,39 +9,40 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-__all__ = ["progress_of"]
+from src.progress import Progress, Snapshot
 
-PROGRESS_SECONDS = 3.0
+__all__ = ["progress_artifact"]
 
 
 @contextmanager
-def progress_of(whole: int, what: str, key: str) -> Iterator[Callable[[int], None]]:
-    """Lend a function that takes how many are done, and tells of it every few seconds.
+def progress_artifact(total: int, unit: str, key: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts units as done and reports the progress every few seconds.
 
-    Nobody waits for the server meanwhile: while it has not taken one report, others are left out.
+    Reports are sent to the server in the background, and skipped while one is being sent.
 
     Args:
-        whole: How many there are to do, at least 1.
-        what: What they are, e.g. `configs`.
-        key: The artifact's.
+        total: Number of units, at least 1.
+        unit: Name of the units, e.g. `configs`.
+        key: Key of the artifact.
     """
-    artifact: Any = create_progress_artifact(0.0, key=key, description=f"{what.capitalize()} done")
-    log, told, started = get_run_logger(), 0.0, time.monotonic()
+    artifact: Any = create_progress_artifact(0.0, key=key, description=f"{unit.capitalize()} done")
+    log = get_run_logger()
     sent: Future[Any] | None = None
 
-    def tell(done: int) -> None:
-        nonlocal told, sent
-        now = time.monotonic()
-        if now - told < PROGRESS_SECONDS and done < whole:
-            return
-        told, rate = now, done / (now - started)
+    def report(now: Snapshot) -> None:
+        nonlocal sent
         log.info(
-            "%d of %d %s, %.0f/s, %.0f s left.", done, whole, what, rate, (whole - done) / rate
+            "%d of %d %s, %.0f/s, %.0f s left.",
+            now.done,
+            now.total,
+            unit,
+            now.rate,
+            now.seconds_left,
         )
-        if sent is None or sent.done() or done == whole:
-            sent = reporter.submit(
-                copy_context().run, update_progress_artifact, artifact, 100 * done / whole
+        if sent is None or sent.done() or now.done == now.total:
+            sent = sender.submit(
+                copy_context().run, update_progress_artifact, artifact, now.percent
             )
 
-    with ThreadPoolExecutor(1) as reporter:
-        yield tell
+    with ThreadPoolExecutor(1) as sender:
+        yield Progress(total, report, report_end=True).advance

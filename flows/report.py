@@ -1,4 +1,4 @@
-"""What people read of a run: a report of one model, and the table of all."""
+"""Pages in the UI: the report of a model, the report of a sweep, the table of all models."""
 
 import re
 from dataclasses import asdict
@@ -8,13 +8,14 @@ from prefect.artifacts import create_table_artifact
 
 from flows.chart import Point, as_image, scatter
 from src.artifacts import Artifacts
-from src.evaluation.evaluator import load_evaluation
+from src.environment import CORE, source_digest
+from src.evaluation.evaluator import evaluation_path, load_evaluation
 from src.lineage.compare import markdown_table
-from src.source import CORE, source_digest
+from src.records.layout import METADATA_FILE, STATEMENT_FILE
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.registry import list_models
-from tasks.caching import Outcome
+from tasks.caching import CacheDecision
 
 __all__ = [
     "TABLE_KEY",
@@ -31,13 +32,13 @@ BEST_ROWS = 10
 
 
 def report_key(model_version: str) -> str:
-    """Give the key of a model's report among the artifacts: Prefect takes a-z, 0-9 and `-`."""
+    """Return the artifact key of a model's report; Prefect allows a-z, 0-9 and `-`."""
     slug = re.sub("[^a-z0-9]+", "-", model_version.lower()).strip("-")
     return f"training-{slug}"
 
 
 def report_link(model_version: str) -> str:
-    """Give a link, in Markdown, from a model version to its reports."""
+    """Return a Markdown link from a model version to its report."""
     return f"[{model_version}](/artifacts/key/{report_key(model_version)})"
 
 
@@ -45,11 +46,11 @@ def training_report(
     config_file: ConfigFile,
     dataset: DatasetVersion,
     evaluation: dict[str, Any],
-    steps: dict[str, Outcome],
+    steps: dict[str, CacheDecision],
     artifacts: Artifacts,
     table_link: str,
 ) -> str:
-    """Tell in Markdown what a model was made of, how good it is, and how to make it again."""
+    """Render the report of a model in Markdown: metrics, inputs, cache decisions, files."""
     version, config = evaluation["model_version"], config_file.config
     settings = [(key, f"`{value}`") for key, value in asdict(config).items()]
     return f"""\
@@ -69,28 +70,28 @@ def training_report(
 
 ## Steps
 
-{markdown_table(("step", "this run", "why"), [_step(*step) for step in steps.items()])}
+{markdown_table(("step", "this run", "reason"), [_step(*step) for step in steps.items()])}
 Code of the core: sha256 `{source_digest(CORE)}`
 
-## Make it again
+## Run it again
 
     prefect deployment run 'training-pipeline/train' \\
         -p training_config_path={config_file.path} -p model_version={version}
 
-The same config, data and code give the same bytes; other content is refused. To hold the record
-against all it was made of: `llm-train verify {version}`.
+The same config, data and code give the same bytes; other content is refused. To verify the record:
+`llm-train verify {version}`.
 
 ## Files
 
-- `{artifacts.models / version / "metadata.json"}`
-- `{artifacts.models / version / "provenance.json"}`
+- `{artifacts.models / version / METADATA_FILE}`
+- `{artifacts.models / version / STATEMENT_FILE}`
 - `{artifacts.registry}`
-- `{artifacts.evaluations / version / "evaluation.json"}`
+- `{evaluation_path(version, artifacts.evaluations)}`
 """
 
 
 def sweep_report(summary: dict[str, Any], seconds: float) -> str:
-    """Tell in Markdown what came of a sweep: the best, a chart of all, and what failed."""
+    """Render the report of a sweep in Markdown: the best models, a chart, and failed configs."""
     rows, faults = summary["leaderboard"], summary["failed"]
     count = len(rows) + len(faults)
     parts = [
@@ -100,10 +101,10 @@ def sweep_report(summary: dict[str, Any], seconds: float) -> str:
     ]
     if rows:
         best = [list(row.values()) for row in rows[:BEST_ROWS]]
-        points = [point for row in rows if (point := Point.of(row["model_version"], row))]
+        points = [point for row in rows if (point := Point.from_metrics(row["model_version"], row))]
         parts += [
             f"## The best {len(best)}\n",
-            markdown_table([name.replace("_", " ") for name in rows[0]], best),
+            markdown_table(list(rows[0]), best),
             "[All of them](/artifacts/key/sweep-leaderboard)\n",
             as_image(scatter(points), "Quality against cost and latency") + "\n",
         ]
@@ -114,20 +115,20 @@ def sweep_report(summary: dict[str, Any], seconds: float) -> str:
                 ("config", "error"),
                 [(fault["config"], fault["error"].replace("\n", "<br>")) for fault in faults],
             ),
-            "Mend them and run the sweep again: what is done is served from the cache.\n",
+            "Fix them and run the sweep again: finished configs are served from the cache.\n",
         ]
     return "\n".join(parts)
 
 
 def publish_models(artifacts: Artifacts) -> Any:
-    """Make an artifact of the table of all models; give its id."""
+    """Create the artifact with the table of all models; return its id."""
     return create_table_artifact(
         _models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
     )
 
 
 def _models_table(artifacts: Artifacts) -> list[dict[str, Any]]:
-    """List the models registered last, the newest first, with settings and metrics."""
+    """Return the rows of the models registered last, the newest first."""
     return [
         _row(model, artifacts) for model in list_models(artifacts.registry)[: -TABLE_ROWS - 1 : -1]
     ]
@@ -138,17 +139,17 @@ def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
     try:
         metrics = load_evaluation(version, artifacts.evaluations)["metrics"]
     except (OSError, ValueError, KeyError):
-        metrics = {}  # not evaluated yet; an evaluation that cannot be read is its own run's matter
+        metrics = {}  # not evaluated yet, or damaged, which the next run of the version repairs
     config = model["training_config"]
     return {
-        "model": report_link(version),
+        "model_version": report_link(version),
         **metrics,
-        "base model": model["base_model"],
-        "dataset": model["dataset_version"],
-        "samples": model["num_training_samples"],
+        "base_model": model["base_model"],
+        "dataset_version": model["dataset_version"],
+        "num_training_samples": model["num_training_samples"],
         **{key: config.get(key) for key in ("learning_rate", "epochs", "batch_size")},
     }
 
 
-def _step(name: str, outcome: Outcome) -> tuple[str, str, str]:
-    return name, "cached" if outcome.cached else "**ran**", outcome.why
+def _step(name: str, decision: CacheDecision) -> tuple[str, str, str]:
+    return name, "cached" if decision.is_cached else "**ran**", decision.reason

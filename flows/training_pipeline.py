@@ -1,4 +1,4 @@
-"""The training pipeline as a Prefect flow: five cached, retried steps."""
+"""The training pipeline: five cached steps with retries."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,17 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
-from flows.failing import failed
-from flows.openlineage import lineage_of_this_run
+from flows.openlineage import lineage_hooks
 from flows.report import TABLE_KEY, publish_models, report_key, training_report
+from flows.states import failed_state
 from src.artifacts import Artifacts
+from src.names import check_version
 from src.training.trainer import derive_model_version
-from src.versions import check_version
-from tasks.caching import results_below
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
 from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
+from tasks.results import step_results
 from tasks.write_metadata import write_metadata
 
 TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
@@ -34,41 +34,43 @@ def _run_name() -> str:
     name="training-pipeline",
     flow_run_name=_run_name,
     timeout_seconds=TIMEOUT_SECONDS,
-    # What it returns is on record already. Prefect keeps here what a run failed of, as by default;
-    # to name the place saves asking the server for one, three times a run.
+    # The returned value is stored below the artifacts root already. Prefect stores the error of a
+    # failed run here, as by default; naming the place saves three requests to the server.
     persist_result=False,
     result_storage=get_current_settings().results.local_storage_path,
+    **lineage_hooks(),
 )
 def training_pipeline(
     training_config_path: str,
     model_version: str | None = None,
     artifacts_dir: str = "artifacts",
 ) -> dict[str, Any]:
-    """Turn a training config and its dataset into a registered model and its evaluation.
+    """Train, register and evaluate one model.
 
-    Run it again and nothing is added: steps whose result still holds are served from the cache.
+    A second run with the same config and data adds nothing: its steps are served from the cache.
 
     Args:
         training_config_path: The training config, a YAML file, e.g.
             `configs/training/mistral_finetune.yaml`.
         model_version: Name of the model version, e.g. `model_v1`. Leave it empty to derive the
             name from the base model, the dataset version, and a digest of config and data.
-        artifacts_dir: Folder that holds `datasets/` and gets `models/` and `evaluations/`.
+        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
 
     Returns:
         The contents of evaluation.json: `model_version`, `dataset_version` and `metrics`.
 
     Raises:
-        FileNotFoundError: The config, the dataset version or its data.jsonl is missing.
-        ModelVersionConflict: The version is bound to other content. Nothing was changed.
+        FileNotFoundError: The config, the dataset version or its data.jsonl does not exist.
+        ModelVersionConflict: The version exists with other content. Nothing was changed.
         ValueError: The config, the data, a name or a file of the record is not valid.
-        OSError: The disk refused, or a lock was held too long, four times over.
+        OSError: A file cannot be read or written, or a lock was held for too long, after three
+            retries.
     """
     try:
-        # A form's empty field arrives as an empty text.
+        # The form sends an empty text for an empty field.
         return _train(training_config_path, model_version or None, artifacts_dir)
     except (OSError, ValueError) as error:
-        return failed(error)  # type: ignore[no-any-return]
+        return failed_state(error)  # type: ignore[no-any-return]
 
 
 def _train(
@@ -76,27 +78,25 @@ def _train(
 ) -> dict[str, Any]:
     if model_version is not None:
         check_version("model_version", model_version)
-    artifacts = Artifacts(artifacts_dir)
-    with lineage_of_this_run() as lineage, results_below(artifacts_dir) as journal:
+    artifacts = Artifacts.open(artifacts_dir)
+    with step_results(artifacts) as decisions:
         config_file = load_config(training_config_path)
         config = config_file.config
         dataset = resolve_dataset(config.dataset_version, artifacts_dir)
-        lineage.read(dataset)
         if model_version is None:
             model_version = derive_model_version(config, dataset)
             _rename_run(f"train {model_version}")
         metadata = write_metadata(config_file, dataset, model_version, artifacts_dir)
         register(metadata, artifacts_dir)
         evaluation = evaluate(metadata, artifacts_dir)
-        lineage.made(metadata, artifacts)
     table = f"key/{TABLE_KEY}"
-    if not journal.cached:
+    if not decisions.is_cached:
         table = f"artifact/{publish_models(artifacts)}"
     report = training_report(
         config_file,
         dataset,
         evaluation,
-        journal.steps,
+        decisions.steps,
         artifacts,
         table_link=f"/artifacts/{table}",
     )

@@ -1,4 +1,4 @@
-"""A sweep: many training configs in one run, and which of the models is best."""
+"""Sweeps: many training configs in one run, and a ranking of the models."""
 
 import gc
 import logging
@@ -16,37 +16,38 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events.worker import EventsWorker
 
-from flows.failing import failed
-from flows.openlineage import Lineage, lineage_of_this_run
-from flows.progress import progress_of
+from flows.openlineage import lineage_hooks
+from flows.progress import progress_artifact
 from flows.report import publish_models, sweep_report
+from flows.states import failed_state
 from src.artifacts import Artifacts
+from src.training.grids import find_configs, write_grid
 from src.training.registry import register_models
-from src.training.sweep import find_configs, write_grid
 from src.training.trainer import derive_model_version
-from tasks.caching import Journal, results_below
+from tasks.caching import DecisionLog
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
 from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
+from tasks.results import step_results
 from tasks.write_metadata import write_metadata
 
 __all__ = ["SweepError", "training_sweep"]
 
-BATCH = 50  # configs that are registered under one lock
-CATCH_UP_SECONDS = 30.0
+BATCH = 50  # configs that are registered in one write
+SENDING_SECONDS = 30.0
 GRACE_SECONDS = 5.0
-UNSENT = 500  # configs whose task runs the server may not have been told of: they take memory
+UNSENT = 500  # configs whose task runs may wait to be sent to the server; they take memory
 TIMEOUT_SECONDS = 6 * 60 * 60
 RANKED_BY = {"quality_score": -1, "cost_per_1k_tokens": 1, "latency_ms": 1}
-NAMED = 10  # failed configs in the message of a run; the report names all
+LISTED = 10  # failed configs in the message of a run; the report lists all
 
 
 class SweepError(ValueError):
-    """Some configs of a sweep failed; the others are done.
+    """Raised when some configs of a sweep failed; the others are done.
 
     Attributes:
-        summary: What the sweep would have returned.
+        summary: The value that the sweep returns without failures.
     """
 
     def __init__(self, summary: dict[str, Any]) -> None:
@@ -54,20 +55,20 @@ class SweepError(ValueError):
         faults, done = summary["failed"], len(summary["leaderboard"])
         lines = [
             error if error.startswith(config) else f"{config}: {error}"
-            for config, error in (fault.values() for fault in faults[:NAMED])
+            for config, error in (fault.values() for fault in faults[:LISTED])
         ]
-        if len(faults) > NAMED:
-            lines.append(f"and {len(faults) - NAMED:,} more")
-        many = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done:"
-        super().__init__("\n".join([many, *lines]))
+        if len(faults) > LISTED:
+            lines.append(f"and {len(faults) - LISTED:,} more")
+        head = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done:"
+        super().__init__("\n".join([head, *lines]))
 
 
 @dataclass
 class _Trial:
-    """One config of a sweep, and how far it came."""
+    """One config of a sweep: its results so far, or its error."""
 
     config: str
-    journal: Journal
+    decisions: DecisionLog = field(default_factory=DecisionLog)
     metadata: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     error: Exception | None = None
@@ -78,134 +79,137 @@ def _run_name() -> str:
     return f"sweep {' '.join([*parameters['configs'], parameters['grid']])}"[:100].rstrip()
 
 
-@flow(name="training-sweep", flow_run_name=_run_name, timeout_seconds=TIMEOUT_SECONDS)
+@flow(
+    name="training-sweep",
+    flow_run_name=_run_name,
+    timeout_seconds=TIMEOUT_SECONDS,
+    **lineage_hooks(),
+)
 def training_sweep(
     configs: Sequence[str] = (),
     grid: str = "",
     concurrency: int = 4,
     artifacts_dir: str = "artifacts",
 ) -> dict[str, Any]:
-    """Train, register and evaluate a model for each of many configs, and rank them.
+    """Train, register and evaluate one model per config, and rank the models.
 
-    Each goes through the steps of `training-pipeline`, under a model version that is derived. What
-    an earlier run has done is served from the cache, so a sweep that was stopped goes on where it
-    was. A config that fails is named, and keeps no other from being done.
+    Each config runs the steps of `training-pipeline`, with a derived model version. Finished steps
+    are served from the cache, so a sweep that was stopped continues. A config that fails is
+    reported, and does not stop the others.
 
     Args:
         configs: Training configs: files, or patterns such as `configs/training/*.yaml`.
         grid: A sweep, a YAML file, e.g. `configs/sweeps/mistral_finetune.yaml`: a base config, and
             lists of the values to try. Leave it empty for none.
-        concurrency: How many configs are in work at a time, at least 1.
-        artifacts_dir: Folder that holds `datasets/` and gets `models/` and `evaluations/`.
+        concurrency: Number of configs that run at the same time, at least 1.
+        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
 
     Returns:
-        `leaderboard`: for each config that was done, the best first, its `model_version`, metrics,
-        settings and `config`; `failed`: for each that was not, `config` and `error`; and `cached`:
-        of how many configs every step was served from the cache.
+        `leaderboard`: for each finished config, the best first, its `model_version`, metrics,
+        settings and `config`; `failed`: for each failed config, `config` and `error`; `cached`:
+        the number of configs whose steps were all served from the cache.
 
     Raises:
-        FileNotFoundError: The grid is not there, or nothing matches a pattern.
-        ConfigError: The grid cannot be used.
-        SweepError: Some configs failed; the others are done. It has what is returned otherwise.
+        FileNotFoundError: The grid does not exist, or no file matches a pattern.
+        ConfigError: The grid is not valid.
+        SweepError: Some configs failed; the others are done.
         ValueError: There is no config, or `concurrency` is less than 1.
     """
     try:
-        files = _configs(configs, grid, concurrency, artifacts_dir)
-        return _sweep(files, concurrency, Artifacts(artifacts_dir))
+        artifacts = Artifacts.open(artifacts_dir)
+        files = _configs(configs, grid, concurrency, artifacts)
+        return _sweep(files, concurrency, artifacts)
     except (OSError, ValueError) as error:
-        return failed(error)  # type: ignore[no-any-return]
+        return failed_state(error)  # type: ignore[no-any-return]
 
 
-def _configs(configs: Sequence[str], grid: str, concurrency: int, artifacts_dir: str) -> list[str]:
+def _configs(
+    configs: Sequence[str], grid: str, concurrency: int, artifacts: Artifacts
+) -> list[str]:
     if concurrency < 1:
         raise ValueError(f"concurrency: expected 1 or more, found {concurrency}.")
     files = find_configs(configs)
     if grid:
-        files += write_grid(grid, Artifacts(artifacts_dir))
+        files += write_grid(grid, artifacts)
     if not files:
-        raise ValueError("A sweep needs configs or a grid: give at least one.")
+        raise ValueError("A sweep needs configs or a grid. Pass at least one of them.")
     return files
 
 
 def _sweep(files: list[str], concurrency: int, artifacts: Artifacts) -> dict[str, Any]:
     started = time.monotonic()
-    with lineage_of_this_run() as lineage:
-        trials = _run(files, concurrency, artifacts, lineage)
-        summary = _summary(trials)
-        _publish(summary, time.monotonic() - started, artifacts)
-        if summary["failed"]:
-            raise SweepError(summary)
+    trials = _run(files, concurrency, artifacts)
+    summary = _summary(trials)
+    _publish(summary, time.monotonic() - started, artifacts)
+    if summary["failed"]:
+        raise SweepError(summary)
     return summary
 
 
-def _run(
-    files: list[str], concurrency: int, artifacts: Artifacts, lineage: Lineage
-) -> list[_Trial]:
+def _run(files: list[str], concurrency: int, artifacts: Artifacts) -> list[_Trial]:
     root = str(artifacts.root)
-    one_hashes: defaultdict[str, Lock] = defaultdict(Lock)
+    dataset_locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def prepare(trial: _Trial) -> None:
         config_file = load_config(trial.config)
         config = config_file.config
-        with one_hashes[config.dataset_version]:  # the others are served from the cache
+        with dataset_locks[config.dataset_version]:  # the others wait for the cached result
             dataset = resolve_dataset(config.dataset_version, root)
-        lineage.read(dataset)
         version = derive_model_version(config, dataset)
         trial.metadata = write_metadata(config_file, dataset, version, root)
 
     def finish(trial: _Trial) -> None:
         register(trial.metadata, root)
         trial.evaluation = evaluate(trial.metadata, root)
-        lineage.made(trial.metadata, artifacts)
 
     with (
         _quiet_steps(),
         _frozen_heap(),
-        results_below(root) as journal,
-        progress_of(len(files), "configs", key="sweep-progress") as progress,
+        step_results(artifacts),
+        progress_artifact(len(files), "configs", key="sweep-progress") as progress,
         _threads(concurrency) as pool,
     ):
-        trials = [_Trial(file, Journal(journal.earlier)) for file in files]
+        trials = [_Trial(file) for file in files]
         for start in range(0, len(trials), BATCH):
             if start and start % UNSENT == 0:
-                _catch_up()
+                _wait_until_sent()
             batch = trials[start : start + BATCH]
             _each(pool, prepare, batch)
-            # Where this fails, each registers by itself: with the retries, or to say what is wrong.
+            # If this fails, each model is registered alone: with retries, or with its own error.
             with suppress(OSError, ValueError):
                 register_models(
                     [trial.metadata for trial in batch if trial.error is None], artifacts.registry
                 )
             _each(pool, finish, batch)
-            progress(start + len(batch))
+            progress(len(batch))
     return trials
 
 
-def _catch_up() -> None:
-    """Wait until the server has been told of the steps so far; not for long, if it is away."""
-    telling = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
-    telling.start()
-    telling.join(CATCH_UP_SECONDS)
+def _wait_until_sent() -> None:
+    """Wait until all task runs are sent to the server, or for `SENDING_SECONDS`."""
+    sending = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
+    sending.start()
+    sending.join(SENDING_SECONDS)
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Lend threads; whatever ends the block early does not wait for one that hangs."""
+    """Yield a pool of threads; an exception in the block does not wait for a thread that hangs."""
     pool = ThreadPoolExecutor(count)
-    done = False
+    is_done = False
     try:
         yield pool
-        done = True
+        is_done = True
     finally:
-        pool.shutdown(wait=done, cancel_futures=True)
+        pool.shutdown(wait=is_done, cancel_futures=True)
 
 
 def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list[_Trial]) -> None:
-    """Take trials a step further, those that have not failed."""
+    """Run a step for every trial that has not failed."""
 
     def run(trial: _Trial) -> None:
         try:
-            with trial.journal.kept():
+            with trial.decisions.recording():
                 step(trial)
         except (OSError, ValueError) as error:
             trial.error = error
@@ -214,7 +218,7 @@ def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list
     futures = [pool.submit(copy_context().run, run, trial) for trial in waiting]
     try:
         wait(futures)
-    finally:  # where it ends early, what is in work is finished, unless it hangs
+    finally:  # after an exception, running trials may finish for `GRACE_SECONDS`
         wait([future for future in futures if not future.cancel()], GRACE_SECONDS)
     for future in futures:
         future.result()
@@ -239,24 +243,26 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
             rows, key=lambda row: [sign * row[name] for name, sign in RANKED_BY.items()]
         ),
         "failed": faults,
-        "cached": sum(trial.error is None and trial.journal.cached for trial in trials),
+        "cached": sum(trial.error is None and trial.decisions.is_cached for trial in trials),
     }
 
 
 def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> None:
     create_table_artifact(
-        summary["leaderboard"], key="sweep-leaderboard", description="The best model first"
+        summary["leaderboard"],
+        key="sweep-leaderboard",
+        description="Models of the sweep, the best first",
     )
     if summary["cached"] < len(summary["leaderboard"]):
         publish_models(artifacts)
     create_markdown_artifact(
-        sweep_report(summary, seconds), key="sweep", description="The sweep, its best and its chart"
+        sweep_report(summary, seconds), key="sweep", description="Report of the sweep"
     )
 
 
 @contextmanager
 def _frozen_heap() -> Iterator[None]:
-    """Keep the garbage collector from what is there already: the engine, imported, is large."""
+    """Exclude existing objects from garbage collection: the imported engine is large."""
     gc.freeze()
     try:
         yield
@@ -266,7 +272,7 @@ def _frozen_heap() -> Iterator[None]:
 
 @contextmanager
 def _quiet_steps() -> Iterator[None]:
-    """Keep what thousands of steps would log to warnings."""
+    """Log only warnings of the steps, of which there are thousands."""
     loggers = [logging.getLogger(name) for name in ("prefect.task_runs", "src")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

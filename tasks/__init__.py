@@ -1,6 +1,6 @@
-"""One Prefect task per step, each a single call into the core."""
+"""One Prefect task per step; each task makes one call into the core."""
 
 import logging
 
-# What the core logs belongs in the run's log; pyproject.toml has Prefect collect it.
+# The log of a run includes the log of the core; pyproject.toml makes Prefect collect it.
 logging.getLogger("src").setLevel(logging.INFO)

@@ -1,109 +1,97 @@
-"""When a step's earlier result may stand in for running it, and when a failed step is tried again.
+"""Cache policy and retries of the steps.
 
-A cache hit is a promise: a result is served only while the files it speaks of are as the step
-left them. Prefect alone goes on serving it after they were deleted or changed.
+A cached result is served only while the files that the step wrote are unchanged. Prefect alone
+would serve it after they were deleted or edited.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext, TaskRunContext
-from prefect.filesystems import LocalFileSystem
+from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.results import ResultStore
 from prefect.types import DateTime
 
-from src.source import CORE, source_digest
-from src.storage import canonical_json, read, sha256
+from src.environment import CORE, source_digest
+from src.records.canonical import canonical_json, sha256
+from src.records.layout import METADATA_LIMIT
+from src.storage import StorePath
 
 __all__ = [
-    "DURABLE",
-    "RESULTS",
-    "SPOILED",
-    "Journal",
-    "Outcome",
-    "Promise",
-    "changed",
+    "ALTERED_RESULT",
+    "STEP_OPTIONS",
+    "CacheDecision",
+    "DecisionLog",
+    "VerifiedResult",
+    "difference_reason",
     "is_transient",
-    "results_below",
 ]
 
-RESULTS = ".cache"
 TASKS = Path(__file__).parent
-SPOILED = "what the cache holds of it is not what was put there"
+UNCHANGED = "inputs, code and files are unchanged"
+NO_RESULT = "no valid cached result for these inputs and this code"
+FAILED_BEFORE = "the last run of this step failed"
+ALTERED_RESULT = "the cached result is unreadable or altered"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Whether a step was served from the cache, and why or why not."""
+@dataclass(frozen=True, slots=True)
+class CacheDecision:
+    """Whether a step was served from the cache, and the reason."""
 
-    cached: bool
-    why: str
+    is_cached: bool
+    reason: str
 
 
 @dataclass
-class Journal:
-    """What became of the steps of one run of the pipeline, by step.
+class DecisionLog:
+    """The cache decisions of one run of the pipeline.
 
     Attributes:
-        earlier: Gives the keys of the results that earlier runs left, each also without the
-            digest of its code.
-        steps: Filled in as the steps are called.
+        steps: The decision by step, in the order of the calls.
     """
 
-    earlier: Callable[[], AbstractSet[str]] = frozenset
-    steps: dict[str, Outcome] = field(default_factory=dict)
+    steps: dict[str, CacheDecision] = field(default_factory=dict)
 
     @property
-    def cached(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether every step was served from the cache."""
-        return all(step.cached for step in self.steps.values())
+        return all(step.is_cached for step in self.steps.values())
 
     @contextmanager
-    def kept(self) -> Iterator["Journal"]:
-        """Note what becomes of the steps called within."""
-        token = _JOURNAL.set(self)
+    def recording(self) -> Iterator["DecisionLog"]:
+        """Record the decisions of the steps that are called in the block."""
+        token = _LOG.set(self)
         try:
             yield self
         finally:
-            _JOURNAL.reset(token)
+            _LOG.reset(token)
 
 
-def _keys(results: Path) -> set[str]:
-    names = set()
-    with suppress(FileNotFoundError), os.scandir(results) as entries:
-        names = {entry.name for entry in entries}
-    return names | {name.rpartition("-")[0] for name in names}
-
-
-_JOURNAL: ContextVar[Journal | None] = ContextVar("journal", default=None)
+_LOG: ContextVar[DecisionLog | None] = ContextVar("decisions", default=None)
 
 
 @dataclass(kw_only=True)
-class Promise(CachePolicy):
-    """Serve a step's earlier result only while it still holds.
+class VerifiedResult(CachePolicy):
+    """Serve a cached result only if the files that it describes are unchanged.
 
-    Its key is `<step>-<sha256>-<sha256>`: the first digest is over what `depends_on` gives, the
-    second over the source of the core and of the tasks.
+    The cache key is `<step>-<sha256>-<sha256>`: a digest of the values that the step depends on,
+    and a digest of the source of the core and of the tasks.
 
     Attributes:
-        depends_on: Gets the task's inputs; gives the values that the result depends on.
-        broken: Gets an earlier result and the task's inputs; tells from the files why the result
-            no longer holds, or `None` if it does. An `OSError` or `ValueError` it raises is why.
+        depends_on: Receives the inputs of the task; returns the values that its result depends on.
+        stale_reason: Receives a cached result and the inputs of the task; returns why the result
+            is stale, or `None`. An `OSError` or `ValueError` that it raises is such a reason.
     """
 
     depends_on: Callable[..., list[str]]
-    broken: Callable[..., str | None]
+    stale_reason: Callable[..., str | None]
 
     def compute_key(
         self,
@@ -112,55 +100,51 @@ class Promise(CachePolicy):
         flow_parameters: dict[str, Any],  # noqa: ARG002  # Prefect's signature
         **kwargs: Any,  # noqa: ARG002
     ) -> str | None:
-        """Give the key, after expiring a result under it that no longer holds."""
+        """Return the cache key, after expiring a stale result that is stored under it."""
         try:
             parts = self.depends_on(**inputs)
         except (OSError, ValueError):
-            return None  # the step will meet the same fault, and report it
+            return None  # the step itself raises the same error
         step, store = task_ctx.task.name, task_ctx.result_store
-        journal = _JOURNAL.get() or Journal()
-        seen = f"{step}-{sha256(canonical_json(parts))}"
-        key = f"{seen}-{source_digest(CORE, TASKS)}"
-        if (result := _recall(store, key)) is not None:
-            why = self._why_broken(result, inputs)
-            if why is not None:
+        key = f"{step}-{sha256(canonical_json(parts))}-{source_digest(CORE, TASKS)}"
+        result, reason = _read_result(store, key)
+        if reason is None:
+            reason = self._stale_reason(result, inputs)
+            if reason is not None:
                 store.write(None, key, expiration=DateTime.now())
-        elif key in journal.earlier():
-            why = SPOILED
-        elif seen in journal.earlier():
-            why = "the code changed since this was last done"
-        else:
-            why = "this was not done before with these inputs"
-        outcome = Outcome(why is None, why or "inputs, code and files are as they were")
-        journal.steps[step] = outcome
-        verb = "Served from the cache" if outcome.cached else "Runs"
-        get_run_logger().info("%s: %s.", verb, outcome.why)
+        decision = CacheDecision(reason is None, reason or UNCHANGED)
+        if (log := _LOG.get()) is not None:
+            log.steps[step] = decision
+        verb = "Served from the cache" if decision.is_cached else "Runs"
+        get_run_logger().info("%s: %s.", verb, decision.reason)
         return key
 
-    def _why_broken(self, result: Any, inputs: dict[str, Any]) -> str | None:
+    def _stale_reason(self, result: Any, inputs: dict[str, Any]) -> str | None:
         try:
-            return self.broken(result, **inputs)
+            return self.stale_reason(result, **inputs)
         except (OSError, ValueError) as error:
             return str(error)
 
 
-def _recall(store: ResultStore, key: str) -> Any:
-    """Give an earlier result; `None` where there is none, it was expired or cannot be read."""
+def _read_result(store: ResultStore, key: str) -> tuple[Any, str | None]:
+    """Return a cached result, or the reason why there is none."""
     try:
         record = store.read(key)
-    except (OSError, ValueError):
-        return None
-    return None if record.metadata.expiration else record.result
+    except FileNotFoundError:
+        return None, NO_RESULT
+    except Exception:  # an altered file can make the serializer raise anything
+        return None, ALTERED_RESULT
+    if record.metadata.storage_key is None:  # JSON that is not a record, read as a bare value
+        return None, ALTERED_RESULT
+    return record.result, FAILED_BEFORE if record.metadata.expiration else None
 
 
-def changed(path: Path, expected: bytes) -> str | None:
-    """Tell in which way a file is not what it must be; `None` if it is."""
-    found = read(path)
+def difference_reason(path: StorePath, expected: bytes) -> str | None:
+    """Return how a file differs from its expected bytes; `None` if it does not."""
+    found = path.read(METADATA_LIMIT)
     if found == expected:
         return None
-    if found is None:
-        return f"{path} is not there"
-    return f"{path} is not as it was written"
+    return f"{path} does not exist" if found is None else f"{path} was changed"
 
 
 def is_transient(
@@ -168,15 +152,14 @@ def is_transient(
     task_run: TaskRun,  # noqa: ARG001
     state: State[Any],
 ) -> bool:
-    """Tell whether a failed step may succeed on another try.
+    """Return whether a failed step may succeed on another try.
 
-    I/O errors and lock time-outs may; a missing file, and anything that is wrong with the input,
-    will be the same the next time.
+    I/O errors and lock timeouts may pass. A missing file and invalid input stay as they are.
     """
     return isinstance(state.data, OSError) and not isinstance(state.data, FileNotFoundError)
 
 
-DURABLE: dict[str, Any] = {
+STEP_OPTIONS: dict[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",
     "retries": 3,
@@ -184,40 +167,4 @@ DURABLE: dict[str, Any] = {
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": is_transient,
 }
-"""What all steps have in common: kept results, and up to three further tries."""
-
-
-class _Results(LocalFileSystem):
-    """Files of one folder, by plain names.
-
-    Prefect's own follows the links in the folder's path a dozen times a step, for keys that might
-    lead out of it: ours cannot.
-    """
-
-    _block_type_name = "Step results"
-    _block_type_slug = "step-results"
-
-    def _resolve_path(self, path: str) -> Path:
-        return Path(str(self.basepath), path)
-
-
-@contextmanager
-def results_below(artifacts_dir: str) -> Iterator[Journal]:
-    """Keep the results of the steps called within in `<artifacts_dir>/.cache`.
-
-    They are a convenience: with the folder deleted, steps run again and find their work done.
-
-    Yields:
-        What becomes of the steps.
-    """
-    context = FlowRunContext.get()
-    if context is None:
-        raise RuntimeError("results_below: call it within a flow.")
-    results = Path(artifacts_dir, RESULTS).resolve()
-    storage = _Results(basepath=str(results))
-    store = context.result_store.model_copy(update={"result_storage": storage})
-    with (
-        context.model_copy(update={"result_store": store}),
-        Journal(cache(partial(_keys, results))).kept() as journal,
-    ):
-        yield journal
+"""Options of every step: persisted results, and up to three retries of a transient error."""

@@ -1,28 +1,25 @@
 """Step 1: the training config."""
 
-from pathlib import Path
-
 from prefect import task
 
-from src.storage import sha256
 from src.training import config
 from src.training.config import ConfigFile
-from tasks.caching import DURABLE, Promise
+from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 
 
 def _depends_on(training_config_path: str) -> list[str]:
-    return [training_config_path, sha256(Path(training_config_path).read_bytes())]
+    return [training_config_path, config.read_config_file(training_config_path).sha256]
 
 
-def _broken(result: ConfigFile, training_config_path: str) -> str | None:
-    same = result == config.read_config_file(training_config_path)
-    return None if same else f"{training_config_path} reads differently now"
+def _stale_reason(result: ConfigFile, training_config_path: str) -> str | None:
+    # The cache key has the digest of the file, so the file is unchanged.
+    return None if result == config.read_config_file(training_config_path) else ALTERED_RESULT
 
 
 @task(
     task_run_name="load_config {training_config_path}",
-    cache_policy=Promise(depends_on=_depends_on, broken=_broken),
-    **DURABLE,
+    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    **STEP_OPTIONS,
 )
 def load_config(training_config_path: str) -> ConfigFile:
     """Read and check the training config."""

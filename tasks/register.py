@@ -5,28 +5,30 @@ from typing import Any
 from prefect import task
 
 from src.artifacts import Artifacts
-from src.storage import canonical_json
+from src.records.canonical import canonical_json
 from src.training import registry
-from tasks.caching import DURABLE, SPOILED, Promise
+from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 
 
 def _depends_on(metadata: dict[str, Any], artifacts_dir: str) -> list[str]:
     return [canonical_json(metadata).decode(), artifacts_dir]
 
 
-def _broken(result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str) -> str | None:
+def _stale_reason(
+    result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str
+) -> str | None:
     if result != metadata:
-        return SPOILED
-    path = Artifacts(artifacts_dir).registry
-    return None if registry.is_registered(metadata, path) else f"{path} does not list it"
+        return ALTERED_RESULT
+    path = Artifacts.open(artifacts_dir).registry
+    return None if registry.is_registered(metadata, path) else f"{path} has no entry of the model"
 
 
 @task(
     task_run_name="register {metadata[model_version]}",
-    cache_policy=Promise(depends_on=_depends_on, broken=_broken),
-    **DURABLE,
+    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    **STEP_OPTIONS,
 )
 def register(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:
-    """Append the model to the registry, once."""
-    registry.register_model(metadata, Artifacts(artifacts_dir).registry)
+    """Append the model to the registry, unless it is registered already."""
+    registry.register_model(metadata, Artifacts.open(artifacts_dir).registry)
     return metadata

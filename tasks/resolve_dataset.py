@@ -1,14 +1,13 @@
 """Step 2: the dataset version."""
 
-from pathlib import Path
-
 from prefect import task
 
 from src.artifacts import Artifacts
+from src.records.layout import METADATA_FILE
 from src.training import dataset
 from src.training.dataset import DatasetVersion
-from tasks.caching import DURABLE, RESULTS, Promise
-from tasks.hashes import remembering
+from src.training.hashing import count_and_hash_once
+from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 
 
 def _depends_on(dataset_version: str, artifacts_dir: str) -> list[str]:
@@ -16,22 +15,29 @@ def _depends_on(dataset_version: str, artifacts_dir: str) -> list[str]:
 
 
 def _resolve(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
-    hash_dataset = remembering(Path(artifacts_dir, RESULTS))
-    datasets = Artifacts(artifacts_dir).datasets
-    return dataset.resolve_dataset(dataset_version, datasets, hash_dataset=hash_dataset)
+    datasets = Artifacts.open(artifacts_dir).datasets
+    return dataset.resolve_dataset(dataset_version, datasets, hash_dataset=count_and_hash_once)
 
 
-def _broken(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> str | None:
+def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> str | None:
     now = _resolve(dataset_version, artifacts_dir)
-    same = result == now
-    return None if same else f"{now.path}: sha256 was {result.sha256}, is {now.sha256}"
+    if result == now:
+        return None
+    if not isinstance(result, DatasetVersion):
+        return ALTERED_RESULT
+    if result.sha256 != now.sha256:
+        return f"{now.path} was changed from sha256 {result.sha256} to {now.sha256}"
+    if result.metadata_sha256 != now.metadata_sha256:
+        path = Artifacts.open(artifacts_dir).datasets / dataset_version / METADATA_FILE
+        return f"{path} {'was changed' if now.metadata_sha256 else 'does not exist'}"
+    return ALTERED_RESULT
 
 
 @task(
     task_run_name="resolve_dataset {dataset_version}",
-    cache_policy=Promise(depends_on=_depends_on, broken=_broken),
-    **DURABLE,
+    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    **STEP_OPTIONS,
 )
 def resolve_dataset(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
-    """Count and hash the data, and hold it against what the dataset's metadata.json records."""
+    """Count and hash the data, and check it against the dataset's metadata.json."""
     return _resolve(dataset_version, artifacts_dir)

@@ -1,17 +1,18 @@
-"""Step 3: the model version's metadata.json, and its provenance.json."""
+"""Step 3: metadata.json and provenance.json of the model version."""
 
 from typing import Any
 
 from prefect import task
 
 from src.artifacts import Artifacts
-from src.provenance import PROVENANCE_NAME, check_provenance
-from src.storage import canonical_json
+from src.records.canonical import canonical_json
+from src.records.layout import METADATA_FILE, STATEMENT_FILE
 from src.training import trainer
+from src.training.binding import check_binding
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
-from tasks.caching import DURABLE, SPOILED, Promise, changed
-from tasks.invocation import this_run
+from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
+from tasks.invocation import flow_invocation
 
 
 def _depends_on(
@@ -20,7 +21,7 @@ def _depends_on(
     return [config_file.config.config_hash, dataset.sha256, model_version, artifacts_dir]
 
 
-def _broken(
+def _stale_reason(
     result: dict[str, Any],
     config_file: ConfigFile,
     dataset: DatasetVersion,
@@ -29,27 +30,27 @@ def _broken(
 ) -> str | None:
     metadata = trainer.model_metadata(config_file.config, dataset, model_version)
     if result != metadata:
-        return SPOILED
-    folder = Artifacts(artifacts_dir).models / model_version
-    if check_provenance(metadata, folder, dataset.sha256) is None:
-        return f"{folder / PROVENANCE_NAME} is not there"
-    return changed(folder / "metadata.json", canonical_json(metadata))
+        return ALTERED_RESULT
+    folder = Artifacts.open(artifacts_dir).models / model_version
+    if check_binding(metadata, folder, dataset.sha256) is None:
+        return f"{folder / STATEMENT_FILE} does not exist"
+    return difference_reason(folder / METADATA_FILE, canonical_json(metadata))
 
 
 @task(
     task_run_name="write_metadata {model_version}",
-    cache_policy=Promise(depends_on=_depends_on, broken=_broken),
-    **DURABLE,
+    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    **STEP_OPTIONS,
 )
 def write_metadata(
     config_file: ConfigFile, dataset: DatasetVersion, model_version: str, artifacts_dir: str
 ) -> dict[str, Any]:
-    """Bind the model version to its config and data, for ever."""
+    """Bind the model version to its config and data."""
     metadata = trainer.model_metadata(config_file.config, dataset, model_version)
     trainer.write_metadata(
         metadata,
-        Artifacts(artifacts_dir).models,
-        materials=trainer.model_materials(config_file, dataset),
-        invocation=this_run(),
+        Artifacts.open(artifacts_dir).models,
+        dependencies=trainer.model_dependencies(config_file, dataset),
+        invocation=flow_invocation(),
     )
     return metadata

@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import get_client
 
 from flows.audit_models import audit_models
-from src.training import dataset
+from src.storage import FolderStore
 from src.training.pipeline import run_training_pipeline
-from tests.flows.conftest import artifact
+from tests.flows.runs import artifact, failure, flow_run
+
+DATA = "datasets/dataset_v1/data.jsonl"
+EVALUATION = Path("artifacts/evaluations/model_v2/evaluation.json")
 
 
 @pytest.fixture
@@ -16,45 +18,87 @@ def models(project):
         run_training_pipeline("config.yaml", version)
 
 
-def test_an_audit_of_an_undamaged_record_finds_a_match_for_every_model(models):
+def table():
+    """Return the rows of the table: verdict, model and failed checks."""
+    return [
+        (row["verdict"], row["model_version"], row["what"]) for row in json.loads(artifact("audit"))
+    ]
+
+
+def test_an_audit_of_undamaged_models_finds_a_match_for_each(models):
     assert audit_models() == {"model_v1": "MATCH", "model_v2": "MATCH"}
-    assert [
-        (row["verdict"], row["model"], row["what"]) for row in json.loads(artifact("audit"))
-    ] == [
+    assert table() == [
         ("MATCH", "[model_v1](/artifacts/key/training-model-v1)", ""),
         ("MATCH", "[model_v2](/artifacts/key/training-model-v2)", ""),
     ]
 
 
-def test_an_audit_fails_with_a_sentence_that_names_what_does_not_match(models):
-    path = Path("artifacts/evaluations/model_v2/evaluation.json")
-    path.write_text(path.read_text().replace('"latency_ms": ', '"latency_ms": 1'))
-    before = path.read_bytes()
+def test_a_mismatch_fails_the_audit_and_the_message_names_the_model(models):
+    EVALUATION.write_text(EVALUATION.read_text().replace('"latency_ms": ', '"latency_ms": 1'))
+    before = EVALUATION.read_bytes()
     state = audit_models(return_state=True)
-    with get_client(sync_client=True) as client:
-        shown = client.read_flow_run(state.state_details.flow_run_id).state
-    assert (shown.name, shown.message) == (
+    recorded = flow_run(state.state_details.flow_run_id).state
+    assert (recorded.name, recorded.message) == (
         "Failed",
         "1 of 2 models match their record. These do not: model_v2 (evaluation.json).",
     )
-    first, second = json.loads(artifact("audit"))
-    assert (first["verdict"], second["verdict"]) == ("MISMATCH", "MATCH")
-    assert first["what"].startswith("evaluation.json: expected ")
-    assert path.read_bytes() == before
+    (first, model, what), (second, _, _) = table()
+    assert (first, second) == ("MISMATCH", "MATCH")
+    assert model == "[model_v2](/artifacts/key/training-model-v2)"
+    assert what.startswith("evaluation.json: expected ")
+    assert EVALUATION.read_bytes() == before
 
 
-def test_an_audit_reads_a_dataset_once_whatever_the_number_of_models(models, monkeypatch):
-    opened = []
-    fdopen = dataset.open if hasattr(dataset, "open") else open
+def failing(monkeypatch, method, key, error):
+    """Make a method of the folder store raise `error` for one key."""
+    original = getattr(FolderStore, method)
 
-    def counting(path, *arguments, **options):
-        opened.append(Path(path).name)
-        return fdopen(path, *arguments, **options)
+    def call(store, found, *arguments):
+        if found == key:
+            raise error
+        return original(store, found, *arguments)
 
-    monkeypatch.setattr(dataset, "open", counting, raising=False)
+    monkeypatch.setattr(FolderStore, method, call)
+
+
+def test_a_model_with_unreadable_data_counts_as_not_matching(models, monkeypatch, caplog):
+    failing(monkeypatch, "open", DATA, OSError(5, "Input/output error", f"artifacts/{DATA}"))
+    assert failure(audit_models) == (
+        "0 of 2 models match their record. These do not: model_v1 (dataset bytes); "
+        "model_v2 (dataset bytes)."
+    )
+    [first, second] = table()
+    reason = f"found artifacts/{DATA}: cannot be read (Input/output error)"
+    for version, (verdict, model, what) in zip(("v1", "v2"), (first, second), strict=True):
+        assert (verdict, model) == (
+            "UNREADABLE",
+            f"[model_{version}](/artifacts/key/training-model-{version})",
+        )
+        assert what.startswith("dataset bytes: expected sha256 ")
+        assert what.endswith(f", {reason}")
+        assert f"model_{version}: {what}" in caplog.messages
+
+
+def test_a_mismatch_is_worse_than_an_unreadable_file(models, monkeypatch):
+    failing(monkeypatch, "open", DATA, PermissionError(13, "Permission denied"))
+    EVALUATION.write_text("{}")
+    assert failure(audit_models) == (
+        "0 of 2 models match their record. These do not: model_v1 (dataset bytes); "
+        "model_v2 (dataset bytes, evaluation.json)."
+    )
+    assert [verdict for verdict, _, _ in table()] == ["UNREADABLE", "MISMATCH"]
+
+
+def test_a_store_that_cannot_be_reached_fails_the_audit_with_its_error(models, monkeypatch):
+    key = "models/model_v2/metadata.json"
+    failing(monkeypatch, "read", key, ConnectionError("artifacts: connection refused"))
+    assert failure(audit_models) == "artifacts: connection refused"
+
+
+def test_an_audit_reads_a_dataset_once_for_all_models(models, reads):
     audit_models()
-    assert opened == ["data.jsonl"]
+    assert reads == [DATA]
 
 
-def test_an_audit_of_nothing_is_no_failure(project):
+def test_an_audit_without_models_succeeds(project):
     assert audit_models() == {}

@@ -15,7 +15,7 @@ def circles(drawing):
     return [(float(each.get("cx")), float(each.get("cy"))) for each in found]
 
 
-def test_a_better_model_is_higher_and_a_cheaper_one_further_left():
+def test_a_better_model_is_higher_and_a_cheaper_model_is_further_left():
     good = Point(name="good", quality=0.9, cost=0.01, latency=20)
     poor = Point(name="poor", quality=0.5, cost=0.02, latency=90)
     (good_x, good_y), (poor_x, poor_y) = circles(scatter([good, poor]))
@@ -24,13 +24,13 @@ def test_a_better_model_is_higher_and_a_cheaper_one_further_left():
 
 
 @given(st.lists(points, min_size=1, max_size=5))
-def test_every_drawing_is_whole_and_has_all_points_on_the_paper(models):
+def test_every_drawing_is_valid_xml_and_contains_all_points(models):
     places = circles(scatter(models))
     assert len(places) == len(models)
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
 
 
-def test_the_first_twelve_points_are_named_and_the_others_when_pointed_at():
+def test_the_first_twelve_points_have_labels_and_all_points_have_tooltips():
     names = [f"model_v{n}" for n in range(1, 15)]
     drawing = scatter([Point(name=name, quality=0.5, cost=0.01, latency=20) for name in names])
     root = ElementTree.fromstring(drawing)
@@ -39,5 +39,15 @@ def test_the_first_twelve_points_are_named_and_the_others_when_pointed_at():
     assert [title.text.split(":")[0] for title in root.iter(f"{SVG}title")] == names
 
 
+def test_a_model_with_all_three_metrics_has_a_point():
+    metrics = {"quality_score": 0.5, "latency_ms": 20, "cost_per_1k_tokens": 0.01, "other": 1}
+    assert Point.from_metrics("model_v1", metrics) == Point(
+        name="model_v1", quality=0.5, cost=0.01, latency=20
+    )
+
+
 def test_a_model_without_one_of_the_three_metrics_has_no_point():
-    assert Point.of("model_v1", {"quality_score": 0.5}) is None
+    metrics = {"quality_score": 0.5, "latency_ms": 20, "cost_per_1k_tokens": 0.01}
+    for name in metrics:
+        others = {key: value for key, value in metrics.items() if key != name}
+        assert Point.from_metrics("model_v1", others) is None

@@ -6,7 +6,7 @@ import pytest
 
 from flows.compare_models import compare_models
 from src.training.pipeline import run_training_pipeline
-from tests.flows.conftest import artifact, failure
+from tests.flows.runs import artifact, failure, flow_run
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def models(project):
     run_training_pipeline("config.yaml", "model_v2")
 
 
-def test_models_are_set_side_by_side_in_a_table_of_their_differences(models):
+def test_the_page_has_a_table_of_the_differences(models):
     comparison = compare_models(["model_v1", "model_v2"])
     assert comparison["models"] == ["model_v1", "model_v2"]
     assert comparison["rows"][0] == {"section": "config", "name": "epochs", "values": [3, 4]}
@@ -31,9 +31,11 @@ def test_models_are_set_side_by_side_in_a_table_of_their_differences(models):
     assert "batch_size" not in page
 
 
-def test_everything_is_shown_where_asked_for(models):
+def test_everything_shows_equal_properties_too(models):
     compare_models(["model_v1", "model_v2"], everything=True)
-    assert "| config | batch_size | 16 | 16 |\n" in artifact("comparison")
+    page = artifact("comparison")
+    assert "| config | batch_size | 16 | 16 |\n" in page
+    assert "| data | num_training_samples | 20 | 20 |\n" in page
 
 
 def test_the_chart_has_a_point_for_each_model(models):
@@ -44,11 +46,34 @@ def test_the_chart_has_a_point_for_each_model(models):
     assert [point[0].text.split(":")[0] for point in points] == ["model_v1", "model_v2"]
 
 
-def test_a_model_that_is_not_there_is_named(models):
-    message = failure(compare_models, ["model_v1", "model_v9"])
-    assert "no model 'model_v9'. Nearest: model_v" in message
+def test_models_without_evaluations_have_a_page_without_a_chart(models):
+    for version in ("model_v1", "model_v2"):
+        Path("artifacts/evaluations", version, "evaluation.json").unlink()
+    compare_models(["model_v1", "model_v2"])
+    page = artifact("comparison")
+    assert "| config | epochs | 3 | 4 |\n" in page
+    assert "data:image" not in page
 
 
-def test_one_model_alone_is_nothing_to_compare(models):
+def test_the_run_is_named_after_the_models(models):
+    state = compare_models(["model_v1", "model_v2"], return_state=True)
+    assert flow_run(state.state_details.flow_run_id).name == "compare model_v1 and model_v2"
+
+
+def test_a_missing_model_fails_the_run_and_the_message_names_it(models):
+    assert failure(compare_models, ["model_v1", "model_v9"]) == (
+        "artifacts/models: no model 'model_v9'. Nearest: model_v2, model_v1."
+    )
+
+
+def test_a_damaged_file_fails_the_run_and_the_message_names_it(models):
+    path = Path("artifacts/evaluations/model_v2/evaluation.json")
+    path.write_text("")
+    assert failure(compare_models, ["model_v1", "model_v2"]) == (
+        f"{path}: line 1, column 1: the file is empty. Left as found."
+    )
+
+
+def test_a_single_model_fails_the_run(models):
     message = failure(compare_models, ["model_v1"])
     assert message == "expected two or more model versions, found 1."

@@ -1,4 +1,4 @@
-"""The flow against a process or a server that dies."""
+"""The flow against a process or a server that dies, and data that changes."""
 
 import hashlib
 import os
@@ -12,9 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from flows.training_pipeline import training_pipeline
-from src.training import dataset, registry
-from tests.flows.conftest import failure, task_runs
-from tests.flows.test_training_pipeline import CACHED, COMMAND, ROOT, STEPS, record
+from src.training import hashing, registry
+from tests.flows.runs import CACHED, COMMAND, ROOT, STEPS, failure, python, record, task_runs
 from tests.network import free_port
 
 KILLED_BEFORE_EVALUATION = """
@@ -28,17 +27,7 @@ training_pipeline("config.yaml", "model_v1")
 RUN = "from flows.training_pipeline import training_pipeline as f; f('config.yaml', 'model_v1')"
 
 
-def python(code: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=env | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def test_a_run_killed_midway_and_run_again_takes_up_where_it_stopped(project, server):
+def test_a_killed_run_continues_at_the_step_that_was_killed(project, server):
     killed = python(KILLED_BEFORE_EVALUATION, server)
     output, _ = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, output
@@ -51,7 +40,7 @@ def test_a_run_killed_midway_and_run_again_takes_up_where_it_stopped(project, se
     assert len(registry.list_models()) == 1
 
 
-def test_two_runs_of_one_version_at_once_leave_one_entry(project, server):
+def test_two_concurrent_runs_of_one_version_leave_one_entry(project, server):
     runs = [python(RUN, server) for _ in range(2)]
     for run in runs:
         output, _ = run.communicate()
@@ -62,7 +51,7 @@ def test_two_runs_of_one_version_at_once_leave_one_entry(project, server):
     assert record() == before
 
 
-def test_with_no_api_at_the_start_the_command_says_so_and_nothing_is_written(project, server):
+def test_without_an_api_the_command_fails_at_the_start_and_writes_no_file(project, server):
     before = record()
     done = subprocess.run(
         [
@@ -83,21 +72,27 @@ def test_with_no_api_at_the_start_the_command_says_so_and_nothing_is_written(pro
 DATA = Path("artifacts/datasets/dataset_v1/data.jsonl")
 
 
-def test_data_changed_between_runs_is_noticed_though_size_and_time_are_the_same(steps):
+def test_data_that_changed_between_runs_is_detected_despite_equal_size_and_mtime(steps):
     steps()
     before = DATA.stat()
+    recorded = hashlib.sha256(DATA.read_bytes()).hexdigest()
     DATA.write_bytes(DATA.read_bytes().replace(b"a", b"b", 1))
     os.utime(DATA, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (DATA.stat().st_size, DATA.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert "not the data that metadata" in failure(training_pipeline, "config.yaml")
+    found = hashlib.sha256(DATA.read_bytes()).hexdigest()
+    assert failure(training_pipeline, "config.yaml") == (
+        f"{DATA}: does not match its metadata.json:\n"
+        f"  dataset_hash: recorded '{recorded}', found '{found}'\n"
+        "Build the dataset again under a new version, or restore the recorded data."
+    )
 
 
-def test_data_written_to_while_it_is_read_is_noticed_and_read_again(project, monkeypatch):
+def test_data_that_is_written_to_while_it_is_read_is_read_again(project, monkeypatch):
     original = DATA.read_bytes()
     attempts = []
 
     class Meddled:
-        """A hash during whose first use somebody writes to the file, and puts it back."""
+        """A hash during whose first use another process writes to the file, and restores it."""
 
         def __init__(self) -> None:
             self.digest = hashlib.sha256()
@@ -110,7 +105,7 @@ def test_data_written_to_while_it_is_read_is_noticed_and_read_again(project, mon
                 DATA.write_bytes(original + b"{}")
                 DATA.write_bytes(original)
 
-    monkeypatch.setattr(dataset, "hashlib", SimpleNamespace(sha256=Meddled))
+    monkeypatch.setattr(hashing, "hashlib", SimpleNamespace(sha256=Meddled))
     state = training_pipeline("config.yaml", "model_v1", return_state=True)
     runs = task_runs(state.state_details.flow_run_id)
     assert {step: run.run_count for step, run in runs.items()} == dict.fromkeys(STEPS, 1) | {
@@ -119,10 +114,10 @@ def test_data_written_to_while_it_is_read_is_noticed_and_read_again(project, mon
     assert registry.get_model("model_v1")["num_training_samples"] == 20
 
 
-API_GONE = """
+API_KILLED = """
 import os, signal, sys
 from cli.main import main
-from src.training import dataset, registry
+from src.training import registry
 register_model = registry.register_model
 def without_api(*arguments):
     os.kill(int(sys.argv[1]), signal.SIGKILL)
@@ -132,7 +127,9 @@ main(["run", "config.yaml", "--model-version", "model_v1"])
 """
 
 
-def test_with_the_api_gone_in_mid_run_the_command_fails_and_the_record_is_whole(project, server):
+def test_with_an_api_that_dies_during_the_run_the_command_fails_and_the_files_are_complete(
+    project, server
+):
     port = free_port()
     env = server | {
         "PREFECT_HOME": str(project / "home"),
@@ -149,7 +146,7 @@ def test_with_the_api_gone_in_mid_run_the_command_fails_and_the_record_is_whole(
     try:
         wait_for(f"{env['PREFECT_API_URL']}/health")
         run = subprocess.run(
-            [sys.executable, "-c", API_GONE, str(api.pid)],
+            [sys.executable, "-c", API_KILLED, str(api.pid)],
             env=env,
             capture_output=True,
             text=True,

@@ -8,38 +8,41 @@ import time
 from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import get_client
 
 from cli.main import main
 from flows.training_pipeline import training_pipeline
-from src.lineage.verify import verify
-from src.provenance import read_provenance
+from flows.training_sweep import training_sweep
+from src.artifacts import Artifacts, read_statement
+from src.lineage.verify import failed_checks, verify
 from src.training import dataset, registry, trainer
 from src.training.pipeline import run_training_pipeline
 from tests.examples import without_runs
-from tests.flows.conftest import artifact, failure, task_runs
+from tests.flows.runs import (
+    CACHED,
+    COMMAND,
+    RAN,
+    ROOT,
+    STEPS,
+    artifact,
+    failure,
+    flow_run,
+    record,
+    task_runs,
+)
 
-ROOT = Path(__file__).parents[2]
-COMMAND = "from cli.main import main; main()"
-STEPS = ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"]
-CACHED = dict.fromkeys(STEPS, "Cached")
-RAN = dict.fromkeys(STEPS, "Completed")
+OLD_ARTIFACTS = ROOT / "tests/fixtures/953db8b"
+DATASET = Path("artifacts/datasets/dataset_v1")
 METADATA = Path("artifacts/models/model_v1/metadata.json")
-PROVENANCE = METADATA.with_name("provenance.json")
+STATEMENT = METADATA.with_name("provenance.json")
 REGISTRY = Path("artifacts/models/registry.json")
 EVALUATION = Path("artifacts/evaluations/model_v1/evaluation.json")
+EVALUATION_STATEMENT = EVALUATION.with_name("provenance.json")
 
 
-def record(root: Path = Path("artifacts")) -> dict[str, bytes]:
-    """Give every file below the artifacts root, less the cache."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and ".cache" not in path.parts
-    }
+# --- Results -------------------------------------------------------------------------------------
 
 
-def test_the_flow_and_the_function_leave_the_same_bytes(project):
+def test_the_flow_and_the_function_write_the_same_bytes(project):
     shutil.copytree("artifacts", "others")
     by_flow = training_pipeline("config.yaml", "model_v1")
     by_function = run_training_pipeline("config.yaml", "model_v1", artifacts_dir="others")
@@ -47,40 +50,76 @@ def test_the_flow_and_the_function_leave_the_same_bytes(project):
     assert without_runs(record()) == without_runs(record(Path("others")))
 
 
-def test_the_provenance_names_the_flow_run_and_its_page(project, server):
+def test_the_statements_name_the_flow_run_and_its_page(project, server):
     state = training_pipeline("config.yaml", "model_v1", return_state=True)
-    flow_run = str(state.state_details.flow_run_id)
-    page = f"{server['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{flow_run}"
-    for folder in ("models", "evaluations"):
-        made = read_provenance(Path(f"artifacts/{folder}/model_v1/provenance.json"))
-        assert made.builder == "urn:llm-training-pipeline:builder:prefect"
-        assert (made.invocation_id, made.url) == (flow_run, page)
-        assert made.started_on <= made.finished_on
-    assert [check.what for check in verify("model_v1") if check.verdict != "MATCH"] == []
+    run_id = str(state.state_details.flow_run_id)
+    page = f"{server['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{run_id}"
+    artifacts = Artifacts.open()
+    for folder in (artifacts.models, artifacts.evaluations):
+        statement = read_statement(folder / "model_v1")
+        assert statement.builder == "urn:llm-training-pipeline:builder:prefect"
+        assert (statement.invocation_id, statement.url) == (run_id, page)
+        assert statement.started_on <= statement.finished_on
+    assert failed_checks(verify("model_v1")) == []
 
 
-def test_a_second_run_serves_all_five_steps_from_the_cache_and_adds_nothing(steps):
+def test_a_second_run_serves_all_steps_from_the_cache_and_adds_nothing(steps):
     assert steps() == RAN
     before = record()
     assert steps() == CACHED
     assert record() == before
 
 
-def test_data_that_was_not_touched_is_read_by_the_first_run_alone(steps, reads):
+def test_only_the_first_run_reads_unchanged_data(steps, reads):
     steps()
     assert steps() == CACHED
-    assert len(reads) == 1
+    assert reads == ["datasets/dataset_v1/data.jsonl"]
 
 
-def test_the_flow_returns_the_same_result_from_the_cache(project):
+def test_a_cached_run_returns_the_same_result(project):
     assert training_pipeline("config.yaml") == training_pipeline("config.yaml")
+
+
+@pytest.fixture
+def old_project(server, tmp_path, monkeypatch):
+    """A project whose artifacts an older release wrote; the working directory."""
+    folder = tmp_path / "old"
+    shutil.copytree(OLD_ARTIFACTS, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_run_changes_no_byte_of_artifacts_that_an_older_release_wrote(old_project):
+    before = record(old_project)
+    assert "artifacts/models/model_v1/metadata.json" in before
+    for _ in range(2):
+        evaluation = training_pipeline("configs/training/one.yaml", "model_v1")
+        assert evaluation == json.loads(before["artifacts/evaluations/model_v1/evaluation.json"])
+        assert record(old_project) == before
+
+
+def test_a_sweep_changes_no_byte_of_artifacts_that_an_older_release_wrote(old_project):
+    before = record(old_project)
+    for cached in (0, 4):
+        summary = training_sweep(grid="configs/sweeps/rates.yaml")
+        assert {row["model_version"] for row in summary["leaderboard"]} == {
+            "mistral-7b-dataset_v1-0815c9e3afd6",
+            "mistral-7b-dataset_v1-35766bb0c4d6",
+            "mistral-7b-dataset_v1-6438efc124f6",
+            "mistral-7b-dataset_v1-7cd81f96ace9",
+        }
+        assert (summary["failed"], summary["cached"]) == ([], cached)
+        assert record(old_project) == before
+
+
+# --- Deleted and changed files -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("path", "step"),
     [(METADATA, "write_metadata"), (REGISTRY, "register"), (EVALUATION, "evaluate")],
 )
-def test_a_deleted_file_comes_back_to_the_byte_by_its_own_step_alone(steps, path, step):
+def test_only_the_step_of_a_deleted_file_runs_and_writes_the_same_bytes(steps, path, step):
     steps("model_v1")
     before = record()
     path.unlink()
@@ -88,7 +127,7 @@ def test_a_deleted_file_comes_back_to_the_byte_by_its_own_step_alone(steps, path
     assert record() == before
 
 
-def test_an_edited_evaluation_is_restored_to_the_byte_and_the_log_says_so(steps, caplog):
+def test_an_edited_evaluation_is_restored_with_a_warning(steps, caplog):
     steps("model_v1")
     before = record()
     EVALUATION.write_text(EVALUATION.read_text().replace("0.", "0.9"))
@@ -96,30 +135,39 @@ def test_an_edited_evaluation_is_restored_to_the_byte_and_the_log_says_so(steps,
     assert steps("model_v1") == CACHED | {"evaluate": "Completed"}
     assert record() == before
     expected = hashlib.sha256(EVALUATION.read_bytes()).hexdigest()
-    assert f"{EVALUATION}: expected sha256 {expected}, found {found}: restored." in caplog.messages
+    assert f"{EVALUATION}: expected sha256 {expected}, found {found}. Restored." in caplog.messages
 
 
-def test_an_edited_metadata_stops_the_run_and_is_left_as_found(project):
+def test_an_edited_metadata_fails_the_run_and_is_left_as_found(project):
     training_pipeline("config.yaml", "model_v1")
     METADATA.write_text(METADATA.read_text().replace("mistral-7b", "mistral-8b"))
     before = record()
-    message = failure(training_pipeline, "config.yaml", "model_v1")
-    assert "base_model: recorded 'mistral-8b', now 'mistral-7b'" in message
+    assert failure(training_pipeline, "config.yaml", "model_v1") == (
+        f"{METADATA}: model version 'model_v1' already exists with other content:\n"
+        "  base_model: recorded 'mistral-8b', now 'mistral-7b'\n"
+        "  training_config.base_model: recorded 'mistral-8b', now 'mistral-7b'\n"
+        "Nothing was changed. The file was edited after it was written: restore it, or delete it "
+        "to have it written again."
+    )
     assert record() == before
 
 
-def test_an_edited_registry_entry_stops_the_run_and_is_left_as_found(project):
+def test_an_edited_registry_entry_fails_the_run_and_is_left_as_found(project):
     training_pipeline("config.yaml", "model_v1")
     REGISTRY.write_text(REGISTRY.read_text().replace('"epochs": 3', '"epochs": 4'))
     before = record()
-    message = failure(training_pipeline, "config.yaml", "model_v1")
-    assert "training_config.epochs: recorded 4, now 3" in message
+    assert failure(training_pipeline, "config.yaml", "model_v1") == (
+        f"{REGISTRY}: model version 'model_v1' already exists with other content:\n"
+        "  training_config.epochs: recorded 4, now 3\n"
+        "Nothing was changed. A version never changes: choose another model_version, or restore "
+        "the entry if it was edited."
+    )
     assert record() == before
 
 
 @pytest.mark.parametrize("size", [0, 40])
 @pytest.mark.parametrize("path", [METADATA, REGISTRY])
-def test_a_truncated_record_stops_the_run_and_is_left_as_found(project, path, size):
+def test_a_truncated_file_fails_the_run_and_is_left_as_found(project, path, size):
     training_pipeline("config.yaml", "model_v1")
     path.write_bytes(path.read_bytes()[:size])
     before = record()
@@ -128,7 +176,7 @@ def test_a_truncated_record_stops_the_run_and_is_left_as_found(project, path, si
 
 
 @pytest.mark.parametrize("size", [0, 40])
-def test_a_truncated_evaluation_is_restored_to_the_byte(steps, size):
+def test_a_truncated_evaluation_is_restored(steps, size):
     steps("model_v1")
     before = record()
     EVALUATION.write_bytes(EVALUATION.read_bytes()[:size])
@@ -136,14 +184,14 @@ def test_a_truncated_evaluation_is_restored_to_the_byte(steps, size):
     assert record() == before
 
 
-def test_a_changed_comment_leaves_everything_behind_the_config_cached(steps):
+def test_a_changed_comment_runs_only_load_config(steps):
     steps()
     config = Path("config.yaml")
     config.write_text("# a remark\n" + config.read_text().replace("2e-5", "0.00002"))
     assert steps() == CACHED | {"load_config": "Completed"}
 
 
-def test_a_changed_value_runs_all_but_the_dataset_again(steps):
+def test_a_changed_value_runs_all_steps_but_resolve_dataset(steps):
     steps()
     config = Path("config.yaml")
     config.write_text(config.read_text().replace("2e-5", "3e-5"))
@@ -151,19 +199,23 @@ def test_a_changed_value_runs_all_but_the_dataset_again(steps):
     assert len(registry.list_models()) == 2
 
 
-def test_one_changed_byte_of_data_runs_all_but_the_config_again(steps):
-    steps()
-    folder = Path("artifacts/datasets/dataset_v1")
-    data = (folder / "data.jsonl").read_bytes().replace(b"a", b"b", 1)
-    (folder / "data.jsonl").write_bytes(data)
-    metadata = json.loads((folder / "metadata.json").read_text())
+def change_data():
+    """Change one byte of the data, and record the new digest in the dataset's metadata.json."""
+    data = (DATASET / "data.jsonl").read_bytes().replace(b"a", b"b", 1)
+    (DATASET / "data.jsonl").write_bytes(data)
+    metadata = json.loads((DATASET / "metadata.json").read_text())
     metadata["dataset_hash"] = hashlib.sha256(data).hexdigest()
-    (folder / "metadata.json").write_text(json.dumps(metadata))
+    (DATASET / "metadata.json").write_text(json.dumps(metadata))
+
+
+def test_one_changed_byte_of_data_runs_all_steps_but_load_config(steps):
+    steps()
+    change_data()
     assert steps() == RAN | {"load_config": "Cached"}
     assert len(registry.list_models()) == 2
 
 
-def test_a_changed_line_of_the_core_runs_all_steps_again_and_finds_their_work_done(project, server):
+def test_a_changed_line_of_the_core_runs_all_steps_and_changes_no_file(project, server):
     for package in ("src", "tasks", "flows"):
         shutil.copytree(ROOT / package, project / package)
     code = (
@@ -181,13 +233,13 @@ def test_a_changed_line_of_the_core_runs_all_steps_again_and_finds_their_work_do
     assert states() == RAN
     before = record()
     assert states() == CACHED
-    with (project / "src" / "versions.py").open("a") as file:
+    with (project / "src/names.py").open("a") as file:
         file.write("# another line\n")
     assert states() == RAN
     assert record() == before
 
 
-def test_a_damaged_or_deleted_result_store_costs_a_run_and_changes_nothing(steps):
+def test_damaged_altered_and_deleted_cached_results_run_all_steps_and_change_no_file(steps):
     steps()
     before = record()
     for path in Path("artifacts/.cache").iterdir():
@@ -199,6 +251,9 @@ def test_a_damaged_or_deleted_result_store_costs_a_run_and_changes_nothing(steps
     shutil.rmtree("artifacts/.cache")
     assert steps() == RAN
     assert record() == before
+
+
+# --- Errors --------------------------------------------------------------------------------------
 
 
 def test_a_transient_error_is_retried_and_leaves_one_entry(project, monkeypatch):
@@ -218,7 +273,7 @@ def test_a_transient_error_is_retried_and_leaves_one_entry(project, monkeypatch)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad data"), FileNotFoundError("no data")])
-def test_what_will_fail_again_is_not_retried(project, monkeypatch, error):
+def test_a_permanent_error_is_not_retried(project, monkeypatch, error):
     calls = []
 
     def failing(*arguments, **options):
@@ -231,14 +286,53 @@ def test_what_will_fail_again_is_not_retried(project, monkeypatch, error):
     assert len(calls) == 1
 
 
-def test_a_name_that_is_none_fails_before_any_file_is_touched(project):
+def test_an_invalid_model_version_fails_before_any_file_is_written(project):
     before = record()
-    message = failure(training_pipeline, "config.yaml", "../model_v1")
-    assert message.startswith("model_version: expected a name")
+    assert failure(training_pipeline, "config.yaml", "../model_v1") == (
+        "model_version: expected a name of at most 128 letters, digits, '.', '_' and '-' that "
+        "starts with a letter or digit and is not 'registry.json', found '../model_v1'."
+    )
     assert record() == before
+    assert not Path("artifacts/.cache").exists()
 
 
-def test_a_run_can_be_found_by_its_model_version_and_its_steps_by_their_subject(project):
+def test_the_message_of_a_failed_run_is_the_text_of_its_error(project):
+    Path("bad.yaml").write_text(Path("config.yaml").read_text().replace("3", "true"))
+    state = training_pipeline("bad.yaml", return_state=True)
+    recorded = flow_run(state.state_details.flow_run_id).state
+    assert (recorded.name, recorded.message) == (
+        "Failed",
+        "bad.yaml:5: epochs: expected an integer >= 1, found true. Write e.g. `epochs: 3`.",
+    )
+
+
+def test_a_run_that_hangs_times_out_and_keeps_its_files(project, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "register_model", lambda *_: time.sleep(60))
+        hanging = training_pipeline.with_options(timeout_seconds=2)
+        assert hanging("config.yaml", "model_v1", return_state=True).name == "TimedOut"
+    assert METADATA.exists()
+    assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
+
+
+def test_a_bug_in_the_code_writes_no_file_next_to_the_artifacts(project, monkeypatch):
+    def faulty(*_, **__):
+        raise KeyError("a bug")
+
+    before = set(project.iterdir())
+    monkeypatch.setattr(trainer, "model_metadata", faulty)
+    assert "a bug" in failure(training_pipeline, "config.yaml")
+    assert set(project.iterdir()) == before
+
+
+def test_an_empty_model_version_is_derived(project):
+    assert training_pipeline("config.yaml", "") == training_pipeline("config.yaml")
+
+
+# --- Names, reports and logs ---------------------------------------------------------------------
+
+
+def test_a_run_is_named_after_its_model_and_each_step_after_its_subject(project):
     state = training_pipeline("config.yaml", return_state=True)
     version = state.result()["model_version"]
     runs = task_runs(state.state_details.flow_run_id)
@@ -249,59 +343,59 @@ def test_a_run_can_be_found_by_its_model_version_and_its_steps_by_their_subject(
         f"register {version}",
         f"evaluate {version}",
     }
-    with get_client(sync_client=True) as client:
-        assert client.read_flow_run(state.state_details.flow_run_id).name == f"train {version}"
+    assert flow_run(state.state_details.flow_run_id).name == f"train {version}"
 
 
-def test_the_api_shows_each_cache_key_as_the_step_and_digests_of_inputs_and_code(project):
+def test_a_cache_key_is_the_step_and_the_digests_of_inputs_and_code(project):
     state = training_pipeline("config.yaml", return_state=True)
     for step, run in task_runs(state.state_details.flow_run_id).items():
         folder, key = run.state.data.storage_key.rsplit("/", 1)
         assert Path(folder) == Path("artifacts/.cache").resolve()
         assert re.fullmatch(f"{step}-[0-9a-f]{{64}}-[0-9a-f]{{64}}", key)
+        assert Path(folder, key).is_file()
 
 
-def test_a_run_leaves_a_report_to_paste_into_a_review(project):
+def test_the_report_has_metrics_inputs_decisions_and_files(project):
     training_pipeline("config.yaml", "model_v1")
-    digest = hashlib.sha256(Path("artifacts/datasets/dataset_v1/data.jsonl").read_bytes())
+    digest = hashlib.sha256((DATASET / "data.jsonl").read_bytes()).hexdigest()
     quality = json.loads(EVALUATION.read_text())["metrics"]["quality_score"]
     report = artifact("training-model-v1")
     for fact in [
         "# model_v1\n\n`mistral-7b` trained on `dataset_v1`. [All models](/artifacts/artifact/",
         f"| quality_score | {quality} |",
         "| learning_rate | `2e-05` |",
-        f"20 samples, sha256 `{digest.hexdigest()}`",
-        "| register | **ran** | this was not done before with these inputs |",
+        f"20 samples, sha256 `{digest}`",
+        "| register | **ran** | no valid cached result for these inputs and this code |",
         "-p training_config_path=config.yaml -p model_version=model_v1\n",
         "`artifacts/models/model_v1/metadata.json`",
     ]:
         assert fact in report
 
 
-def test_the_report_tells_what_was_cached_what_ran_and_why(project):
+def test_the_report_has_the_reason_of_each_cache_decision(project):
     training_pipeline("config.yaml", "model_v1")
     EVALUATION.unlink()
     training_pipeline("config.yaml", "model_v1")
     report = artifact("training-model-v1")
     for step in STEPS[:4]:
-        assert f"| {step} | cached | inputs, code and files are as they were |" in report
-    assert f"| evaluate | **ran** | {EVALUATION} is not there |" in report
+        assert f"| {step} | cached | inputs, code and files are unchanged |" in report
+    assert f"| evaluate | **ran** | {EVALUATION} does not exist |" in report
 
 
-def test_a_table_lists_all_models_the_newest_first_each_with_its_report(project):
+def test_the_table_of_models_has_the_newest_first_and_links_their_reports(project):
     training_pipeline("config.yaml", "model_v1")
     training_pipeline("config.yaml", "Model_V2")
     rows = json.loads(artifact("models"))
-    assert [row["model"] for row in rows] == [
+    assert [row["model_version"] for row in rows] == [
         "[Model_V2](/artifacts/key/training-model-v2)",
         "[model_v1](/artifacts/key/training-model-v1)",
     ]
     metrics = json.loads(EVALUATION.read_text())["metrics"]
     assert rows[1] == {
-        "model": "[model_v1](/artifacts/key/training-model-v1)",
-        "base model": "mistral-7b",
-        "dataset": "dataset_v1",
-        "samples": 20,
+        "model_version": "[model_v1](/artifacts/key/training-model-v1)",
+        "base_model": "mistral-7b",
+        "dataset_version": "dataset_v1",
+        "num_training_samples": 20,
         "learning_rate": 2e-05,
         "epochs": 3,
         "batch_size": 16,
@@ -309,57 +403,122 @@ def test_a_table_lists_all_models_the_newest_first_each_with_its_report(project)
     }
 
 
+def decisions(caplog):
+    """Return the logged cache decision of each step, in order, and clear the log."""
+    logged = [entry.message for entry in caplog.records if entry.module == "caching"]
+    caplog.clear()
+    return logged
+
+
+SERVED = "Served from the cache: inputs, code and files are unchanged."
+NO_RESULT = "Runs: no valid cached result for these inputs and this code."
+
+
+def test_the_first_run_logs_that_there_are_no_cached_results(project, caplog):
+    training_pipeline("config.yaml", "model_v1")
+    assert decisions(caplog) == [NO_RESULT] * 5
+    training_pipeline("config.yaml", "model_v1")
+    assert decisions(caplog) == [SERVED] * 5
+
+
+def alter_result(step, old, new):
+    """Replace text in the cached result of a step."""
+    [path] = Path("artifacts/.cache").glob(f"{step}-*")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 @pytest.mark.parametrize(
-    ("damage", "step", "why"),
+    ("damage", "step", "reason"),
     [
-        (METADATA.unlink, "write_metadata", f"{METADATA} is not there"),
-        (PROVENANCE.unlink, "write_metadata", f"{PROVENANCE} is not there"),
-        (REGISTRY.unlink, "register", f"{REGISTRY} does not list it"),
-        (lambda: EVALUATION.write_text("{}"), "evaluate", f"{EVALUATION} is not as it was written"),
+        (METADATA.unlink, "write_metadata", f"{METADATA} does not exist"),
+        (STATEMENT.unlink, "write_metadata", f"{STATEMENT} does not exist"),
+        (REGISTRY.unlink, "register", f"{REGISTRY} has no entry of the model"),
+        (EVALUATION.unlink, "evaluate", f"{EVALUATION} does not exist"),
+        (lambda: EVALUATION.write_text("{}"), "evaluate", f"{EVALUATION} was changed"),
         (
-            lambda: next(Path("artifacts/.cache").glob("load_config-*")).write_text("{"),
+            EVALUATION_STATEMENT.unlink,
+            "evaluate",
+            f"{EVALUATION_STATEMENT} is not the statement of this evaluation",
+        ),
+        (
+            lambda: alter_result("load_config", '"', ""),
             "load_config",
-            "what the cache holds of it is not what was put there",
+            "the cached result is unreadable or altered",
+        ),
+        (
+            lambda: alter_result("load_config", "mistral-7b", "mistral-8b"),
+            "load_config",
+            "the cached result is unreadable or altered",
+        ),
+        (
+            lambda: alter_result(
+                "resolve_dataset", '\\"num_samples\\": 20', '\\"num_samples\\": 21'
+            ),
+            "resolve_dataset",
+            "the cached result is unreadable or altered",
+        ),
+        (
+            lambda: alter_result("resolve_dataset", "dataset.DatasetVersion", "dataset.Missing"),
+            "resolve_dataset",
+            "the cached result is unreadable or altered",
+        ),
+        (
+            lambda: alter_result("register", "mistral-7b", "mistral-8b"),
+            "register",
+            "the cached result is unreadable or altered",
         ),
     ],
 )
-def test_a_step_that_runs_again_logs_why(project, caplog, damage, step, why):
+def test_a_step_that_runs_again_logs_the_reason(project, caplog, damage, step, reason):
     training_pipeline("config.yaml", "model_v1")
     damage()
     caplog.clear()
     training_pipeline("config.yaml", "model_v1")
-    logged = [record.message for record in caplog.records if record.module == "caching"]
+    logged = decisions(caplog)
     assert len(logged) == 5
-    cached = "Served from the cache: inputs, code and files are as they were."
-    assert {message for message in logged if message != cached} == {f"Runs: {why}."}
-    assert logged[STEPS.index(step)] == f"Runs: {why}."
+    assert {message for message in logged if message != SERVED} == {f"Runs: {reason}."}
+    assert logged[STEPS.index(step)] == f"Runs: {reason}."
 
 
-def test_a_failed_run_shows_the_text_of_its_error_and_no_more(project):
-    Path("bad.yaml").write_text(Path("config.yaml").read_text().replace("3", "true"))
-    state = training_pipeline("bad.yaml", return_state=True)
-    with get_client(sync_client=True) as client:
-        shown = client.read_flow_run(state.state_details.flow_run_id).state
-    assert (shown.name, shown.message) == (
-        "Failed",
-        "bad.yaml:5: epochs: expected a whole number >= 1, found true. Write e.g. `epochs: 3`.",
-    )
+def test_changed_data_and_changed_dataset_metadata_are_logged_as_such(project, caplog):
+    training_pipeline("config.yaml")
+    old = hashlib.sha256((DATASET / "data.jsonl").read_bytes()).hexdigest()
+    change_data()
+    new = hashlib.sha256((DATASET / "data.jsonl").read_bytes()).hexdigest()
+    for change, reason in [
+        (lambda: None, f"{DATASET}/data.jsonl was changed from sha256 {old} to {new}"),
+        (
+            lambda: (DATASET / "metadata.json").write_text("{}"),
+            f"{DATASET}/metadata.json was changed",
+        ),
+        ((DATASET / "metadata.json").unlink, f"{DATASET}/metadata.json does not exist"),
+    ]:
+        change()
+        caplog.clear()
+        training_pipeline("config.yaml")
+        assert decisions(caplog)[1] == f"Runs: {reason}."
 
 
-def test_a_run_that_hangs_is_ended_and_leaves_what_it_had_done(project, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(registry, "register_model", lambda *_: time.sleep(60))
-        hanging = training_pipeline.with_options(timeout_seconds=2)
-        assert hanging("config.yaml", "model_v1", return_state=True).name == "TimedOut"
-    assert METADATA.exists()
-    assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
+def test_a_step_that_failed_runs_again_and_logs_that_its_last_run_failed(project, caplog):
+    training_pipeline("config.yaml", "model_v1")
+    before = record()
+    EVALUATION_STATEMENT.write_text("{")
+    caplog.clear()
+    message = failure(training_pipeline, "config.yaml", "model_v1")
+    assert message.startswith(f"{EVALUATION_STATEMENT}: line 1, column 2: not valid JSON (")
+    assert decisions(caplog) == [*[SERVED] * 4, f"Runs: {message}."]
+    EVALUATION_STATEMENT.write_bytes(before["evaluations/model_v1/provenance.json"])
+    training_pipeline("config.yaml", "model_v1")
+    assert decisions(caplog) == [*[SERVED] * 4, "Runs: the last run of this step failed."]
+    assert record() == before
 
 
-def test_an_empty_model_version_is_one_to_derive(project):
-    assert training_pipeline("config.yaml", "") == training_pipeline("config.yaml")
+# --- The command ---------------------------------------------------------------------------------
 
 
-def test_the_command_prints_the_evaluation_alone_on_stdout(project, capfd):
+def test_the_command_prints_only_the_evaluation_on_stdout(project, capfd):
     main(["run", "config.yaml", "--model-version", "model_v1"], standalone_mode=False)
     assert json.loads(capfd.readouterr().out) == json.loads(EVALUATION.read_text())
 
@@ -374,7 +533,7 @@ def command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess
     )
 
 
-def test_bad_input_gives_one_readable_error_and_exit_code_2(project, server):
+def test_invalid_input_gives_one_readable_error_and_exit_code_2(project, server):
     Path("bad.yaml").write_text("epoch: 3\nlearning_rate: fast\n")
     done = command("bad.yaml", env=server)
     assert done.returncode == 2
@@ -391,20 +550,11 @@ def test_bad_input_gives_one_readable_error_and_exit_code_2(project, server):
     assert not (project / "artifacts/models").exists()
 
 
-def test_a_fault_of_the_code_leaves_nothing_beside_the_artifacts(project, monkeypatch):
-    def faulty(*_, **__):
-        raise KeyError("a bug")
-
-    before = set(project.iterdir())
-    monkeypatch.setattr(trainer, "model_metadata", faulty)
-    assert "a bug" in failure(training_pipeline, "config.yaml")
-    assert set(project.iterdir()) == before
-
-
-def test_without_a_server_the_command_runs_on_an_embedded_one(project, server):
+def test_without_a_configured_server_the_command_starts_one(project, server):
     env = {key: value for key, value in server.items() if key != "PREFECT_API_URL"}
     env["PREFECT_HOME"] = str(project / "home")
     config, artifacts = str(project / "config.yaml"), str(project / "artifacts")
     done = command(config, "--artifacts-dir", artifacts, "--model-version", "model_v1", env=env)
     assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(EVALUATION.read_text()))
-    assert read_provenance(PROVENANCE).url is None  # its page went with that server
+    statement = read_statement(Artifacts.open(artifacts).models / "model_v1")
+    assert statement.url is None  # the page ended with that server

@@ -14,7 +14,6 @@ from threading import Event
 from xml.etree import ElementTree
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
 
 import flows.training_sweep
@@ -23,11 +22,18 @@ from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
-from tasks import hashes
 from tests.examples import without_runs
-from tests.flows.conftest import artifact, failure, finished_task_runs
-from tests.flows.test_interrupted import python
-from tests.flows.test_training_pipeline import ROOT, STEPS, record
+from tests.flows.runs import (
+    COMMAND,
+    ROOT,
+    STEPS,
+    artifact,
+    failure,
+    finished_task_runs,
+    flow_run,
+    python,
+    record,
+)
 
 GRID = """\
 base_config: config.yaml
@@ -53,28 +59,29 @@ training_sweep(grid="grid.yaml", concurrency=1)
 
 @pytest.fixture
 def project(project):
-    """Add a sweep of six configs, `grid.yaml`, and one of three, `epochs.yaml`."""
+    """The project with a grid of six configs, `grid.yaml`, and one of three, `epochs.yaml`."""
     Path("grid.yaml").write_text(GRID)
     Path("epochs.yaml").write_text(EPOCHS)
     return project
 
 
 def models_by_epochs():
+    """Return the registered model versions by their number of epochs, in order."""
     return {model["training_config"]["epochs"]: model["model_version"] for model in list_models()}
 
 
 def fails(*arguments):
-    """Run a sweep in which some configs fail; give what it says of it."""
+    """Run a sweep in which some configs fail; return its error."""
     with pytest.raises(SweepError) as caught:
         training_sweep(*arguments)
     return caught.value
 
 
-# --- What it leaves ------------------------------------------------------------------------------
+# --- Results -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch", [50, 4])
-def test_a_sweep_leaves_what_its_configs_leave_one_by_one(project, monkeypatch, batch):
+def test_a_sweep_writes_the_same_bytes_as_its_configs_one_by_one(project, monkeypatch, batch):
     shutil.copytree("artifacts", "others")
     monkeypatch.setattr(flows.training_sweep, "BATCH", batch)
     summary = training_sweep(grid="grid.yaml")
@@ -98,14 +105,13 @@ def test_models_are_registered_in_the_order_of_their_configs(project):
     ] == [(2e-5, 3), (1e-5, 2), (1e-5, 3), (2e-5, 2), (3e-5, 2), (3e-5, 3)]
 
 
-def test_an_embedded_server_has_noted_every_step_when_the_command_ends(project):
+def test_a_temporary_server_has_recorded_every_step_when_the_command_ends(project):
     Path("many.yaml").write_text(f"base_config: config.yaml\nepochs: {list(range(1, 61))}\n")
     home = project / "prefect"
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90"}
-    command = [sys.executable, "-c", "from cli.main import main; main()", "sweep"]
     subprocess.run(
-        [*command, "--grid", "many.yaml"],
+        [sys.executable, "-c", COMMAND, "sweep", "--grid", "many.yaml"],
         env=env | {"PYTHONPATH": str(ROOT)},
         check=True,
         capture_output=True,
@@ -115,14 +121,12 @@ def test_an_embedded_server_has_noted_every_step_when_the_command_ends(project):
     assert ended == [("COMPLETED", 300)]
 
 
-def test_a_long_sweep_waits_now_and_then_until_the_server_was_told_but_not_for_ever(
-    project, monkeypatch
-):
+def test_a_long_sweep_waits_until_task_runs_are_sent_but_not_forever(project, monkeypatch):
     waits = []
     monkeypatch.setattr(
         EventsWorker, "wait_until_empty", lambda worker: waits.append(worker) or Event().wait()
     )
-    for name, value in {"BATCH": 1, "UNSENT": 2, "CATCH_UP_SECONDS": 0.1}.items():
+    for name, value in {"BATCH": 1, "UNSENT": 2, "SENDING_SECONDS": 0.1}.items():
         monkeypatch.setattr(flows.training_sweep, name, value)
     assert len(training_sweep(grid="grid.yaml")["leaderboard"]) == 6
     assert len(waits) == 2  # before the third and the fifth
@@ -140,14 +144,14 @@ def test_every_step_of_every_config_is_a_task_run(project):
     )
 
 
-def test_a_run_of_one_config_is_served_from_the_cache_of_a_sweep(project):
+def test_a_sweep_of_one_config_is_served_from_the_cache_of_another_sweep(project):
     [best, *_] = training_sweep(grid="grid.yaml")["leaderboard"]
     before = record()
     assert training_sweep([best["config"]])["cached"] == 1
     assert record() == before
 
 
-def test_the_best_quality_comes_first_then_the_lowest_cost_and_latency(project, monkeypatch):
+def test_models_are_ranked_by_quality_then_cost_then_latency(project, monkeypatch):
     metrics = {
         2: {"quality_score": 0.5, "cost_per_1k_tokens": 0.02, "latency_ms": 10},
         3: {"quality_score": 0.5, "cost_per_1k_tokens": 0.01, "latency_ms": 90},
@@ -177,13 +181,10 @@ def test_the_best_quality_comes_first_then_the_lowest_cost_and_latency(project, 
     }
 
 
-# --- What is done already ------------------------------------------------------------------------
+# --- Finished steps ------------------------------------------------------------------------------
 
 
-def test_a_sweep_run_again_is_all_cached_and_changes_nothing_below_the_artifacts(
-    project, tree, monkeypatch
-):
-    monkeypatch.setattr(hashes, "RACY_NS", 0)  # or the second remembers the data's hash
+def test_a_second_sweep_is_served_from_the_cache_and_changes_no_byte(project, tree):
     first = training_sweep(grid="grid.yaml")
     before = tree(Path("artifacts"))
     state = training_sweep(grid="grid.yaml", return_state=True)
@@ -193,7 +194,7 @@ def test_a_sweep_run_again_is_all_cached_and_changes_nothing_below_the_artifacts
     assert {run.state.name for run in runs} == {"Cached"}
 
 
-def test_a_wider_grid_runs_what_is_new_and_serves_the_rest(project):
+def test_a_larger_grid_runs_only_its_new_configs(project):
     training_sweep(grid="epochs.yaml")
     Path("epochs.yaml").write_text(EPOCHS.replace("4", "4, 5"))
     assert training_sweep(grid="epochs.yaml")["cached"] == 3
@@ -216,7 +217,7 @@ sweep.training_sweep(grid="grid.yaml", concurrency=1)
 """
 
 
-def test_a_sweep_killed_midway_goes_on_where_it_was_and_leaves_the_same(project, server):
+def test_a_killed_sweep_continues_and_writes_the_same_bytes(project, server):
     shutil.copytree("artifacts", "others")
     killed = python(KILLED, server)
     output, _ = killed.communicate()
@@ -229,7 +230,7 @@ def test_a_sweep_killed_midway_goes_on_where_it_was_and_leaves_the_same(project,
     assert without_runs(record()) == without_runs(record(Path("others")))
 
 
-def test_a_fault_of_the_code_ends_the_sweep_and_leaves_what_was_done(project, monkeypatch):
+def test_a_bug_in_the_code_ends_the_sweep_and_keeps_finished_steps(project, monkeypatch):
     calls, evaluate_model = count(1), evaluator.evaluate_model
 
     def faulty(*arguments, **options):
@@ -247,24 +248,24 @@ def test_a_fault_of_the_code_ends_the_sweep_and_leaves_what_was_done(project, mo
     assert record() == before
 
 
-def test_an_interrupted_sweep_finishes_what_is_in_work_and_begins_nothing_else(project, server):
+def test_an_interrupted_sweep_finishes_running_configs_and_starts_no_others(project, server):
     process = python(INTERRUPTED, server)
     output, _ = process.communicate(timeout=120)
     assert (process.returncode != 0, len(list_models())) == (True, 6), output
     assert len(list(Path("artifacts/evaluations").iterdir())) == 1
-    assert "after shutdown" not in output  # as a thread would say that goes on for too long
+    assert "after shutdown" not in output  # the error of a thread that outlives the run
 
 
-def test_the_dataset_is_hashed_once_however_many_configs_are_in_work(project, reads):
+def test_the_dataset_is_read_once_for_all_concurrent_configs(project, reads):
     training_sweep(grid="grid.yaml", concurrency=4)
     training_sweep(["config.yaml"], "epochs.yaml", concurrency=4)
-    assert len(reads) == 1
+    assert reads == ["datasets/dataset_v1/data.jsonl"]
 
 
-# --- What fails ----------------------------------------------------------------------------------
+# --- Failures ------------------------------------------------------------------------------------
 
 
-def test_a_bad_config_fails_alone_and_is_named(project):
+def test_an_invalid_config_fails_alone_and_is_named(project):
     Path("bad.yaml").write_text("epoch: 3\nlearning_rate: fast\n")
     shutil.copy("config.yaml", "other.yaml")
     Path("other.yaml").write_text(Path("config.yaml").read_text().replace("t_v1", "t_v9"))
@@ -284,7 +285,7 @@ def test_a_bad_config_fails_alone_and_is_named(project):
     assert "| other.yaml | artifacts/datasets/dataset_v9/" in report
 
 
-def test_the_error_of_a_sweep_has_the_summary_of_the_others(project):
+def test_the_error_of_a_sweep_has_its_summary(project):
     summary = fails(["none.yaml", "config.yaml"]).summary
     assert summary["failed"] == [
         {"config": "none.yaml", "error": "none.yaml: no such training config."}
@@ -293,7 +294,7 @@ def test_the_error_of_a_sweep_has_the_summary_of_the_others(project):
     assert fails(["none.yaml", "config.yaml"]).summary == summary | {"cached": 1}
 
 
-def test_of_many_configs_that_failed_the_message_names_ten(project):
+def test_the_message_names_at_most_ten_failed_configs(project):
     assert failure(training_sweep, [f"none{n:02}.yaml" for n in range(12)]) == "\n".join(
         [
             "12 of 12 configs failed, the others are done:",
@@ -305,7 +306,7 @@ def test_of_many_configs_that_failed_the_message_names_ten(project):
     assert json.loads(artifact("sweep-leaderboard")) == []
 
 
-def test_a_model_whose_metadata_was_edited_fails_alone_and_is_left_as_found(project):
+def test_an_edited_metadata_fails_its_config_alone_and_is_left_as_found(project):
     training_sweep(grid="epochs.yaml")
     path = Path("artifacts/models", models_by_epochs()[3], "metadata.json")
     path.write_text(path.read_text().replace("mistral-7b", "mistral-8b"))
@@ -315,7 +316,7 @@ def test_a_model_whose_metadata_was_edited_fails_alone_and_is_left_as_found(proj
     assert record() == before
 
 
-def test_a_conflict_in_the_registry_fails_its_config_and_the_rest_of_the_batch_is_listed(project):
+def test_a_conflict_in_the_registry_fails_its_config_alone(project):
     run_training_pipeline("config.yaml")
     REGISTRY.write_text(REGISTRY.read_text().replace('"epochs": 3', '"epochs": 9'))
     edited = list_models()
@@ -338,7 +339,7 @@ def test_a_corrupt_registry_fails_every_config_and_is_left_as_found(project):
     assert not Path("artifacts/evaluations").exists()
 
 
-def test_a_transient_error_of_the_batch_is_got_over_config_by_config(project, monkeypatch):
+def test_after_a_failed_batch_each_model_is_registered_alone(project, monkeypatch):
     def failing(*arguments):
         raise OSError(5, "Input/output error", "registry.json")
 
@@ -351,9 +352,9 @@ def test_a_transient_error_of_the_batch_is_got_over_config_by_config(project, mo
     ("arguments", "message"),
     [
         ([["config.yaml"], "", 0], "concurrency: expected 1 or more, found 0."),
-        ([[], ""], "A sweep needs configs or a grid: give at least one."),
+        ([[], ""], "A sweep needs configs or a grid. Pass at least one of them."),
         ([["config.yaml"], "none.yaml"], "none.yaml: no such sweep."),
-        ([["config.yaml", "x*.yaml"]], "x*.yaml: no training config matches this."),
+        ([["config.yaml", "x*.yaml"]], "x*.yaml: no training config matches this pattern."),
         (
             [["config.yaml"], "bad.yaml"],
             "bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?\n"
@@ -362,19 +363,17 @@ def test_a_transient_error_of_the_batch_is_got_over_config_by_config(project, mo
         ),
     ],
 )
-def test_what_is_no_sweep_fails_before_any_step_and_writes_nothing(
-    project, tree, arguments, message
-):
+def test_an_invalid_sweep_fails_before_any_file_is_written(project, tree, arguments, message):
     Path("bad.yaml").write_text("epoch: [3]\n")
     before = tree(project)
     assert failure(training_sweep, *arguments) == message
     assert tree(project) == before
 
 
-# --- What people see -----------------------------------------------------------------------------
+# --- Pages and logs ------------------------------------------------------------------------------
 
 
-def test_a_sweep_leaves_its_progress_a_leaderboard_a_report_and_the_table_of_all_models(project):
+def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(project):
     summary = training_sweep(grid="grid.yaml")
     assert artifact("sweep-progress") == 100
     assert json.loads(artifact("sweep-leaderboard")) == summary["leaderboard"]
@@ -386,7 +385,7 @@ def test_a_sweep_leaves_its_progress_a_leaderboard_a_report_and_the_table_of_all
     report = artifact("sweep")
     best = summary["leaderboard"][0]
     assert report.startswith("# Sweep of 6 configs\n\n6 done (0 from the cache), 0 failed; ")
-    assert "| model version | quality score | cost per 1k tokens | latency ms |" in report
+    assert "| model_version | quality_score | cost_per_1k_tokens | latency_ms |" in report
     assert f"\n| {best['model_version']} | {best['quality_score']} | " in report
     assert "## Failed" not in report
     encoded = report.split("data:image/svg+xml;base64,")[1].split(")")[0]
@@ -398,14 +397,12 @@ def test_a_sweep_leaves_its_progress_a_leaderboard_a_report_and_the_table_of_all
     ]
 
 
-def test_the_run_is_named_after_what_it_sweeps(project):
+def test_the_run_is_named_after_its_configs_and_its_grid(project):
     state = training_sweep(["config.yaml"], "epochs.yaml", return_state=True)
-    with get_client(sync_client=True) as client:
-        run = client.read_flow_run(state.state_details.flow_run_id)
-    assert run.name == "sweep config.yaml epochs.yaml"
+    assert flow_run(state.state_details.flow_run_id).name == "sweep config.yaml epochs.yaml"
 
 
-def test_the_log_tells_how_far_it_is_and_not_of_every_step(project, caplog):
+def test_the_log_has_the_progress_and_not_every_step(project, caplog):
     training_sweep(grid="grid.yaml")
     assert {record.name for record in caplog.records} == {"prefect.flow_runs"}
     [progress] = [message for message in caplog.messages if "6 of 6 configs" in message]
@@ -413,35 +410,46 @@ def test_the_log_tells_how_far_it_is_and_not_of_every_step(project, caplog):
 
 
 @pytest.mark.parametrize("configs", [["config.yaml"], ["none.yaml"]])
-def test_after_a_sweep_steps_log_as_before(project, configs):
+def test_a_sweep_restores_the_log_levels(project, configs):
     loggers = [logging.getLogger(name) for name in ("prefect.task_runs", "src")]
     before = [logger.level for logger in loggers]
     training_sweep(configs, return_state=True)
     assert [logger.level for logger in loggers] == before
 
 
-# --- From the terminal ---------------------------------------------------------------------------
+# --- The command ---------------------------------------------------------------------------------
 
 
-def test_the_command_prints_the_summary_alone_on_stdout(project, capfd):
+def test_the_command_prints_only_the_summary_on_stdout(project, capfd):
     main(["sweep", "--grid", "epochs.yaml", "--json"], standalone_mode=False)
     printed = json.loads(capfd.readouterr().out)
     assert printed == training_sweep(grid="epochs.yaml") | {"cached": 0}
 
 
-def test_the_command_prints_the_best_and_says_how_many_there_are(project, capfd, monkeypatch):
-    monkeypatch.setattr("cli.main.BEST_ROWS", 2)
+def test_the_command_prints_the_best_models_and_their_total(project, capfd, monkeypatch):
+    monkeypatch.setattr("cli.runs.BEST_ROWS", 2)
     main(["sweep", "--grid", "epochs.yaml", "--concurrency", "2"], standalone_mode=False)
     printed = capfd.readouterr()
     head, *rows = printed.out.splitlines()
-    assert head.split("  ")[0] == "model version"
+    assert head.split() == [
+        "model_version",
+        "quality_score",
+        "cost_per_1k_tokens",
+        "latency_ms",
+        "base_model",
+        "dataset_version",
+        "learning_rate",
+        "epochs",
+        "batch_size",
+        "config",
+    ]
     assert [row.split()[0] for row in rows] == [
         row["model_version"] for row in training_sweep(grid="epochs.yaml")["leaderboard"][:2]
     ]
-    assert printed.err.endswith("The best 2 of 3; --json gives all.\n")
+    assert printed.err.endswith("The best 2 of 3; --json prints all.\n")
 
 
-def test_a_config_that_failed_gives_exit_code_1_after_what_was_done(project, capfd):
+def test_a_failed_config_gives_exit_code_1_and_the_other_models_are_printed(project, capfd):
     with pytest.raises(SystemExit) as caught:
         main(["sweep", "*.y*ml", "none.yaml", "--json"], standalone_mode=False)
     assert caught.value.code == 1
@@ -457,7 +465,7 @@ def test_a_config_that_failed_gives_exit_code_1_after_what_was_done(project, cap
     assert printed.err.endswith("\nnone.yaml: no such training config.\n")
 
 
-def test_a_sweep_of_nothing_gives_exit_code_2(project, capfd):
+def test_a_missing_grid_gives_exit_code_2(project, capfd):
     assert main(["sweep", "--grid", "none.yaml"], standalone_mode=False) == 2
     printed = capfd.readouterr()
     assert printed.out == ""

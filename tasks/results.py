@@ -1,0 +1,86 @@
+"""Storage of step results: Prefect's result files, kept below the artifacts root by its store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+
+from prefect.context import FlowRunContext
+from prefect.filesystems import WritableFileSystem
+from pydantic import PrivateAttr
+
+from src.artifacts import Artifacts
+from src.records.layout import RESULT_LIMIT
+from src.storage import StorePath
+from tasks.caching import DecisionLog
+
+__all__ = ["step_results"]
+
+
+class StepResults(WritableFileSystem):
+    """Result files of steps, one per cache key, in one folder of a store."""
+
+    _block_type_name = "Step results"
+    _block_type_slug = "step-results"
+    _folder: StorePath = PrivateAttr()
+
+    @classmethod
+    def below(cls, folder: StorePath) -> "StepResults":
+        """Return the result files in `folder`."""
+        results = cls()
+        results._folder = folder
+        return results
+
+    def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
+        """Read a result file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError, CorruptFileError: The file cannot be read.
+        """
+        file = self._file(path)
+        data = file.read(RESULT_LIMIT)
+        if data is None:
+            raise FileNotFoundError(f"{file}: no such result.")
+        return data
+
+    def write_path(  # type: ignore[override]
+        self, path: str, content: bytes, *, _sync: bool = True
+    ) -> None:
+        """Write or replace a result file."""
+        self._file(path).replace(content)
+
+    async def aread_path(self, path: str) -> bytes:
+        """Read a result file; see `read_path`."""
+        return self.read_path(path)
+
+    async def awrite_path(self, path: str, content: bytes) -> None:
+        """Write or replace a result file."""
+        self.write_path(path, content)
+
+    def _file(self, path: str) -> StorePath:
+        return self._folder / PurePath(path).name
+
+    def _resolve_path(self, path: str) -> Path:
+        """Return the location that Prefect records for a key."""
+        return Path(str(self._folder)).resolve() / path
+
+
+@contextmanager
+def step_results(artifacts: Artifacts) -> Iterator[DecisionLog]:
+    """Keep the results of the steps that are called in the block below the artifacts root.
+
+    The results only save time: if they are deleted, steps run again and find their work done.
+
+    Yields:
+        The cache decisions of those steps.
+    """
+    context = FlowRunContext.get()
+    if context is None:
+        raise RuntimeError("step_results: no flow run. Call it within a flow.")
+    storage = StepResults.below(artifacts.cache)
+    store = context.result_store.model_copy(update={"result_storage": storage})
+    with (
+        context.model_copy(update={"result_store": store}),
+        DecisionLog().recording() as decisions,
+    ):
+        yield decisions

@@ -1,0 +1,71 @@
+"""The cached results of steps in a run: in any store, and in a folder that cannot be written."""
+
+from pathlib import Path
+
+import pytest
+from prefect import flow, task
+
+from flows.training_pipeline import training_pipeline
+from src.artifacts import Artifacts
+from src.storage import StorePath
+from tasks.caching import STEP_OPTIONS, VerifiedResult
+from tasks.results import StepResults, step_results
+from tests.flows.runs import record
+from tests.stores import FAULTS, MemoryStore
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_run_keeps_its_results_only_in_the_store(project, tree, fault):
+    artifacts = Artifacts(StorePath(MemoryStore("memory", fault)))
+    calls = []
+
+    @task(
+        cache_policy=VerifiedResult(
+            depends_on=lambda number: [str(number)], stale_reason=lambda result, number: None
+        ),
+        **STEP_OPTIONS,
+    )
+    def square(number):
+        calls.append(number)
+        return {"square": number * number}
+
+    @flow
+    def squares(*numbers):
+        with step_results(artifacts) as decisions:
+            found = [square(number)["square"] for number in numbers]
+        return found, decisions.is_cached
+
+    before = tree(project)
+    assert squares(3, 4) == ([9, 16], False)
+    assert squares(4) == ([16], True)
+    assert squares(3) == ([9], True)
+    assert calls == [3, 4]
+    keys = [file.key for file in artifacts.root.files()]
+    assert [key.rpartition("-")[0].rpartition("-")[0] for key in keys] == [".cache/square"] * 2
+    assert tree(project) == before
+
+
+def test_a_run_whose_results_cannot_be_written_completes_and_serves_no_stale_result(
+    project, monkeypatch
+):
+    training_pipeline("config.yaml", "model_v1")
+    before = record()
+    evaluation = Path("artifacts/evaluations/model_v1/evaluation.json")
+    evaluation.unlink()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StepResults, "write_path", full)
+    for _ in range(2):
+        assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
+        assert record() == before
+
+
+def test_a_cache_folder_that_leads_out_of_the_root_is_not_written_to(project, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Path("artifacts/.cache").symlink_to(outside)
+    for _ in range(2):
+        assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
+    assert list(outside.iterdir()) == []
