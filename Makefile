@@ -1,10 +1,10 @@
-# Needs python3 (3.11 or newer) and make. Everything else goes into .venv/, once.
+# Requires make and python3 (3.11 or newer). Targets install everything else into .venv/, once.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
-# Prefect's database and logs: here, not in the home folder.
+# Folder of Prefect's database and logs; Prefect's default is in the home folder.
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
@@ -16,66 +16,66 @@ help: ## List the targets
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
 	@$(BIN)/llm-train run "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
 
-up: .venv/ready ## Server, UI, deployments and a worker, until Ctrl-C: make up [PORT=4200]
+up: .venv/ready ## Start server, UI, deployments and a worker; Ctrl-C stops them: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
 
-# A server takes a while to start: all tests of a file share one.
-test: .venv/ready ## Run all tests but those of make e2e
+# --dist loadfile: a server starts slowly, so all tests of a file share one.
+test: .venv/ready ## Run all tests except those of make e2e
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore=tests/e2e --cov=src --cov-branch --cov-fail-under=95
 
-e2e: .venv/e2e ## Server, worker, browser and PostgreSQL, for real
+e2e: .venv/e2e ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest tests/e2e
 
-packages: ## Debian packages that make e2e needs (as root)
+packages: ## Install the Debian packages that make e2e needs (as root)
 	apt-get update
 	apt-get install --yes --no-install-recommends chromium postgresql strace
 
-torture: .venv/torture ## Kill, race, starve and feed the core, at length
+torture: .venv/torture ## Run the long kill, race, resource and fuzz tests of the core
 	TORTURE=long $(BIN)/pytest -rP tests/torture
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
 
-# What is measured beside this one, each in an environment of its own.
+# Systems for comparison, each in a separate environment.
 PEERS := kedro mlflow
-bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Measure all, beside floors and peers: 12 minutes, 2.5 GB of $TMPDIR
+bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Run all benchmarks: 12 minutes, 2.5 GB in $TMPDIR
 	@for topic in $(TOPICS); do $(BIN)/python -m benchmarks.$$topic || exit; done
 TOPICS := data_pass core engine sweep registry many cli_start
 
-check: .venv/ready ## Lint, types, import rules
+check: .venv/ready ## Check formatting, lint rules, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lock: .venv/ready ## Resolve all dependencies anew into requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements.lock
-	$(BIN)/uv pip compile --group torture $(LOCK) --output-file requirements-torture.lock
+lock: .venv/ready ## Resolve all dependencies into requirements/
+	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements/main.lock
+	$(BIN)/uv pip compile --group torture $(LOCK) --output-file requirements/torture.lock
 	for peer in $(PEERS); do \
-		$(BIN)/uv pip compile --group bench-$$peer $(LOCK) --output-file benchmarks/peers/$$peer.lock || exit; \
+		$(BIN)/uv pip compile --group bench-$$peer $(LOCK) --output-file requirements/$$peer.lock || exit; \
 	done
-	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements.lock --output-file requirements-e2e.lock
-	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements-uv.lock
+	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements/main.lock --output-file requirements/e2e.lock
+	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements/uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"
 
-clean: ## Remove what runs and tests made, and .venv/
+clean: ## Remove .venv/, caches, and the artifacts of runs and tests
 	rm -rf .venv .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/ready: requirements.lock requirements-uv.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+.venv/ready: requirements/main.lock requirements/uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON): found " + sys.version + ". Expected 3.11 or newer. Set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock requirements-uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements/main.lock requirements/uv.lock
 	$(BIN)/uv pip install --quiet --offline --no-deps --python $(BIN)/python --editable .
 	@touch $@
 
-.venv/%: requirements-%.lock .venv/ready
+.venv/%: requirements/%.lock .venv/ready
 	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<
 	@touch $@
 
-.venv/peers/%/ready: benchmarks/peers/%.lock .venv/ready
+.venv/peers/%/ready: requirements/%.lock .venv/ready
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
 	$(BIN)/uv pip install --quiet --require-hashes --python $(@D)/bin/python -r $<
 	@touch $@

@@ -1,1 +1,1 @@
-"""The terminal's way in: the command `llm-train`."""
+"""The command `llm-train`; see `cli.main`."""

@@ -1,58 +1,57 @@
-"""How far the hashing of a dataset is: a bar on stderr, for who waits longer than a second."""
+"""Progress bar on stderr for the hashing of a dataset."""
 
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.training.dataset import count_and_hash
+from src.progress import Progress, Snapshot
+from src.storage import StorePath
+from src.training.hashing import count_and_hash
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
 __all__ = ["hash_with_progress"]
 
-PATIENCE_SECONDS = 1.0
+UPDATE_SECONDS = 1.0
 
 
-def hash_with_progress(path: Path) -> tuple[int, str]:
-    """Count and hash a data.jsonl, as `count_and_hash` does.
+def hash_with_progress(path: StorePath) -> tuple[int, str]:
+    """Count and hash a data.jsonl; see `count_and_hash`.
 
-    On a terminal, where that takes longer than `PATIENCE_SECONDS`, a bar on stderr shows the bytes
-    read, the rate and the time left, until it is done.
+    On a terminal, if this takes longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes
+    read, the rate and the time left, until the end.
     """
-    if not sys.stderr.isatty():
+    file = path.stat()
+    if file is None or not sys.stderr.isatty():
         return count_and_hash(path)
-    started, done = time.monotonic(), 0
-    bar: Progress | None = None
+    bar: Bar | None = None
 
-    def advance(size: int) -> None:
-        nonlocal bar, done
-        done += size
-        if bar is not None:
-            bar.update(bar.task_ids[0], completed=done)
-        elif time.monotonic() - started > PATIENCE_SECONDS:
-            bar = _bar(path, done)
+    def report(now: Snapshot) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = _bar(path, now.total)
+        bar.update(bar.task_ids[0], completed=now.done)
 
+    progress = Progress(file.size, report, interval=UPDATE_SECONDS)
     try:
-        return count_and_hash(path, progress=advance)
+        return count_and_hash(path, progress=progress.advance)
     finally:
         if bar is not None:
             bar.stop()
 
 
-def _bar(path: Path, done: int) -> "Progress":
+def _bar(path: StorePath, total: int) -> "Bar":
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.progress import Progress as Bar
 
-    bar = Progress(
+    bar = Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
@@ -61,6 +60,6 @@ def _bar(path: Path, done: int) -> "Progress":
         console=Console(stderr=True),
         transient=True,
     )
-    bar.add_task(str(path), total=path.stat().st_size, completed=done)
+    bar.add_task(str(path), total=total)
     bar.start()
     return bar

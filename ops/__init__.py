@@ -1,1 +1,1 @@
-"""What runs the platform: a server and a worker on one machine, and word of failed runs."""
+"""Run the platform: Prefect server processes, `make up`, and notifications of failed runs."""

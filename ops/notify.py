@@ -1,10 +1,10 @@
-"""Word of failed runs, to a channel of your own.
+"""Send notifications of failed training runs to a webhook.
 
     python -m ops.notify https://hooks.slack.com/services/...
 
-Makes, on the Prefect server, a notification block `training-failures` that posts to this address,
-and an automation that uses it whenever a run tagged `training` fails, crashes or takes too long.
-Both can be edited in the UI afterwards (Blocks, Automations); run again, it sets the address anew.
+Creates a notification block `training-failures` for this URL on the Prefect server, and an
+automation that uses it when a run tagged `training` fails, crashes or times out. Both can be edited
+in the UI (Blocks, Automations). Another run of the command replaces the URL.
 """
 
 import argparse
@@ -20,19 +20,19 @@ from prefect.events import ResourceSpecification
 __all__ = ["main", "notify_failures"]
 
 BLOCK = "training-failures"
-AUTOMATION = "Tell of failed training runs"
+AUTOMATION = "Notify of failed training runs"
 SUBJECT = "{{ flow_run.name }}: {{ flow_run.state.name }}"
 BODY = "{{ flow_run.state.message }}\n{{ flow_run | ui_url }}"
 
 
 async def notify_failures(url: str) -> None:
-    r"""Have every training run that fails told to `url`.
+    r"""Create or replace the block and the automation that post failed training runs to `url`.
 
-    The message is posted as JSON, `{"text": "<run>: <state>\n<error>\n<link to the run>"}`, which
-    Slack, Mattermost and Rocket.Chat take as it is.
+    A notification is JSON, `{"text": "<run>: <state>\n<error>\n<link to the run>"}`, as accepted by
+    Slack, Mattermost and Rocket.Chat.
 
     Raises:
-        httpx.HTTPError: The Prefect server cannot be reached, or refused.
+        httpx.HTTPError: The Prefect server cannot be reached, or rejected the request.
     """
     block = CustomWebhookNotificationBlock(
         name=BLOCK,
@@ -44,7 +44,7 @@ async def notify_failures(url: str) -> None:
     block_id = await block.asave(BLOCK, overwrite=True)
     automation = Automation(
         name=AUTOMATION,
-        description=f"Edit the block {BLOCK!r} to point it to another channel.",
+        description=f"To use another webhook, edit the block {BLOCK!r}.",
         trigger=EventTrigger(
             expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
@@ -57,30 +57,32 @@ async def notify_failures(url: str) -> None:
         ),
         actions=[SendNotification(block_document_id=block_id, subject=SUBJECT, body=BODY)],
     )
-    with suppress(ValueError):  # there is none yet
+    with suppress(ValueError):  # the automation does not exist yet
         await (await Automation.aread(name=AUTOMATION)).adelete()
     await automation.acreate()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Set the address from a terminal; see `--help`.
+    """Run the command; see `--help`.
 
     Returns:
-        0; 2 for an address that is none; 1 for a server that cannot be reached.
+        0; 2 if the URL is not valid; 1 if the server cannot be reached or rejected the request.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m ops.notify", description="Tell of failed training runs."
+        prog="python -m ops.notify", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("url", metavar="URL", help="a webhook that takes JSON, http:// or https://")
+    parser.add_argument(
+        "url", metavar="URL", help="a webhook that accepts JSON, http:// or https://"
+    )
     url: str = parser.parse_args(argv).url
     if not url.startswith(("http://", "https://")):
-        parser.error(f"URL: expected http://... or https://..., found {url!r}")
+        parser.error(f"URL: found {url!r}. Expected http://... or https://...")
     try:
         asyncio.run(notify_failures(url))
     except httpx.HTTPError as error:
-        print(f"error: the Prefect server: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"error: Prefect server: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    print(f"Failed training runs are told to the address in the block {BLOCK!r}.")
+    print(f"Failed training runs are posted to the URL in the block {BLOCK!r}.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: two models with the same record on every machine."""
+"""Fixtures of the tests of the command line: two models, equal on every machine."""
 
 import json
 from pathlib import Path
@@ -7,29 +7,41 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from src import provenance
-from src.provenance import Invocation, Material
+from src.environment import Invocation
+from src.records.statement import ResolvedDependency
+from src.training import binding
 from src.training.pipeline import run_training_pipeline
 from tests.examples import CONFIG
 
+COMMIT = "c0ffee" * 6 + "beef"
 OTHER_CONFIG = CONFIG.replace("mistral-7b", "org/llama-3.1-8b").replace("epochs: 3", "epochs: 4")
 ENVIRONMENT = (
-    Material(
-        name="code", digest={"gitCommit": "c0ffee" * 6 + "beef"}, annotations={"dirty": False}
+    ResolvedDependency(name="code", digest={"gitCommit": COMMIT}, annotations={"dirty": False}),
+    ResolvedDependency(name="core", digest={"sha256": "c0de" * 16}),
+    ResolvedDependency(
+        name="python", annotations={"version": "3.11.7", "implementation": "cpython"}
     ),
-    Material(name="core", digest={"sha256": "c0de" * 16}),
-    Material(name="python", annotations={"version": "3.11.7", "implementation": "cpython"}),
-    Material(name="packages", annotations={"filelock": "4.2.11", "pyyaml": "6.0.3"}),
+    ResolvedDependency(name="packages", annotations={"filelock": "4.2.11", "pyyaml": "6.0.3"}),
 )
+READING = [
+    ["models"],
+    ["show", "model_v1"],
+    ["compare", "model_v1", "model_v2"],
+    ["verify", "--all"],
+    ["trace", "model_v1"],
+    ["trace", "--dataset", "dataset_v1"],
+    ["trace", "--commit", COMMIT],
+]
+"""One call of every command that only reads."""
 
 
 @pytest.fixture
 def models(project, monkeypatch) -> Path:
-    """The project with `model_v1`, made by a run with a page, and `model_v2`, by one without."""
+    """The project with `model_v1`, made by a run with a URL, and `model_v2`, by one without."""
     Path("one.yaml").write_text(CONFIG)
     Path("two.yaml").write_text(OTHER_CONFIG)
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "_environment", lambda: ENVIRONMENT)
+        patch.setattr(binding, "environment_dependencies", lambda: ENVIRONMENT)
         for number, name in enumerate(("one", "two"), start=1):
             run_training_pipeline(
                 f"{name}.yaml",
@@ -58,7 +70,7 @@ def llm_train():
 
 @pytest.fixture
 def as_json(llm_train):
-    """Run `llm-train` with some arguments and `--json`; give what it printed."""
+    """Run `llm-train` with some arguments and `--json`; return the parsed output."""
 
     def as_json(*arguments: str) -> object:
         return json.loads(llm_train(*arguments, "--json").stdout)

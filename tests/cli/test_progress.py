@@ -1,38 +1,101 @@
+"""Tests of the progress bar of `verify`."""
+
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from cli.progress import hash_with_progress
-from src.training.dataset import count_and_hash
-from tests.cli.test_tables import lines, on_terminal
+from src.storage import open_path
+from src.training.hashing import count_and_hash
+from tests.cli.terminal import lines, on_terminal
 from tests.examples import DATA_SHA256
 
 DATASET = Path("artifacts/datasets/dataset_v1/data.jsonl")
 VERIFY = """
 from cli import progress
 from cli.main import main
-progress.PATIENCE_SECONDS = {}
+progress.UPDATE_SECONDS = {}
 main(["verify", "--all"])
 """
+# Hash a file of 50 bytes: each argument is the time for 10 bytes, on a clock of the test.
+HASH = """
+import json, sys
+from types import SimpleNamespace
+from cli import progress
+from src import progress as core
+from src.storage import open_path
+
+now = 0.0
+core.time = SimpleNamespace(monotonic=lambda: now)
+
+def count_and_hash(path, progress):
+    global now
+    for seconds in json.loads(sys.argv[1]):
+        if seconds is None:
+            raise OSError("the disk is broken")
+        now += seconds
+        progress(10)
+    return 3, "the digest"
+
+progress.count_and_hash = count_and_hash
+print(progress.hash_with_progress(open_path("artifacts") / "datasets/dataset_v1/data.jsonl"))
+"""
+SHOW_CURSOR = "\x1b[?25h"
 
 
-def test_without_a_terminal_the_digest_is_all_there_is(project, capsys):
-    assert hash_with_progress(DATASET) == count_and_hash(DATASET) == (3, DATA_SHA256)
+def bars(output: str) -> list[str]:
+    """Return the drawn states of a bar, each once."""
+    return list(dict.fromkeys(line for line in lines(output) if "data.jsonl" in line))
+
+
+def test_without_a_terminal_no_bar_is_printed(project, capsys):
+    path = open_path("artifacts/datasets/dataset_v1") / "data.jsonl"
+    assert hash_with_progress(path) == count_and_hash(path) == (3, DATA_SHA256)
     assert capsys.readouterr() == ("", "")
 
 
-def test_who_waits_on_a_terminal_is_shown_bytes_rate_and_time_left(models):
-    shown = on_terminal(VERIFY.format(-1), columns=120)
-    bar = next(line for line in lines(shown) if "data.jsonl" in line)
+def test_a_bar_on_a_terminal_shows_bytes_rate_and_time_left(models):
+    [*_, bar] = bars(on_terminal(VERIFY.format(0), columns=120))
     assert re.search(rf"{DATASET} \S+ 50/50 bytes \S+ [-0]:[-0]{{2}}:[-0]{{2}}$", bar)
 
 
-def test_who_does_not_wait_is_shown_no_bar(models):
-    assert "data.jsonl" not in on_terminal(VERIFY.format(60))
+def test_verify_within_the_update_interval_shows_no_bar(models):
+    output = on_terminal(VERIFY.format(60))
+    assert bars(output) == []
+    assert lines(output)[-1] == "2 models: 2 MATCH, 0 MISMATCH"
 
 
-def test_a_bar_goes_when_the_data_cannot_be_read(models):
+@pytest.mark.parametrize("seconds", [[], [0.5], [0.5, 0.25, 0.125], [0.999]])
+def test_no_bar_appears_in_the_first_second(project, seconds):
+    assert on_terminal(HASH, json.dumps(seconds)) == "(3, 'the digest')\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        ([1.0], "10/50 bytes"),
+        ([0.5, 0.25, 0.25], "30/50 bytes"),
+        ([1.0, 0.5, 0.25], "10/50 bytes"),  # the next update is due after another second
+        ([1.0, 0.5, 0.5], "30/50 bytes"),
+    ],
+)
+def test_a_bar_appears_after_one_second_and_is_updated_every_second(project, seconds, shown):
+    output = on_terminal(HASH, json.dumps(seconds), columns=120)
+    assert shown in bars(output)[-1]
+    assert output.endswith("(3, 'the digest')\n")
+
+
+def test_a_bar_is_removed_before_an_error_is_printed(project):
+    output = on_terminal(HASH, json.dumps([1.0, None]), columns=120)
+    _, end = output.split(SHOW_CURSOR)
+    assert bars(end) == []
+    assert end.endswith("OSError: the disk is broken\n")
+
+
+def test_a_missing_file_raises_and_prints_nothing(project, capsys):
     DATASET.unlink()
     with pytest.raises(FileNotFoundError):
-        hash_with_progress(DATASET)
+        hash_with_progress(open_path("artifacts") / "datasets/dataset_v1/data.jsonl")
+    assert capsys.readouterr() == ("", "")

@@ -1,54 +1,24 @@
-import fcntl
-import os
-import pty
-import re
-import struct
-import subprocess
-import sys
-import termios
-from contextlib import suppress
+"""Tests of tables, in a pipe and on a terminal."""
 
 import pytest
 
 from cli import tables
-from tests.conftest import REPOSITORY
+from tests.cli.terminal import lines, on_terminal
 
-
-def on_terminal(code: str, *arguments: str, columns: int = 80) -> str:
-    """Run Python with a terminal of its own for stdout and stderr; give what it shows there."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    env = os.environ | {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm"}
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
-        env.pop(name, None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=its, stderr=its, env=env
-    )
-    os.close(its)
-    shown = b""
-    with suppress(OSError):  # Linux tells the end of a terminal as an error
-        while data := os.read(ours, 65536):
-            shown += data
-    os.close(ours)
-    process.wait()
-    return shown.decode().replace("\r\n", "\n")
-
-
-def lines(shown: str) -> list[str]:
-    """Give the lines of what a terminal shows, without colours and space at the end."""
-    return [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()]
-
-
-DRAW = """
-from cli.tables import draw
-draw(("a text", "a number"), [(" ".join(["word"] * 8), 1), ("x" * 20, None)])
+PRINT = """
+from cli.tables import print_table
+print_table(("a text", "a number"), [(" ".join(["word"] * 8), 1), ("x" * 20, None)])
+"""
+PRINT_NAMES = """
+from cli.tables import print_table
+print_table(("base_model", "num_training_samples"), [("mistral-7b-instruct", 12345)])
 """
 
 
-def test_on_a_terminal_texts_are_folded_to_its_width():
-    shown = on_terminal(DRAW, columns=24)
-    assert "\x1b[1m" in shown
-    assert lines(shown) == [
+def test_on_a_terminal_text_is_folded_to_its_width():
+    output = on_terminal(PRINT, columns=24)
+    assert "\x1b[1m" in output
+    assert lines(output) == [
         "a text          a number",
         "word word word         1",
         "word word word",
@@ -58,26 +28,74 @@ def test_on_a_terminal_texts_are_folded_to_its_width():
     ]
 
 
-def test_on_a_terminal_too_narrow_for_numbers_and_words_nothing_is_folded():
-    shown = on_terminal(DRAW, columns=11)
-    assert shown.splitlines() == [
-        "a text                                   a number",
-        "word word word word word word word word         1",
-        "xxxxxxxxxxxxxxxxxxxx                            -",
+def test_on_a_wide_terminal_nothing_is_folded():
+    output = on_terminal(PRINT_NAMES, columns=41)
+    assert "\x1b[1m" in output
+    assert lines(output) == [
+        "base_model           num_training_samples",
+        "mistral-7b-instruct                 12345",
     ]
 
 
-def test_nothing_in_a_value_is_taken_for_a_command_to_the_terminal():
-    code = "from cli.tables import draw; draw(['name'], [['[bold]x[/bold] :smile: \\x1b[31m']])"
+def test_on_a_narrow_terminal_a_column_name_is_folded_after_an_underscore():
+    assert lines(on_terminal(PRINT_NAMES, columns=25)) == [
+        "                     num_",
+        "                training_",
+        "base_model        samples",
+        "mistral-7b-i        12345",
+        "nstruct",
+    ]
+
+
+def test_on_the_narrowest_terminal_that_fits_every_word_of_a_column_name_is_a_line():
+    assert lines(on_terminal(PRINT_NAMES, columns=19)) == [
+        "               num_",
+        "base_     training_",
+        "model       samples",
+        "mistral-      12345",
+        "7b-instr",
+        "uct",
+    ]
+
+
+@pytest.mark.parametrize("columns", [1, 11, 18])
+def test_on_a_terminal_too_narrow_for_the_words_of_the_head_nothing_is_folded(columns):
+    assert on_terminal(PRINT_NAMES, columns=columns).splitlines() == [
+        "base_model           num_training_samples",
+        "mistral-7b-instruct                 12345",
+    ]
+
+
+def test_on_a_terminal_too_narrow_for_the_numbers_nothing_is_folded():
+    code = "from cli.tables import print_table; print_table(['n'], [[123456789]])"
+    assert lines(on_terminal(code, columns=9)) == ["        n", "123456789"]
+    assert "\x1b" in on_terminal(code, columns=9)
+    assert on_terminal(code, columns=8) == "        n\n123456789\n"
+
+
+@pytest.mark.parametrize("columns", [94, 95, 97, 107, 120, 141, 151])
+def test_a_folded_table_fits_the_terminal_and_folds_no_number(models, columns):
+    code = 'from cli.main import main; main(["models", "--limit", "1"])'
+    output = lines(on_terminal(code, columns=columns))
+    assert max(map(len, output)) <= columns
+    assert ["3", "16", "4", "2e-05", "0.017", "82", "0.9"] in [line.split()[3:] for line in output]
+
+
+def test_markup_and_control_characters_of_a_value_are_printed_as_text():
+    value = "[bold]x[/bold] :smile: \\x1b[31m"
+    code = f"from cli.tables import print_table; print_table(['name'], [['{value}']])"
     assert lines(on_terminal(code)) == ["name", '"[bold]x[/bold] :smile: \\u001b[31m"']
 
 
-@pytest.mark.parametrize("rows", [1, tables.MOST_FITTED_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, tables.MAX_FITTED_ROWS + 1])
 def test_in_a_pipe_a_row_is_one_line(capsys, rows):
-    tables.draw(["one", "two"], [["a" * 300, 1.5]] * rows)
+    tables.print_table(["one", "two"], [["a" * 300, 1.5]] * rows)
     assert capsys.readouterr().out == (f"one{' ' * 299}two\n" + f"{'a' * 300}  1.5\n" * rows)
 
 
-def test_many_rows_are_not_fitted_for_that_would_take_seconds():
-    code = f"from cli.tables import draw; draw(['n'], [['x' * 90]] * {tables.MOST_FITTED_ROWS + 1})"
-    assert "\x1b" not in on_terminal(code)
+def test_many_rows_are_not_folded_because_that_takes_seconds():
+    rows = tables.MAX_FITTED_ROWS
+    code = f"from cli.tables import print_table; print_table(['n'], [['x' * 90]] * {rows + 1})"
+    assert on_terminal(code) == "n\n" + f"{'x' * 90}\n" * (rows + 1)
+    code = f"from cli.tables import print_table; print_table(['n'], [['x' * 90]] * {rows})"
+    assert lines(on_terminal(code)) == ["n", *["x" * 80, "x" * 10] * rows]

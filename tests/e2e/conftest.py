@@ -1,4 +1,4 @@
-"""The platform for real: a server, deployments, a worker that was started elsewhere."""
+"""Fixtures with real processes: a server, deployments, a worker in another folder."""
 
 import json
 import os
@@ -22,17 +22,17 @@ PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-def eventually(look: Callable[[], Any], seconds: float = 90, every: float = 0.5) -> Any:
-    """Give what `look` gives, once that is true."""
+def eventually(condition: Callable[[], Any], seconds: float = 90, every: float = 0.5) -> Any:
+    """Call `condition` until its result is true; return this result."""
     deadline = time.monotonic() + seconds
-    while not (found := look()):
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(every)
     return found
 
 
 def copy_project(folder: Path) -> Path:
-    """Copy what is under version control, as a fresh clone would have it."""
+    """Copy the files that are under version control or could be; return the folder."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -48,13 +48,13 @@ def copy_project(folder: Path) -> Path:
 
 
 def registered(project: Path) -> list[str]:
-    """Give the version of every model in a project's registry."""
+    """Return the versions of all models in the registry of a project."""
     registry = json.loads((project / "artifacts/models/registry.json").read_text())
     return [model["model_version"] for model in registry["models"]]
 
 
 class Process:
-    """A process in a group of its own."""
+    """A process in a new process group, with a log of its output."""
 
     def __init__(self, command: list[str], log: Path, **options: Any) -> None:
         self.log = log
@@ -68,11 +68,12 @@ class Process:
                 **options,
             )
 
-    def said(self) -> str:
+    def output(self) -> str:
+        """Return everything the process has printed so far."""
         return self.log.read_text()
 
     def kill(self) -> None:
-        """Kill it with all that it started, as when its machine goes down."""
+        """Kill the process and its descendants with SIGKILL, as a failure of the machine does."""
         for process in [self.process.pid, *descendants(self.process.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -80,31 +81,34 @@ class Process:
 
 
 def descendants(process: int) -> list[int]:
-    """Give the processes that a process started, and those that they did."""
+    """Return the ids of the children of a process, and of their descendants."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     found = [process]
-    for known in found:  # which grows meanwhile
+    for known in found:  # grows in the loop
         found += [child for child, parent in parents.items() if parent == known]
     return found[1:]
 
 
-def answer(ask: Callable[[], httpx.Response]) -> Any:
-    """Give the server's answer; ask again while it is too busy, as Prefect's client does."""
+def answer(request: Callable[[], httpx.Response]) -> Any:
+    """Return the JSON of a response; repeat the request while the server is too busy.
 
-    def look() -> httpx.Response | None:
-        response = ask()
+    Prefect's client does the same.
+    """
+
+    def response_if_not_busy() -> httpx.Response | None:
+        response = request()
         return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
 
-    response = eventually(look)
+    response = eventually(response_if_not_busy)
     assert response.is_success, response.text
     return response.json()
 
 
 class Platform:
-    """A server with the project's deployments on it, and workers to start and stop."""
+    """A server with the deployments of a project, and its workers."""
 
     def __init__(self, folder: Path, project: Path) -> None:
         self.folder, self.project = folder, project
@@ -123,17 +127,17 @@ class Platform:
             cwd=project,
         )
         self.workers: list[Process] = []
-        eventually(self._healthy, seconds=120)
+        eventually(self._is_healthy, seconds=120)
 
-    def _healthy(self) -> bool:
-        assert self.server.process.poll() is None, self.server.said()
+    def _is_healthy(self) -> bool:
+        assert self.server.process.poll() is None, self.server.output()
         try:
             return self.api.get("health").is_success
         except httpx.HTTPError:
             return False
 
     def prefect(self, *arguments: str, cwd: Path | None = None) -> str:
-        """Run a command of Prefect's that must succeed; give what it printed."""
+        """Run a `prefect` command, which must succeed; return its stdout."""
         done = subprocess.run(
             [*PREFECT, *arguments],
             cwd=cwd or self.folder,
@@ -145,34 +149,38 @@ class Platform:
         return done.stdout
 
     def deploy(self) -> None:
+        """Apply prefect.yaml."""
         self.prefect("deploy", "--all", cwd=self.project)
 
     def start_worker(self, *options: str) -> Process:
-        """Start a worker in a folder that is not the project's."""
-        elsewhere = self.folder / "elsewhere"
-        elsewhere.mkdir(exist_ok=True)
+        """Start a worker in a folder other than the project's."""
+        folder = self.folder / "worker"
+        folder.mkdir(exist_ok=True)
         name = f"worker-{len(self.workers)}"
         worker = Process(
             [*PREFECT, "worker", "start", "--pool", "training", "--name", name, *options],
             self.folder / f"{name}.log",
             env=self.env,
-            cwd=elsewhere,
+            cwd=folder,
         )
         self.workers.append(worker)
-        eventually(lambda: "started!" in worker.said())
+        eventually(lambda: "started!" in worker.output())
         return worker
 
     def get(self, path: str) -> Any:
+        """Send a GET request to the API; return the JSON of the response."""
         return answer(lambda: self.api.get(path))
 
     def post(self, path: str, **body: Any) -> Any:
+        """Send a POST request to the API; return the JSON of the response."""
         return answer(lambda: self.api.post(path, json=body))
 
     def deployment(self, name: str) -> dict[str, Any]:
+        """Return the deployment `<flow>/<name>`."""
         return self.get(f"deployments/name/{name}")
 
     def runs(self, deployment: str) -> list[dict[str, Any]]:
-        """Give all runs of a deployment, less those that lie in the future."""
+        """Return all runs of a deployment, without those that are scheduled for the future."""
         wanted = {"id": {"any_": [self.deployment(deployment)["id"]]}}
         runs = self.post("flow_runs/filter", deployments=wanted, sort="START_TIME_ASC")
         return [
@@ -180,32 +188,33 @@ class Platform:
         ]
 
     def start_run(self, deployment: str, **parameters: str) -> str:
-        """Run a deployment by the command a person types; give the id of the flow run."""
-        words = [word for key, value in parameters.items() for word in ("-p", f"{key}={value}")]
-        said = self.prefect("deployment", "run", deployment, *words)
-        return said.split("UUID: ")[1].split()[0]
+        """Start a run with `prefect deployment run`; return the id of the flow run."""
+        options = [word for key, value in parameters.items() for word in ("-p", f"{key}={value}")]
+        output = self.prefect("deployment", "run", deployment, *options)
+        return output.split("UUID: ")[1].split()[0]
 
     def ended(self, flow_run: str, seconds: float = 120) -> dict[str, Any]:
-        """Wait until a flow run has ended; give it."""
+        """Wait until a flow run has a final state; return the run."""
 
-        def look() -> dict[str, Any] | None:
+        def run_if_ended() -> dict[str, Any] | None:
             run = self.get(f"flow_runs/{flow_run}")
             return run if run["state_type"] in FINAL else None
 
-        return eventually(look, seconds)
+        return eventually(run_if_ended, seconds)
 
     def steps(self, flow_run: str) -> dict[str, str]:
-        """Give the final state of each of a run's five steps, by name."""
+        """Wait until the five steps of a run have a final state; return its name by step."""
 
-        def look() -> dict[str, str] | None:
+        def states_if_ended() -> dict[str, str] | None:
             runs = self.post("task_runs/filter", flow_runs={"id": {"any_": [flow_run]}})
-            done = {run["name"].split()[0]: run["state_name"] for run in runs}
-            ended = all(run["state_type"] in FINAL for run in runs)
-            return done if len(done) == 5 and ended else None
+            states = {run["name"].split()[0]: run["state_name"] for run in runs}
+            is_ended = all(run["state_type"] in FINAL for run in runs)
+            return states if len(states) == 5 and is_ended else None
 
-        return eventually(look)
+        return eventually(states_if_ended)
 
     def stop(self) -> None:
+        """Kill all workers and the server."""
         for worker in self.workers:
             worker.kill()
         self.server.kill()
@@ -214,7 +223,7 @@ class Platform:
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A copy of the project, deployed, with one worker; one for most tests."""
+    """A deployed copy of the project with one worker; most tests share it."""
     folder = tmp_path_factory.mktemp("platform")
     platform = Platform(folder, copy_project(folder / "project"))
     try:

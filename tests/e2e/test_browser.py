@@ -1,4 +1,4 @@
-"""What people see: the pages of the UI in a real browser. The pictures go into the README."""
+"""Tests of the pages of the UI in a real browser. README.md shows the screenshots."""
 
 import json
 import re
@@ -14,8 +14,9 @@ IMAGES = ROOT / "docs/images"
 
 @pytest.fixture(scope="module")
 def page():
+    """A page of a browser."""
     chromium = shutil.which("chromium")
-    assert chromium, "chromium is not installed; `make e2e` does that"
+    assert chromium, "chromium is not installed; `make e2e` installs it"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
@@ -25,7 +26,8 @@ def page():
         browser.close()
 
 
-def picture(page, name):
+def take_screenshot(page, name):
+    """Write a screenshot of the page to docs/images/."""
     IMAGES.mkdir(exist_ok=True)
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)  # until lists and graphs have stopped moving
@@ -33,18 +35,19 @@ def picture(page, name):
 
 
 def open_newest(page, platform, key):
-    """Open the newest artifact of a key, from the page that lists them all."""
+    """Open the newest artifact of a key, from the page that lists all artifacts of the key."""
     page.goto(f"{platform.url}/artifacts/key/{key}")
     page.locator("a[href*='/artifacts/artifact/']").first.click()
     expect(page).to_have_url(re.compile("/artifacts/artifact/"))
 
 
 def follow(page, platform, link):
-    """Go where a link of an artifact leads, which the UI would open in another tab."""
+    """Open the target of a link in the same tab; the UI opens links of artifacts in a new one."""
     page.goto(platform.url + link.get_attribute("href"))
 
 
 def open_form(page, platform):
+    """Open the form for a run of the deployment `train`; return its text fields."""
     page.goto(f"{platform.url}/deployments")
     page.get_by_role("link", name="train", exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()
@@ -53,32 +56,31 @@ def open_form(page, platform):
 
 
 def submit(page, platform):
-    """Press the button; give the page of the run."""
+    """Submit the form, and open the page of the new run."""
     before = {run["id"] for run in platform.runs("training-pipeline/train")}
     page.get_by_role("button", name="Submit").click()
     [run] = eventually(
         lambda: {run["id"] for run in platform.runs("training-pipeline/train")} - before
     )
     page.goto(f"{platform.url}/runs/flow-run/{run}")
-    return run
 
 
-def test_a_person_presses_run_fills_in_the_form_and_reads_the_metrics(page, platform):
+def test_a_run_started_in_the_form_completes_and_its_report_shows_the_metrics(page, platform):
     fields = open_form(page, platform)
     expect(fields.nth(0)).to_have_value("configs/training/mistral_finetune.yaml")
-    for words in (
+    for description in (
         "The training config, a YAML file",
         "Leave it empty to derive the name",
         "Folder that holds",
     ):
-        expect(page.get_by_text(words)).to_be_visible()
+        expect(page.get_by_text(description)).to_be_visible()
     fields.nth(1).fill("in_the_browser")
-    picture(page, "form")
+    take_screenshot(page, "form")
 
     submit(page, platform)
     expect(page.get_by_text("Completed").first).to_be_visible()
     expect(page.get_by_text("train in_the_browser").first).to_be_visible()
-    picture(page, "run")
+    take_screenshot(page, "run")
 
     page.get_by_text("Artifacts", exact=True).first.click()
     expect(page.get_by_text("training-in-the-browser").first).to_be_visible()
@@ -88,17 +90,17 @@ def test_a_person_presses_run_fills_in_the_form_and_reads_the_metrics(page, plat
     for metric, value in json.loads(path.read_text())["metrics"].items():
         row = page.get_by_role("row", name=re.compile(f"^{metric} "))
         expect(row.get_by_role("cell").nth(1)).to_have_text(str(value))
-    picture(page, "report")
+    take_screenshot(page, "report")
 
     follow(page, platform, page.get_by_role("link", name="All models"))
     expect(page.get_by_text("All models, the newest first")).to_be_visible()
     expect(page.get_by_role("link", name="in_the_browser", exact=True)).to_be_visible()
-    picture(page, "models")
+    take_screenshot(page, "models")
     follow(page, platform, page.get_by_role("link", name="in_the_browser", exact=True))
     expect(page).to_have_url(re.compile("/artifacts/key/training-in-the-browser"))
 
 
-def test_a_config_with_a_mistake_shows_which_and_where(page, platform):
+def test_a_failed_run_shows_the_fault_of_the_config(page, platform):
     config = "configs/training/mistake.yaml"
     text = (platform.project / "configs/training/mistral_finetune.yaml").read_text()
     (platform.project / config).write_text(text.replace("epochs", "epoch"))
@@ -110,10 +112,10 @@ def test_a_config_with_a_mistake_shows_which_and_where(page, platform):
     expect(
         page.get_by_text(re.compile(r"unknown key 'epoch', did you mean 'epochs'\?")).first
     ).to_be_visible()
-    picture(page, "failed")
+    take_screenshot(page, "failed")
 
 
-def test_models_are_set_side_by_side_with_a_chart(page, platform):
+def test_a_comparison_shows_a_chart(page, platform):
     for version in ("left", "right"):
         run = platform.start_run("training-pipeline/train", model_version=version)
         platform.ended(run)
@@ -123,12 +125,12 @@ def test_models_are_set_side_by_side_with_a_chart(page, platform):
     chart = page.get_by_role("img", name="Quality against cost and latency")
     expect(chart).to_be_visible()
     assert chart.evaluate("image => image.naturalWidth") == 720
-    picture(page, "comparison")
+    take_screenshot(page, "comparison")
 
 
-def test_an_audit_leaves_a_verdict_for_every_model(page, platform):
+def test_the_table_of_an_audit_shows_verdicts(page, platform):
     run = platform.ended(platform.start_run("audit-models/nightly"))
     assert run["state_name"] == "Completed", run["state"]["message"]
     open_newest(page, platform, "audit")
     expect(page.get_by_text("MATCH", exact=True).first).to_be_visible()
-    picture(page, "audit")
+    take_screenshot(page, "audit")

@@ -1,4 +1,4 @@
-"""By hand, every night, on an event: the deployments as a server and a worker see them."""
+"""Tests of the deployments, with a server and a worker: by hand, by schedule, by event."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ CACHED = dict.fromkeys(
 )
 
 
-def test_a_run_by_hand_in_a_worker_started_elsewhere_registers_the_model(platform):
+def test_a_run_by_hand_registers_its_model(platform):
     run = platform.ended(platform.start_run(TRAIN, model_version="by_hand"))
     assert (run["name"], run["state_name"]) == ("train by_hand", "Completed")
     evaluation = platform.project / "artifacts/evaluations/by_hand/evaluation.json"
@@ -25,7 +25,7 @@ def test_a_run_by_hand_in_a_worker_started_elsewhere_registers_the_model(platfor
     assert "by_hand" in registered(platform.project)
 
 
-def test_bad_parameters_fail_with_the_text_of_the_error_as_the_message(platform):
+def test_a_run_with_invalid_parameters_fails_with_the_message_of_the_error(platform):
     before = registered(platform.project)
     run = platform.ended(platform.start_run(TRAIN, model_version="../x"))
     assert (run["state_name"], run["state"]["message"]) == (
@@ -38,7 +38,7 @@ def test_bad_parameters_fail_with_the_text_of_the_error_as_the_message(platform)
     assert registered(platform.project) == before
 
 
-def test_a_sweep_by_hand_leaves_a_model_for_each_of_its_twelve_configs_and_again_nothing(platform):
+def test_a_sweep_trains_every_config_and_a_second_sweep_adds_nothing(platform):
     run = platform.ended(platform.start_run(SWEEP))
     name = "sweep configs/sweeps/mistral_finetune.yaml"
     assert (run["name"], run["state_name"]) == (name, "Completed")
@@ -56,7 +56,7 @@ def test_a_sweep_by_hand_leaves_a_model_for_each_of_its_twelve_configs_and_again
     assert written(platform.project / "artifacts") == before
 
 
-def test_deploying_again_changes_nothing(platform):
+def test_a_second_deployment_changes_nothing(platform):
     def deployed():
         return [
             sorted(
@@ -73,7 +73,7 @@ def test_deploying_again_changes_nothing(platform):
     assert len(platform.deployment(NIGHTLY)["schedules"]) == 1
 
 
-def test_the_nights_to_come_are_at_two_o_clock_utc(platform):
+def test_nightly_runs_are_scheduled_at_two_o_clock_utc(platform):
     deployment = platform.deployment(NIGHTLY)
     [schedule] = [each["schedule"] for each in deployment["schedules"]]
     assert (schedule["cron"], schedule["timezone"]) == ("0 2 * * *", "UTC")
@@ -89,7 +89,7 @@ def test_the_nights_to_come_are_at_two_o_clock_utc(platform):
     assert nights[:3] == [first + timedelta(days=n) for n in range(3)]
 
 
-def test_a_second_night_over_unchanged_inputs_adds_nothing_and_is_all_cached(platform):
+def test_a_nightly_run_with_unchanged_inputs_is_fully_cached_and_adds_nothing(platform):
     run = platform.ended(platform.start_run(NIGHTLY))
     assert run["state_name"] == "Completed"
     before = written(platform.project / "artifacts")
@@ -99,7 +99,7 @@ def test_a_second_night_over_unchanged_inputs_adds_nothing_and_is_all_cached(pla
     assert written(platform.project / "artifacts") == before
 
 
-def test_a_published_dataset_trains_every_config_that_uses_it_and_once(platform):
+def test_a_published_dataset_trains_every_config_that_uses_it_once(platform):
     def publish():
         payload = json.dumps({"dataset_version": "dataset_v1"})
         platform.prefect(
@@ -128,7 +128,7 @@ def test_a_published_dataset_trains_every_config_that_uses_it_and_once(platform)
         assert platform.steps(run["id"]) == CACHED
 
 
-def test_an_event_that_names_a_config_trains_that_config(platform):
+def test_an_event_with_a_config_trains_this_config(platform):
     (platform.project / "configs/training/new.yaml").write_text(
         "base_model: new\ndataset_version: dataset_v1\nlearning_rate: 1e-4\nepochs: 1\n"
         "batch_size: 8\n"
@@ -144,7 +144,7 @@ def test_an_event_that_names_a_config_trains_that_config(platform):
     assert registered(platform.project)[-1].startswith("new-dataset_v1-")
 
 
-def test_a_worker_killed_mid_run_loses_nothing_and_late_nights_do_not_pile_up(platform):
+def test_a_killed_worker_loses_no_model_and_only_one_late_nightly_run_starts(platform):
     lock = FileLock(
         platform.project / "artifacts/models/registry.json.lock", preserve_lock_file=True
     )

@@ -1,4 +1,4 @@
-"""A run that fails says so in a team's own channel: here, an HTTP server of the test."""
+"""Tests of ops.notify with a real server; the webhook is an HTTP server of the test."""
 
 import subprocess
 import sys
@@ -10,12 +10,14 @@ from tests.network import receiver
 
 
 @pytest.fixture
-def channel():
+def webhook():
+    """The URL of a webhook, and the list of messages that it receives."""
     with receiver() as (url, messages):
         yield f"{url}/hook", messages
 
 
 def notify(platform, url):
+    """Run ops.notify."""
     return subprocess.run(
         [sys.executable, "-m", "ops.notify", url],
         cwd=platform.project,
@@ -25,25 +27,25 @@ def notify(platform, url):
     )
 
 
-def test_a_failed_run_is_told_to_the_channel_once_and_a_completed_one_is_not(platform, channel):
-    url, messages = channel
-    for _ in range(2):  # the second sets the same address anew
+def test_a_failed_run_is_posted_once_and_a_completed_run_is_not(platform, webhook):
+    url, messages = webhook
+    for _ in range(2):  # the second call replaces the first automation
         done = notify(platform, url)
         assert (done.returncode, done.stdout) == (
             0,
-            "Failed training runs are told to the address in the block 'training-failures'.\n",
+            "Failed training runs are posted to the URL in the block 'training-failures'.\n",
         )
     train = "training-pipeline/train"
     run = platform.start_run(train, training_config_path="configs/none.yaml")
     eventually(lambda: messages)
-    platform.ended(platform.start_run(train, model_version="told_to_nobody"))
+    platform.ended(platform.start_run(train, model_version="completed"))
     assert [message["text"] for message in messages] == [
         "train none: Failed\nconfigs/none.yaml: no such training config.\n"
         f"{platform.url}/runs/flow-run/{run}"
     ]
 
 
-def test_an_address_that_is_none_is_refused(platform):
-    done = notify(platform, "our-channel")
+def test_a_value_that_is_not_a_url_is_a_usage_error(platform):
+    done = notify(platform, "not-a-url")
     assert done.returncode == 2
-    assert "expected http://... or https://..., found 'our-channel'" in done.stderr
+    assert "URL: found 'not-a-url'. Expected http://... or https://..." in done.stderr

@@ -1,4 +1,4 @@
-"""docs/operations.md, command by command, and three workers with sixty runs on what it sets up."""
+"""Test of docs/operations.md: all its commands in order, and sixty runs on three workers."""
 
 import json
 import os
@@ -36,7 +36,7 @@ WORKERS, RUNS, CONFIGS = 3, 60, 20
 
 
 class Reader:
-    """A person at a terminal who does what the document says, one block after another."""
+    """A reader at a terminal who runs the code blocks of the document in order."""
 
     def __init__(self, folder: Path, setup: str) -> None:
         self._folder = folder
@@ -60,15 +60,15 @@ class Reader:
         self._do(self._start)
 
     def do(self, containing: str) -> str:
-        """Run the next block, which is the one that contains these words; give what it printed."""
+        """Run the next block, which must contain this text; return its output."""
         kind, block = next(self._blocks)
         assert (kind, containing in block) == ("", True)
         return self._do(block)
 
     def open_terminals(self, containing: str, count: int = 1) -> list[Process]:
-        """Run the next block in terminals of its own."""
+        """Run the next block, which must contain this text, in `count` other terminals."""
         kind, block = next(self._blocks)
-        assert (kind, containing in block) == (" terminal of its own", True)
+        assert (kind, containing in block) == (" other terminal", True)
         opened = []
         for _ in range(count):
             log = self._folder.parent / f"terminal-{len(self._terminals)}.log"
@@ -78,24 +78,26 @@ class Reader:
         return opened
 
     def _do(self, block: str) -> str:
-        # From a file, so that no command of the block reads the ones after it.
+        # Run from a file, so that no command of the block reads the following ones as its stdin.
         script = self._folder.parent / "block.sh"
         script.write_text(block)
         self._bash.stdin.write(f". {script} < /dev/null; echo {END}\n")
         self._bash.stdin.flush()
-        said = []
+        output = []
         for line in self._bash.stdout:
             if line.endswith(f"{END}\n"):
-                return "".join(said)
-            said.append(line)
-        raise AssertionError(f"{block}\nended with {self._bash.wait()}:\n{''.join(said)}")
+                return "".join(output)
+            output.append(line)
+        raise AssertionError(f"{block}\nended with {self._bash.wait()}:\n{''.join(output)}")
 
     def end(self) -> None:
+        """Check that all blocks were run, and close the terminal."""
         assert next(self._blocks, None) is None, "a block of the document was not run"
         self._bash.stdin.close()
         assert self._bash.wait(60) == 0
 
-    def leave(self) -> None:
+    def kill(self) -> None:
+        """Kill all terminals."""
         for terminal in reversed(self._terminals):
             terminal.kill()
         self._bash.kill()
@@ -109,11 +111,11 @@ def press_ctrl_c(terminal: Process) -> None:
 
 @pytest.fixture
 def state():
-    """A folder that PostgreSQL's own user may enter, unlike those of pytest."""
+    """A folder that the user of PostgreSQL may enter, unlike the folders of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="operations-"))
     folder.chmod(0o755)
     yield folder
-    with suppress(FileNotFoundError, ProcessLookupError):  # it was stopped, as it should be
+    with suppress(FileNotFoundError, ProcessLookupError):  # PostgreSQL was stopped
         running = (folder / "state/postgres/postmaster.pid").read_text()
         os.kill(int(running.split()[0]), signal.SIGQUIT)
     shutil.rmtree(folder, ignore_errors=True)
@@ -121,6 +123,7 @@ def state():
 
 @pytest.fixture
 def project(tmp_path):
+    """A commit of the project, with additional training configs."""
     project = copy_project(tmp_path / "project")
     (project / ".venv").symlink_to(ROOT / ".venv")
     subprocess.run(
@@ -133,25 +136,26 @@ def project(tmp_path):
     template = (project / "configs/training/mistral_finetune.yaml").read_text()
     for n in range(CONFIGS):
         changed = re.sub("learning_rate: .*", f"learning_rate: {n + 1}e-6", template)
-        (project / f"configs/training/at_once_{n}.yaml").write_text(changed)
+        (project / f"configs/training/concurrent_{n}.yaml").write_text(changed)
     return project
 
 
-def run_all_at_once(api, deployment, project):
+def run_concurrently(api, deployment, project):
+    """Start all runs; check that each completes, and that each config has one model."""
     before = registered(project)
     ids = []
     for n in range(RUNS):
-        parameters = {"training_config_path": f"configs/training/at_once_{n % CONFIGS}.yaml"}
+        parameters = {"training_config_path": f"configs/training/concurrent_{n % CONFIGS}.yaml"}
         path, body = f"deployments/{deployment}/create_flow_run", {"parameters": parameters}
         ids.append(answer(lambda path=path, body=body: api.post(path, json=body))["id"])
 
-    def all_ended():
+    def states_if_ended():
         wanted = {"flow_runs": {"id": {"any_": ids}}}
         runs = answer(lambda: api.post("flow_runs/filter", json=wanted))
         ended = [run["state_name"] for run in runs if run["state_type"] in FINAL]
         return ended if len(ended) == RUNS else None
 
-    assert eventually(all_ended, seconds=420, every=2) == ["Completed"] * RUNS
+    assert eventually(states_if_ended, seconds=420, every=2) == ["Completed"] * RUNS
     new = [version for version in registered(project) if version not in before]
     assert len(new) == len(set(new)) == CONFIGS
     for version in new:
@@ -160,7 +164,7 @@ def run_all_at_once(api, deployment, project):
         assert (project / f"artifacts/evaluations/{version}/evaluation.json").exists()
 
 
-def test_the_commands_of_the_document_work_in_its_order(project, state):
+def test_all_commands_of_the_document_work_in_order(project, state):
     port, pg_port = free_port(), free_port()
     reader = Reader(
         project, f"STATE={state}/state PORT={port} PGPORT={pg_port} PASSWORD='{PASSWORD}'"
@@ -170,7 +174,7 @@ def test_the_commands_of_the_document_work_in_its_order(project, state):
     try:
         reader.do("initdb")
         [server] = reader.open_terminals("server start")
-        eventually(lambda: answers(f"{url}health"))
+        eventually(lambda: is_healthy(url))
         assert httpx.post(f"{url}deployments/filter", json={}).status_code == 401
         reader.do("deploy --all")
         workers = reader.open_terminals("worker start", count=WORKERS)
@@ -178,7 +182,7 @@ def test_the_commands_of_the_document_work_in_its_order(project, state):
         assert registered(project) == ["from_operations"]
 
         deployment = api.get("deployments/name/training-pipeline/train").json()["id"]
-        run_all_at_once(api, deployment, project)
+        run_concurrently(api, deployment, project)
 
         assert "Completed" in reader.do("git_clone")
         assert "from_a_clone" in registered(project)
@@ -193,10 +197,10 @@ def test_the_commands_of_the_document_work_in_its_order(project, state):
         reader.do("pg_ctl")
         reader.end()
     finally:
-        reader.leave()
+        reader.kill()
         api.close()
 
 
-def answers(url):
+def is_healthy(url):
     with suppress(httpx.HTTPError):
-        return httpx.get(url).is_success
+        return httpx.get(f"{url}health").is_success

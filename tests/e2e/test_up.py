@@ -1,4 +1,4 @@
-"""One command has all of it up, and Ctrl-C has it gone."""
+"""Tests of ops.up with real processes: one command starts everything, Ctrl-C stops everything."""
 
 import os
 import signal
@@ -15,15 +15,18 @@ from tests.network import free_port
 
 @pytest.fixture
 def project(tmp_path):
+    """A copy of the project."""
     return copy_project(tmp_path / "project")
 
 
 @pytest.fixture
 def env(project):
+    """An environment with a Prefect home folder in the project."""
     return os.environ | {"PREFECT_HOME": str(project / ".prefect")}
 
 
 def up(project, env, port, wait=True):
+    """Start ops.up, and wait until its worker has started."""
     process = Process(
         [sys.executable, "-m", "ops.up", "--port", str(port)],
         project.parent / f"up-{port}.log",
@@ -31,21 +34,19 @@ def up(project, env, port, wait=True):
         env=env,
     )
     if wait:
-        eventually(lambda: "Worker 'up' started!" in process.said())
+        eventually(lambda: "Worker 'up' started!" in process.output())
     return process
 
 
-def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_running_and_nothing_half_written(
-    project, env
-):
+def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env):
     port = free_port()
     running = up(project, env, port)
     try:
-        assert f"Run a training    http://127.0.0.1:{port}/deployments\n" in running.said()
+        assert f"Run a training    http://127.0.0.1:{port}/deployments\n" in running.output()
 
         second = up(project, env, free_port(), wait=False)
         assert second.process.wait(30) == 1
-        assert second.said() == (
+        assert second.output() == (
             f"error: it is up already ({project}/.prefect/up.lock is held). "
             "Ctrl-C there stops it.\n"
         )
@@ -64,7 +65,7 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_running_and_nothing_half_w
             assert len(started) == 3  # server, worker, flow run
             running.process.send_signal(signal.SIGINT)
             assert running.process.wait(60) == 0
-        assert running.said().endswith("Stopped.\n")
+        assert running.output().endswith("Stopped.\n")
         for process in started:
             with pytest.raises(ProcessLookupError):
                 os.kill(process, 0)
@@ -75,12 +76,12 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_running_and_nothing_half_w
         running.kill()
 
 
-def test_a_port_that_is_taken_is_named_with_what_to_do(project, env):
+def test_a_used_port_is_an_error(project, env):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = up(project, env, port, wait=False)
         assert process.process.wait(30) == 1
-    assert process.said() == (
-        f"error: port {port} of 127.0.0.1 cannot be used ([Errno 98] Address already in use). "
-        "Choose another: make up PORT=4201\n"
+    assert process.output() == (
+        f"error: 127.0.0.1:{port}: cannot be used ([Errno 98] Address already in use). "
+        "Choose another port: make up PORT=4201\n"
     )

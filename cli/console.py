@@ -1,0 +1,55 @@
+"""Run a flow in a terminal."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ops.server import ServerProcess
+
+__all__ = ["console_run"]
+
+
+@contextmanager
+def console_run() -> Iterator["ServerProcess | None"]:
+    """Configure logging and a server for a run in a terminal.
+
+    Prints an unexpected error once, without its traceback, and exits with 1.
+
+    Yields:
+        The temporary server, or None if a server is configured.
+
+    Raises:
+        ValueError: Raised by the run; passed on.
+        OSError: Raised by the run; passed on.
+        SystemExit: The run raised any other exception.
+    """
+    # Prefect takes a second to import. `prefect.main` configures its logging.
+    import prefect.main  # noqa: F401
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from ops.server import ServerError, ensure_server
+
+    for handler in logging.getLogger().handlers:
+        # The error is printed below; the engine would log it again with a traceback.
+        handler.addFilter(lambda record: record.levelno < logging.ERROR)
+    try:
+        # Heartbeats let a server detect a dead run. A run in a terminal does not need them, and
+        # stopping them takes up to a second.
+        with (
+            temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+            ensure_server() as server,
+        ):
+            yield server
+    except (ValueError, OSError):
+        raise
+    except ServerError as error:
+        click.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from error
+    except Exception as error:
+        click.echo(f"error: {type(error).__name__}: {error}", err=True)
+        click.echo("If the flow run had started, its log has the traceback.", err=True)
+        raise SystemExit(1) from error

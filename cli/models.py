@@ -1,0 +1,135 @@
+"""Commands that print recorded models: `models` and `show`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from cli.options import artifacts_dir_option, complete_version, json_option, print_json
+from cli.tables import packages_text, print_table
+from src.artifacts import Artifacts
+from src.errors import CorruptFileError
+from src.evaluation.evaluator import evaluation_path, load_evaluation
+from src.lineage.compare import compare_records
+from src.lineage.record import Record
+from src.lineage.trace import trace_model
+from src.records.layout import METADATA_FILE, STATEMENT_FILE
+from src.storage import StorePath
+from src.training.registry import list_models
+
+__all__ = ["models", "show"]
+
+
+@click.command()
+@click.option("--base-model", metavar="B", help="Only models of this base model.")
+@click.option("--dataset", metavar="D", help="Only models trained on this dataset version.")
+@click.option("--sort", metavar="COLUMN", help="E.g. quality_score; in ascending order.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N models.")
+@artifacts_dir_option
+@json_option
+def models(
+    base_model: str | None,
+    dataset: str | None,
+    sort: str | None,
+    reverse: bool,
+    limit: int | None,
+    artifacts_dir: str,
+    as_json: bool,
+) -> None:
+    """List the registered models, the newest first."""
+    artifacts, is_damaged, rows = Artifacts.open(artifacts_dir), False, []
+    for metadata in reversed(list_models(artifacts.registry)):
+        if base_model not in (None, metadata["base_model"]):
+            continue
+        if dataset not in (None, metadata["dataset_version"]):
+            continue
+        model = metadata | {"metrics": None}
+        try:
+            evaluation = load_evaluation(metadata["model_version"], artifacts.evaluations)
+            model["metrics"] = evaluation.get("metrics")
+        except FileNotFoundError:
+            pass  # not evaluated yet
+        except CorruptFileError as error:
+            click.echo(f"error: {error}", err=True)
+            is_damaged = True
+        rows.append((_columns(model), model))
+    head = list(dict.fromkeys(name for columns, _ in rows for name in columns))
+    if sort is not None:
+        if rows and sort not in head:
+            raise click.UsageError(f"--sort: no column {sort!r}. Columns: {', '.join(head)}.")
+        rows.sort(key=lambda row: _order(row[0].get(sort)), reverse=reverse)
+        rows.sort(key=lambda row: row[0].get(sort) is None)  # missing values last, in either order
+    elif reverse:
+        rows.reverse()
+    rows = rows[:limit]
+    if as_json:
+        print_json([model for _, model in rows])
+    elif rows:
+        print_table(head, [[columns.get(name) for name in head] for columns, _ in rows])
+    else:
+        click.echo("No models.", err=True)
+    if is_damaged:
+        raise SystemExit(1)
+
+
+def _columns(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model as one row: its values by column."""
+    config = {key: value for key, value in model["training_config"].items() if key not in model}
+    return {
+        "model_version": model["model_version"],
+        "base_model": model["base_model"],
+        "dataset_version": model["dataset_version"],
+        "num_training_samples": model["num_training_samples"],
+        **config,
+        **(model["metrics"] if isinstance(model["metrics"], dict) else {}),
+    }
+
+
+def _order(value: Any) -> tuple[float, str]:
+    """Return a sort key: numbers by value, then texts."""
+    return (value, "") if isinstance(value, int | float) else (float("inf"), str(value))
+
+
+@click.command()
+@click.argument("version", shell_complete=complete_version)
+@artifacts_dir_option
+@json_option
+def show(version: str, artifacts_dir: str, as_json: bool) -> None:
+    """Show everything that is recorded about model VERSION."""
+    record = trace_model(version, artifacts_dir)
+    if as_json:
+        print_json(record.to_dict())
+        return
+    rows = [
+        (row.section, row.name, row.values[0])
+        for row in compare_records([record]).every_row
+        if row.section != "environment"
+    ]
+    if statement := record.statement:
+        rows += [
+            ("environment", "python", statement.annotations("python").get("version")),
+            ("environment", "packages", packages_text(statement.annotations("packages"))),
+            ("run", "builder", statement.builder),
+            ("run", "id", statement.invocation_id),
+            ("run", "url", statement.url),
+            ("run", "started_on", statement.started_on),
+            ("run", "finished_on", statement.finished_on),
+        ]
+    files = _files(record, Artifacts.open(artifacts_dir))
+    rows += [("files", path.name, str(path)) for path in files]
+    print_table(("", "", version), rows)
+
+
+def _files(record: Record, artifacts: Artifacts) -> list[StorePath]:
+    """Return the paths of the existing files of a record."""
+    model = artifacts.models / record.model_version
+    evaluation = evaluation_path(record.model_version, artifacts.evaluations)
+    paths = (
+        artifacts.registry,
+        model / METADATA_FILE,
+        model / STATEMENT_FILE,
+        evaluation,
+        evaluation.parent / STATEMENT_FILE,
+    )
+    return [path for path in paths if path.stat() is not None]

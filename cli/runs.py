@@ -1,0 +1,71 @@
+"""Commands that run the pipeline: `run` and `sweep`."""
+
+import click
+
+from cli.console import console_run
+from cli.options import artifacts_dir_option, json_option, print_json
+from cli.tables import print_table
+
+__all__ = ["run", "sweep"]
+
+BEST_ROWS = 20
+
+
+@click.command()
+@click.argument("config", type=click.Path())
+@click.option("--model-version", metavar="V", help="Name of the version; derived if not given.")
+@artifacts_dir_option
+@click.option("--json", is_flag=True, expose_value=False, help="Print JSON. Always on.")
+def run(config: str, model_version: str | None, artifacts_dir: str) -> None:
+    """Train, register and evaluate one model from CONFIG.
+
+    Prints the evaluation as JSON on stdout, and the log on stderr.
+    """
+    with console_run():
+        from flows.training_pipeline import training_pipeline
+
+        evaluation = training_pipeline(config, model_version, artifacts_dir)
+    print_json(evaluation)
+
+
+@click.command()
+@click.argument("configs", nargs=-1)
+@click.option("--grid", metavar="FILE", default="", help="A YAML file with lists of values to try.")
+@click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Number of configs that run at the same time.",
+)
+@artifacts_dir_option
+@json_option
+def sweep(
+    configs: tuple[str, ...], grid: str, concurrency: int, artifacts_dir: str, as_json: bool
+) -> None:
+    """Train, register and evaluate one model per config, and rank the models.
+
+    CONFIGS are files, or quoted patterns. --grid adds every combination of the values in FILE.
+    Finished steps are served from the cache, so a sweep that was stopped continues. Exits with 1 if
+    a config failed; the others are done.
+    """
+    failure = None
+    with console_run() as own_server:
+        from flows.training_sweep import SweepError, training_sweep
+
+        try:
+            summary = training_sweep(list(configs), grid, concurrency, artifacts_dir)
+        except SweepError as error:
+            summary, failure = error.summary, error
+        if own_server:
+            own_server.wait_until_recorded()
+    if as_json:
+        print_json(summary)
+    elif rows := summary["leaderboard"]:
+        print_table(list(rows[0]), [list(row.values()) for row in rows[:BEST_ROWS]])
+        if len(rows) > BEST_ROWS:
+            click.echo(f"The best {BEST_ROWS} of {len(rows):,}; --json prints all.", err=True)
+    if failure:
+        click.echo(f"error: {failure}", err=True)
+        raise SystemExit(1)

@@ -1,0 +1,110 @@
+"""Commands about the inputs of models: `compare` and `trace`."""
+
+import click
+
+from cli.options import artifacts_dir_option, complete_version, json_option, print_json
+from cli.tables import packages_text, print_table
+from src.lineage.compare import as_text
+from src.lineage.compare import compare as compare_models
+from src.lineage.record import Record
+from src.lineage.trace import Trace, models_of_commit, models_trained_on, trace_model
+from src.records.layout import STATEMENT_FILE
+
+__all__ = ["compare", "trace"]
+
+
+@click.command()
+@click.argument("versions", nargs=-1, required=True, shell_complete=complete_version)
+@click.option("--all", "everything", is_flag=True, help="Also show what is equal.")
+@click.option("--markdown", is_flag=True, help="Print Markdown, e.g. for a review.")
+@artifacts_dir_option
+@json_option
+def compare(
+    versions: tuple[str, ...], everything: bool, markdown: bool, artifacts_dir: str, as_json: bool
+) -> None:
+    """Show the differences between two or more model VERSIONS."""
+    if markdown and as_json:
+        raise click.UsageError("--markdown and --json exclude each other. Choose one of them.")
+    comparison = compare_models(*versions, artifacts_dir=artifacts_dir)
+    rows = comparison.rows(everything=everything)
+    if as_json:
+        print_json(comparison.to_dict(everything=everything))
+    elif markdown or not rows:
+        click.echo(comparison.to_markdown(everything=everything), nl=False)
+    else:
+        print_table(
+            ("", "", *comparison.models), [(row.section, row.name, *row.values) for row in rows]
+        )
+
+
+@click.command()
+@click.argument("version", required=False, shell_complete=complete_version)
+@click.option("--dataset", metavar="NAME_OR_DIGEST", help="The models trained on this data.")
+@click.option("--commit", metavar="PREFIX", help="The models made by the code of this commit.")
+@artifacts_dir_option
+@json_option
+def trace(
+    version: str | None, dataset: str | None, commit: str | None, artifacts_dir: str, as_json: bool
+) -> None:
+    """Show a model's inputs, or the models made from an input.
+
+    With VERSION, prints the inputs of that model. With --dataset or --commit, prints the models
+    made from that data or code. A digest or commit may be shortened to its first 8 or more digits.
+    """
+    if sum(each is not None for each in (version, dataset, commit)) != 1:
+        raise click.UsageError("Pass exactly one of VERSION, --dataset and --commit.")
+    found: Record | Trace
+    try:
+        if version is not None:
+            found = trace_model(version, artifacts_dir)
+        elif dataset is not None:
+            found = models_trained_on(dataset, artifacts_dir)
+        else:
+            found = models_of_commit(str(commit), artifacts_dir)
+    except LookupError as error:
+        raise ValueError(error) from error
+    if as_json:
+        print_json(found.to_dict())
+    elif isinstance(found, Trace):
+        _print_models(found)
+    else:
+        _print_dependencies(found)
+
+
+def _print_dependencies(record: Record) -> None:
+    if record.statement is None:
+        raise FileNotFoundError(
+            f"{record.model_version}: no {STATEMENT_FILE}, so its inputs are not recorded. "
+            "The next run of the version writes it."
+        )
+    rows = []
+    for dependency in record.statement.dependencies:
+        if dependency.name == "packages":
+            facts = packages_text(dependency.annotations)
+        else:
+            annotations = dependency.annotations.items()
+            facts = " ".join(f"{key} {as_text(value)}" for key, value in annotations)
+        digest = " ".join(f"{name} {value}" for name, value in dependency.digest.items())
+        rows.append((dependency.name, dependency.uri, digest or None, facts or None))
+    print_table(("input", "uri", "digest", "annotations"), rows)
+
+
+def _print_models(trace: Trace) -> None:
+    rows = []
+    for record in trace.models:
+        statement = record.statement
+        rows.append(
+            (
+                record.model_version,
+                record.metadata["dataset_version"],
+                statement and statement.digest("dataset"),
+                statement and statement.digest("code", "gitCommit"),
+                statement and statement.started_on,
+            )
+        )
+    click.echo(f"{trace.source}: {len(rows)} model{'' if len(rows) == 1 else 's'}")
+    if rows:
+        head = ("model_version", "dataset_version", "data_sha256", "commit", "started_on")
+        print_table(head, rows)
+    if trace.unknown:
+        click.echo(f"Not recorded for: {', '.join(trace.unknown)}")

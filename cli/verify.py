@@ -1,0 +1,73 @@
+"""The command `verify`."""
+
+from collections import Counter
+from dataclasses import asdict
+
+import click
+
+from cli.options import artifacts_dir_option, complete_version, json_option, print_json
+from cli.progress import hash_with_progress
+from src.lineage.verify import Check, verdict, verify_all
+
+__all__ = ["verify"]
+
+
+@click.command()
+@click.argument("versions", nargs=-1, shell_complete=complete_version)
+@click.option("--all", "everything", is_flag=True, help="All models.")
+@artifacts_dir_option
+@json_option
+def verify(versions: tuple[str, ...], everything: bool, artifacts_dir: str, as_json: bool) -> None:
+    """Check models against their recorded inputs.
+
+    Recomputes the records of model VERSIONS and compares; changes nothing. Exits with 1 if a model
+    does not match, or if a file cannot be read.
+    """
+    if everything == bool(versions):
+        raise click.UsageError("Pass the versions to verify, or --all.")
+    results = {}
+    for version, checks in verify_all(
+        artifacts_dir, versions=versions or None, hash_dataset=hash_with_progress
+    ):
+        results[version] = checks
+        if not as_json:
+            _print_checks(version, checks)
+    if not results:
+        raise FileNotFoundError(f"{artifacts_dir}: no models. Train one first.")
+    counts = Counter(verdict(checks) for checks in results.values())
+    if as_json:
+        print_json(
+            [
+                {
+                    "model_version": version,
+                    "verdict": verdict(checks),
+                    "checks": [asdict(check) for check in checks],
+                }
+                for version, checks in results.items()
+            ]
+        )
+    elif len(results) > 1:
+        unreadable = f", {counts['UNREADABLE']} UNREADABLE" if counts["UNREADABLE"] else ""
+        click.echo(
+            f"{len(results)} models: {counts['MATCH']} MATCH, {counts['MISMATCH']} MISMATCH"
+            f"{unreadable}"
+        )
+    if counts["MATCH"] < len(results):
+        raise SystemExit(1)
+
+
+def _print_checks(version: str, checks: list[Check]) -> None:
+    result = verdict(checks)
+    colour = "green" if result == "MATCH" else "red"
+    click.echo(f"{click.style(result.ljust(8), fg=colour)}  {version}")
+    for check in checks:
+        if check.verdict != "MATCH":
+            click.echo(f"  {check.what}")
+            click.echo(f"    expected  {check.expected}")
+            click.echo(f"    found     {check.found}")
+            if check.diverged:
+                click.echo(f"    diverged  {check.diverged}")
+            if check.note:
+                click.echo(f"    note      {check.note}")
+        elif check.note:
+            click.echo(f"  {check.what}: {check.note}")

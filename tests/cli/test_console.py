@@ -1,0 +1,110 @@
+"""Tests of runs in a terminal that fail unexpectedly."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ops.server import ServerProcess
+from tests.conftest import REPOSITORY
+from tests.examples import CONFIG
+from tests.network import free_port
+
+MAIN = "from cli.main import main; main()"
+BUG = """
+import flows.{flow} as module
+
+def fail(*_):
+    raise {error}
+
+module.{function} = fail
+from cli.main import main
+main()
+"""
+HINT = "If the flow run had started, its log has the traceback."
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory) -> dict[str, str]:
+    """The environment of a process with a Prefect home folder and no other Prefect settings."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    home = str(tmp_path_factory.mktemp("prefect"))
+    return inherited | {"PREFECT_HOME": home, "PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.fixture(scope="module")
+def server(env):
+    """The environment of a process that uses a running server; its database is in its home."""
+    with (Path(env["PREFECT_HOME"]) / "server.log").open("w+b") as log:
+        server = ServerProcess(free_port(), "--no-ui", env=env, log=log)
+        try:
+            server.wait_until_ready(180)
+            yield env | {"PREFECT_API_URL": server.api_url}
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def config(project) -> str:
+    """The path of a valid training config."""
+    Path("config.yaml").write_text(CONFIG)
+    return "config.yaml"
+
+
+def run(env: dict[str, str], code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True
+    )
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the lines on stderr without the engine's log of level INFO."""
+    return [line for line in done.stderr.splitlines() if " | INFO    | " not in line]
+
+
+@pytest.mark.parametrize(
+    ("command", "flow", "function"),
+    [("run", "training_pipeline", "_train"), ("sweep", "training_sweep", "_sweep")],
+)
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log_of_the_run(
+    config, server, command, flow, function
+):
+    error = f"a bug of {command}"
+    code = BUG.format(flow=flow, function=function, error=f"RuntimeError({error!r})")
+    done = run(server, code, command, config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert errors(done) == [f"error: RuntimeError: {error}", HINT]
+    with closing(sqlite3.connect(f"{server['PREFECT_HOME']}/prefect.db")) as database:
+        logged = database.execute("select message from log where level >= 40").fetchall()
+    [text] = [text for (text,) in logged if error in text and "Traceback" in text]
+    assert "in fail\n" in text
+
+
+def test_an_error_of_the_disk_is_one_line(config, server):
+    error = 'OSError(28, "No space left on device", "registry.json")'
+    code = BUG.format(flow="training_pipeline", function="_train", error=error)
+    done = run(server, code, "run", config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert errors(done) == ["error: [Errno 28] No space left on device: 'registry.json'"]
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_configured_server_that_does_not_answer_is_one_line(config, env, command):
+    url = "http://127.0.0.1:1/api"
+    done = run(env | {"PREFECT_API_URL": url}, MAIN, command, config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [f"error: RuntimeError: Failed to reach API at {url}/", HINT]
+
+
+def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(config, env):
+    timeout = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
+    done = run(env | timeout, MAIN, "run", config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Starting a Prefect server for this run. (`make up` starts one that stays.)\n"
+        "error: Prefect server: not ready after 0 s. End of its log:\n\n"
+    )

@@ -1,0 +1,58 @@
+"""Tests of the options that several commands share, and of completion in a shell."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import READING
+
+
+@pytest.mark.parametrize("arguments", [*READING, ["run", "one.yaml"], ["sweep", "one.yaml"]])
+def test_a_missing_artifacts_folder_is_a_usage_error(tmp_path, llm_train, arguments):
+    done = llm_train(*arguments, "--artifacts-dir", str(tmp_path / "none"))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith(
+        f"Error: Invalid value for '--artifacts-dir' (env var: 'LLM_TRAIN_ARTIFACTS'): "
+        f"Directory '{tmp_path / 'none'}' does not exist.\n"
+    )
+
+
+def test_an_environment_variable_sets_the_artifacts_folder(models, llm_train, monkeypatch):
+    monkeypatch.chdir("/")
+    done = llm_train("show", "model_v1", LLM_TRAIN_ARTIFACTS=str(models / "artifacts"))
+    assert done.exit_code == 0
+    assert f"{models}/artifacts/models/model_v1/metadata.json\n" in done.stdout
+
+
+# --- Completion ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_printed_for_each_shell(llm_train, shell):
+    done = llm_train(_LLM_TRAIN_COMPLETE=f"{shell}_source")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"_LLM_TRAIN_COMPLETE={shell}_complete" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("llm-train ver", ["verify"]),
+        ("llm-train show ", ["model_v1", "model_v2"]),
+        ("llm-train compare model_v1 model_v2", ["model_v2"]),
+        ("llm-train show --artifacts-dir configs ", []),
+    ],
+)
+def test_commands_and_model_versions_are_completed(models, llm_train, line, completed):
+    done = llm_train(
+        _LLM_TRAIN_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(line.count(" "))
+    )
+    assert done.stdout.split() == [f"plain,{each}" for each in completed]
+
+
+def test_a_damaged_registry_completes_nothing_and_prints_no_error(models, llm_train):
+    Path("artifacts/models/registry.json").write_text("{")
+    done = llm_train(
+        _LLM_TRAIN_COMPLETE="bash_complete", COMP_WORDS="llm-train show ", COMP_CWORD="2"
+    )
+    assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -1,0 +1,107 @@
+# ruff: noqa: E501  # the output of commands, as printed
+"""Tests of the commands `compare` and `trace`."""
+
+from pathlib import Path
+
+import pytest
+
+from src.lineage.compare import compare
+from src.lineage.trace import models_of_commit, models_trained_on, trace_model
+from tests.cli.conftest import COMMIT
+from tests.examples import DATA_SHA256
+
+COMPARE = """\
+                             model_v1    model_v2
+config   base_model          mistral-7b  org/llama-3.1-8b
+config   epochs              3           4
+metrics  cost_per_1k_tokens  0.015       0.017
+metrics  latency_ms          92          82
+metrics  quality_score       0.9031      0.9
+"""
+TRACE = """\
+input             uri                                digest                                                                   annotations
+config            one.yaml                           sha256 ed5f089a6451f133298115856472db8ca2baacf74038e7dcd61d79185fb46eeb  -
+dataset           datasets/dataset_v1/data.jsonl     sha256 0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143  num_samples 3
+dataset metadata  datasets/dataset_v1/metadata.json  sha256 602445c3e11bcab7e4bfd182cd86a336e868aa81c640006c24bbdecb06a3e20b  -
+code              -                                  gitCommit c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef                       dirty false
+core              -                                  sha256 c0dec0dec0dec0dec0dec0dec0dec0dec0dec0dec0dec0dec0dec0dec0dec0de  -
+python            -                                  -                                                                        implementation cpython version 3.11.7
+packages          -                                  -                                                                        2; --json lists them
+"""
+TRACED_MODELS = """\
+{}: 2 models
+model_version  dataset_version  data_sha256                                                       commit                                    started_on
+model_v1       dataset_v1       0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143  c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef  2026-11-23T10:00:01.000Z
+model_v2       dataset_v1       0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143  c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef  2026-11-23T10:00:02.000Z
+"""
+
+
+# --- compare -------------------------------------------------------------------------------------
+
+
+def test_compare_prints_the_differences(models, llm_train):
+    assert llm_train("compare", "model_v1", "model_v2").stdout == COMPARE
+
+
+def test_compare_with_markdown_prints_markdown(models, llm_train):
+    comparison = compare("model_v1", "model_v2")
+    done = llm_train("compare", "model_v1", "model_v2", "--markdown")
+    assert done.stdout == comparison.to_markdown()
+    done = llm_train("compare", "model_v1", "model_v2", "--markdown", "--all")
+    assert done.stdout == comparison.to_markdown(everything=True)
+
+
+def test_compare_with_json_prints_the_comparison(models, as_json):
+    comparison = compare("model_v1", "model_v2")
+    assert as_json("compare", "model_v1", "model_v2") == comparison.to_dict()
+    everything = comparison.to_dict(everything=True)
+    assert as_json("compare", "model_v1", "model_v2", "--all") == everything
+
+
+def test_compare_of_equal_models_prints_that_there_is_no_difference(models, llm_train):
+    done = llm_train("compare", "model_v1", "model_v1")
+    assert (done.exit_code, done.stdout) == (0, "No difference between model_v1, model_v1.\n")
+
+
+# --- trace ---------------------------------------------------------------------------------------
+
+
+def test_trace_prints_the_inputs_of_a_model(models, llm_train):
+    assert llm_train("trace", "model_v1").stdout == TRACE
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        (["--dataset", "dataset_v1"], "dataset_v1"),
+        (["--dataset", "0c1f9c9f"], DATA_SHA256),
+        (["--commit", "c0ffeec0"], COMMIT),
+    ],
+)
+def test_trace_prints_the_models_made_from_an_input(models, llm_train, source, named):
+    assert llm_train("trace", *source).stdout == TRACED_MODELS.format(named)
+
+
+def test_trace_names_the_models_whose_inputs_are_not_recorded(models, llm_train):
+    Path("artifacts/models/model_v1/provenance.json").unlink()
+    Path("artifacts/models/model_v2/provenance.json").unlink()
+    assert llm_train("trace", "--commit", "c0ffeec0").stdout == (
+        "c0ffeec0: 0 models\nNot recorded for: model_v1, model_v2\n"
+    )
+
+
+def test_trace_with_json_prints_the_record_or_the_trace(models, as_json):
+    assert as_json("trace", "model_v1") == trace_model("model_v1").to_dict()
+    assert as_json("trace", "--dataset", "dataset_v1") == models_trained_on("dataset_v1").to_dict()
+    assert as_json("trace", "--commit", COMMIT) == models_of_commit(COMMIT).to_dict()
+
+
+def test_trace_of_a_model_without_provenance_is_an_error(models, llm_train):
+    Path("artifacts/models/model_v1/provenance.json").unlink()
+    done = llm_train("trace", "model_v1")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        2,
+        "",
+        "error: model_v1: no provenance.json, so its inputs are not recorded. "
+        "The next run of the version writes it.\n",
+    )

@@ -1,0 +1,127 @@
+"""Tests of the command `verify`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from src.lineage.verify import verify
+
+MADE = "  code: Made by commit c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef. "
+SINCE = "The code changed since; the results agree.\n"
+MATCH = f"MATCH     model_v1\n{MADE}{SINCE}MATCH     model_v2\n{MADE}{SINCE}"
+EVALUATION = Path("artifacts/evaluations/model_v1/evaluation.json")
+EVALUATION_SHA256 = "a809825432d24bc91db6339de1f87432a0588af97636da123c3ea835d5d5c0b2"
+ALTERED_SHA256 = "6c9ffb65f6c33d140371d7c10aa251ec5e9f40f89df85d3eec62958c65130396"
+MISMATCH = f"""\
+MISMATCH  model_v1
+{MADE}{SINCE}\
+  evaluation.json
+    expected  sha256 {EVALUATION_SHA256}
+    found     sha256 {ALTERED_SHA256}
+    note      metrics.quality_score: expected 0.9031, found 0.9999.
+"""
+UNREADABLE = f"""\
+UNREADABLE  model_v1
+{MADE}{SINCE}\
+  evaluation.json
+    expected  sha256 {EVALUATION_SHA256}
+    found     {EVALUATION}: cannot be read (Input/output error)
+MATCH     model_v2
+{MADE}{SINCE}"""
+
+
+@pytest.fixture
+def unreadable(models) -> Path:
+    """The project of `models`, where reading the evaluation of `model_v1` is an I/O error."""
+    EVALUATION.unlink()
+    # Address 0 of a process is never mapped: to read it is an I/O error, also for root.
+    EVALUATION.symlink_to("/proc/self/mem")
+    return models
+
+
+def alter(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_undamaged_models_match(models, llm_train):
+    done = llm_train("verify", "--all")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        0,
+        f"{MATCH}2 models: 2 MATCH, 0 MISMATCH\n",
+        "",
+    )
+
+
+def test_a_mismatch_is_printed_with_its_details_and_exits_with_1(models, llm_train):
+    alter(EVALUATION, "0.9031", "0.9999")
+    done = llm_train("verify", "model_v1")
+    assert (done.exit_code, done.stdout) == (1, MISMATCH)
+
+
+def test_the_cause_of_a_mismatch_is_printed(models, llm_train):
+    alter(Path("artifacts/models/model_v1/provenance.json"), '"epochs": 3', '"epochs": 5')
+    done = llm_train("verify", "--all")
+    assert done.exit_code == 1
+    assert "    diverged  provenance.json\n" in done.stdout
+    assert done.stdout.endswith("\n2 models: 1 MATCH, 1 MISMATCH\n")
+
+
+def test_an_unreadable_file_exits_with_1_and_the_other_models_are_verified(unreadable, llm_train):
+    done = llm_train("verify", "--all")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        1,
+        f"{UNREADABLE}2 models: 1 MATCH, 0 MISMATCH, 1 UNREADABLE\n",
+        "",
+    )
+
+
+def test_a_summary_counts_every_verdict(unreadable, llm_train):
+    alter(
+        Path("artifacts/evaluations/model_v2/evaluation.json"),
+        '"latency_ms": 82',
+        '"latency_ms": 81',
+    )
+    done = llm_train("verify", "model_v1", "model_v2")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1] == "2 models: 0 MATCH, 1 MISMATCH, 1 UNREADABLE"
+
+
+def test_one_unreadable_model_has_no_summary_and_exits_with_1(unreadable, llm_train):
+    done = llm_train("verify", "model_v1")
+    assert (done.exit_code, done.stdout) == (1, UNREADABLE.partition("MATCH     model_v2")[0])
+
+
+def test_verify_with_json_prints_every_check(models, llm_train):
+    EVALUATION.unlink()
+    done = llm_train("verify", "--all", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout) == [
+        {
+            "model_version": version,
+            "verdict": verdict,
+            "checks": [asdict(check) for check in verify(version)],
+        }
+        for version, verdict in [("model_v1", "MISMATCH"), ("model_v2", "MATCH")]
+    ]
+
+
+def test_verify_with_json_prints_the_verdict_unreadable_and_exits_with_1(unreadable, llm_train):
+    done = llm_train("verify", "--all", "--json")
+    assert done.exit_code == 1
+    assert [(model["model_version"], model["verdict"]) for model in json.loads(done.stdout)] == [
+        ("model_v1", "UNREADABLE"),
+        ("model_v2", "MATCH"),
+    ]
+
+
+def test_verify_without_models_is_an_error(project, llm_train):
+    done = llm_train("verify", "--all")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        2,
+        "",
+        "error: artifacts: no models. Train one first.\n",
+    )

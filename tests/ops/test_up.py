@@ -1,0 +1,39 @@
+"""Tests of ops.up without a server; tests/e2e has those with one."""
+
+import fcntl
+import signal
+
+import pytest
+
+from ops import up
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty Prefect home folder; signal handlers are restored after the test."""
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    handlers = {signum: signal.getsignal(signum) for signum in up.STOP_SIGNALS}
+    yield tmp_path / "home"
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
+
+
+def test_a_second_instance_is_an_error(home, capsys):
+    home.mkdir()
+    with (home / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert up.main([]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"error: it is up already ({home}/up.lock is held). Ctrl-C there stops it.\n",
+    )
+
+
+def test_a_port_out_of_range_is_an_error(home, capsys):
+    assert up.main(["--port", "65536"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: 127.0.0.1:65536: cannot be used (bind(): port must be 0-65535.). "
+        "Choose another port: make up PORT=4201\n",
+    )
+    assert [path.name for path in home.iterdir()] == ["up.lock"]
