@@ -1,4 +1,4 @@
-"""How much CPU `llm-train models` takes on 1,000 models, beside an interpreter that imports YAML.
+"""CPU time of `llm-train models` with 1,000 models, compared with an interpreter that imports YAML.
 
 python -m benchmarks.cli_start
 """
@@ -6,11 +6,20 @@ python -m benchmarks.cli_start
 import sys
 from functools import partial
 
-from benchmarks.measure import ROOT, Row, each, environment, in_turns, report, run, workshop
+from benchmarks.measure import (
+    ROOT,
+    Row,
+    environment,
+    figures,
+    report,
+    run,
+    run_in_turns,
+    working_folder,
+)
 from benchmarks.project import metadata
 from src.artifacts import Artifacts
-from src.evaluation.evaluator import evaluation_of
-from src.storage import canonical_json
+from src.evaluation.evaluator import evaluation_path, serialize_evaluation
+from src.records.canonical import canonical_json
 
 MODELS = 1000
 ROUNDS = 11
@@ -25,32 +34,30 @@ ABOUT = f"CPU of whole processes, {MODELS:,} models. Floor: an interpreter that 
 
 
 def main() -> None:
-    """Measure, and print the table."""
-    with workshop() as folder:
-        artifacts = Artifacts(folder / "artifacts")
-        _make_models(artifacts)
+    """Run the benchmark and print its table."""
+    with working_folder() as folder:
+        artifacts = Artifacts.open(folder / "artifacts")
+        _write_models(artifacts)
         env = environment(folder, LLM_TRAIN_ARTIFACTS=str(artifacts.root))
         commands = {
             name: partial(run, [sys.executable, "-c", *code], cwd=ROOT, env=env)
             for name, code in COMMANDS.items()
         }
-        taken = in_turns(commands, ROUNDS)
-        floor = each(taken[FLOOR], "cpu")
+        samples = run_in_turns(commands, ROUNDS)
+        floor = figures(samples[FLOOR], "cpu")
         rows = [
-            Row(name=name, values=each(samples, "cpu"), unit="ms", floor=floor)
-            for name, samples in taken.items()
+            Row(name=name, values=figures(samples[name], "cpu"), unit="ms", floor=floor)
+            for name in COMMANDS
         ]
         report("Command line", ABOUT, rows, folder=folder)
 
 
-def _make_models(artifacts: Artifacts) -> None:
+def _write_models(artifacts: Artifacts) -> None:
     models = [metadata(number) for number in range(MODELS)]
     for model in models:
-        folder = artifacts.evaluations / model["model_version"]
-        folder.mkdir(parents=True)
-        (folder / "evaluation.json").write_bytes(evaluation_of(model))
-    artifacts.models.mkdir()
-    artifacts.registry.write_bytes(canonical_json({"models": models}))
+        path = evaluation_path(model["model_version"], artifacts.evaluations)
+        path.replace(serialize_evaluation(model))
+    artifacts.registry.replace(canonical_json({"models": models}))
 
 
 if __name__ == "__main__":

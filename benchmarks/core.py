@@ -1,9 +1,9 @@
-"""What `run_training_pipeline` costs as a process of its own, beside a plain script.
+"""Cost of `run_training_pipeline` in a new process, compared with a plain script.
 
     python -m benchmarks.core [--rounds 15]
 
-Both take a new config and a dataset of 10,000 lines through the same five steps. The script
-promises nothing: it syncs and checks nothing, and keeps no provenance.
+Both run the same five steps with a new config and a dataset of 10,000 lines. The script has no
+guarantees: no `fsync`, no checks and no provenance.
 """
 
 import argparse
@@ -14,13 +14,13 @@ from functools import partial
 from benchmarks.measure import (
     Row,
     Sample,
-    each,
+    count_instructions,
     environment,
-    in_turns,
-    instructions,
+    figures,
     report,
     run,
-    workshop,
+    run_in_turns,
+    working_folder,
 )
 from benchmarks.project import Project
 
@@ -41,11 +41,11 @@ ABOUT = "One new config, in a new process that imports what it needs. Floor: the
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
-    with workshop() as folder:
+    with working_folder() as folder:
         env = environment(folder)
         projects = {name: Project(folder / f"{n}") for n, name in enumerate(CONTENDERS)}
 
@@ -55,23 +55,23 @@ def main() -> None:
         def train(name: str) -> Sample:
             return run(command(name), cwd=projects[name].folder, env=env)
 
-        taken = in_turns({name: partial(train, name) for name in CONTENDERS}, rounds)
+        samples = run_in_turns({name: partial(train, name) for name in CONTENDERS}, rounds)
         counts = {
-            name: instructions(command(name), cwd=projects[name].folder, env=env)
+            name: count_instructions(command(name), cwd=projects[name].folder, env=env)
             for name in CONTENDERS
         }
-        report("Core", ABOUT, list(_rows(taken, counts)), folder=folder)
+        report("Core", ABOUT, list(_rows(samples, counts)), folder=folder)
 
 
-def _rows(taken: dict[str, list[Sample]], counts: dict[str, list[float]]) -> Iterator[Row]:
-    notes = {UNSYNCED: f"{taken[UNSYNCED][0].said.strip()} calls of it"}
-    for what, title in (("cpu", "CPU"), ("wall", "wall")):
-        for name, samples in taken.items():
+def _rows(samples: dict[str, list[Sample]], counts: dict[str, list[float]]) -> Iterator[Row]:
+    notes = {UNSYNCED: f"{samples[UNSYNCED][0].stdout.strip()} calls of it"}
+    for attribute, title in (("cpu", "CPU"), ("wall", "wall")):
+        for name in CONTENDERS:
             yield Row(
                 name=f"{name}: {title}",
-                values=each(samples, what),
+                values=figures(samples[name], attribute),
                 unit="ms",
-                floor=each(taken[FLOOR], what),
+                floor=figures(samples[FLOOR], attribute),
                 note=notes.get(name, ""),
             )
     for name, count in counts.items():

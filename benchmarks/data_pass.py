@@ -1,20 +1,30 @@
-"""How fast a data.jsonl is counted and hashed, beside what else does that.
+"""Speed of counting and hashing a data.jsonl, compared with other tools.
 
     python -m benchmarks.data_pass [--gigabytes 2] [--rounds 5]
 
-The file is in the page cache. The floor, OpenSSL, hashes and does not count.
+The file is in the page cache. The floor, OpenSSL, hashes but does not count.
 """
 
 import argparse
 import os
 import resource
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Row, Sample, each, in_turns, report, run, timed, workshop
-from src.training.dataset import count_and_hash
-from tasks.hashes import remembering
+from benchmarks.measure import (
+    Row,
+    Sample,
+    figures,
+    report,
+    run,
+    run_in_turns,
+    timed,
+    working_folder,
+)
+from src.storage import StorePath, open_file
+from src.training.hashing import count_and_hash, count_and_hash_once
 
 __all__ = ["main"]
 
@@ -23,35 +33,37 @@ FLOOR = "`openssl dgst -sha256`"
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with workshop() as folder:
+    with working_folder() as folder:
         path = folder / "data.jsonl"
-        lines = _make(path, int(options.gigabytes * 1e9))
-        if count_and_hash(path)[0] != lines:  # which also warms the page cache
-            sys.exit("count_and_hash miscounts.")
-
-        remembered = remembering(folder / "memory")
+        num_lines = _write_data(path, int(options.gigabytes * 1e9))
+        data = open_file(path)
+        if count_and_hash(data)[0] != num_lines:  # also warms the page cache
+            sys.exit("count_and_hash returned a wrong number of lines.")
+        _write_memo(data)
 
         def shell(line: str) -> Sample:
             return run(["sh", "-c", line, "", str(path)], cwd=folder, env=os.environ)
 
-        taken = in_turns(
+        samples = run_in_turns(
             {
                 FLOOR: partial(shell, 'openssl dgst -sha256 "$1"'),
-                "`count_and_hash`": partial(timed, partial(count_and_hash, path)),
-                "by the flow, again": partial(timed, partial(remembered, path)),
+                "`count_and_hash`": partial(timed, partial(count_and_hash, data)),
+                "`count_and_hash_once`, with a memo": partial(
+                    timed, partial(count_and_hash_once, data)
+                ),
                 "`sha256sum`, then `wc -l`": partial(shell, 'sha256sum "$1" && wc -l "$1"'),
             },
             options.rounds,
         )
-        floor = each(taken[FLOOR], "wall")
+        floor = figures(samples[FLOOR], "wall")
         rows = [
-            Row(name=name, values=each(samples, "wall"), unit="ms", floor=floor)
-            for name, samples in taken.items()
+            Row(name=name, values=figures(each, "wall"), unit="ms", floor=floor)
+            for name, each in samples.items()
         ]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append(Row(name="`count_and_hash`: peak memory", values=[peak], unit="MiB"))
@@ -60,12 +72,22 @@ def main() -> None:
         report("Data pass", about, rows, folder=folder)
 
 
-def _make(path: Path, size: int) -> int:
+def _write_data(path: Path, size: int) -> int:
+    """Write about `size` bytes; return the number of lines."""
     block = b"".join(LINE % number for number in range(10_000))
     with open(path, "wb") as file:
         for _ in range(max(1, size // len(block))):
             file.write(block)
     return path.stat().st_size // len(LINE % 0)
+
+
+def _write_memo(data: StorePath) -> None:
+    while (file := data.stat()) is not None and file.identity is None:
+        time.sleep(0.1)  # no memo is written about a file that changed just now
+    count_and_hash_once(data)
+    memo = data.memo()
+    if memo is None or not memo.exists():
+        sys.exit(f"{data}: no memo was written.")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What the flow `training_pipeline` costs above Prefect itself.
+"""Cost of the flow `training_pipeline` in addition to Prefect.
 
     python -m benchmarks.engine [--rounds 16] [--starts 3]
 
-On a running server: in one process, after a warm-up, the flow takes turns with a flow of five
-tasks that do nothing but log, with kept results; with a new input (cold) and the same again (warm).
-CPU is that of the client, with what it still sends in the background afterwards.
+On a running server, in one process, after a warm-up: the flow takes turns with a flow of five tasks
+that only log and keep their results; each with a new input (cold), and with the same again (warm).
+CPU is that of the client, including what it sends in the background afterwards.
 
-With nothing running, so that Prefect brings a server along: whole processes, `llm-train run`
-(`make run`) and the same five steps in Prefect written the obvious way, each with a new config and
-a Prefect home that earlier runs have filled.
+With no server running, so that Prefect starts one: whole processes, `llm-train run` (`make run`)
+and the same five steps in a straightforward Prefect flow; each with a new config and a Prefect home
+that earlier runs have filled.
 """
 
 import argparse
@@ -23,53 +23,54 @@ from benchmarks.measure import (
     ROOT,
     Row,
     Sample,
-    called,
-    each,
+    call_command,
+    call_result,
     environment,
-    in_turns,
-    python,
+    figures,
     report,
     run,
+    run_in_turns,
     timed,
-    workshop,
+    working_folder,
 )
 from benchmarks.project import Project
 from benchmarks.server import running_server
 
 SETTLING_SECONDS = 0.5
-PROMPT = {"PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.1"}  # so that a run pays for its own log
+# A run sends its log before it ends, so its cost is counted.
+PROMPT = {"PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.1"}
 MEASURES = (("wall", "wall"), ("cpu", "CPU"))
 NOTHING, ASYNC, OURS = "five no-op tasks", "five async no-op tasks", "`training_pipeline`"
 WORK = "its steps alone, `run_training_pipeline`"
-OBVIOUS, MAKE_RUN = "Prefect, the obvious way", "`make run`"
+STRAIGHTFORWARD, MAKE_RUN = "straightforward Prefect flow", "`make run`"
 
 
 def main() -> None:
-    """Measure, and print both tables."""
+    """Run both benchmarks and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=16, help="on a running server")
-    parser.add_argument("--starts", type=int, default=3, help="rounds with nothing running")
+    parser.add_argument("--starts", type=int, default=3, help="rounds with no server running")
     options = parser.parse_args()
-    with workshop() as folder:
+    with working_folder() as folder:
         _on_a_server(folder, options.rounds)
-        _with_nothing_running(folder, options.starts)
+        _without_a_server(folder, options.starts)
 
 
 def _on_a_server(folder: Path, rounds: int) -> None:
-    command = python("benchmarks.engine:take_turns", str(folder / "project"), rounds)
+    command = call_command("benchmarks.engine:measure_flows", str(folder / "project"), rounds)
     with running_server(folder / "server") as server:
-        taken = {
-            name: [Sample(wall=wall, cpu=cpu) for wall, cpu in samples]
-            for name, samples in called(command, cwd=ROOT, env=server.env | PROMPT).items()
+        samples = {
+            name: [Sample(wall=wall, cpu=cpu) for wall, cpu in costs]
+            for name, costs in call_result(command, cwd=ROOT, env=server.env | PROMPT).items()
         }
     rows = [
         Row(
             name=f"{name}, {state}: {title}",
-            values=each(taken[f"{name}, {state}"], what),
+            values=figures(samples[f"{name}, {state}"], attribute),
             unit="ms",
-            floor=each(taken[f"{NOTHING}, {state}"], what),
+            floor=figures(samples[f"{NOTHING}, {state}"], attribute),
         )
-        for what, title in MEASURES
+        for attribute, title in MEASURES
         for state in ("cold", "warm")
         for name in (NOTHING, ASYNC, OURS, WORK)
     ]
@@ -80,8 +81,8 @@ def _on_a_server(folder: Path, rounds: int) -> None:
     report("Engine, on a running server", about, rows, folder=folder)
 
 
-def take_turns(folder: str, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Give wall and CPU seconds of each flow, by name; to be called where a server is known."""
+def measure_flows(folder: str, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Return wall and CPU seconds of each flow; the environment names the server."""
     from benchmarks.peers.prefect_floor import five_async_tasks, five_tasks
     from flows.training_pipeline import training_pipeline
     from src.training.pipeline import run_training_pipeline
@@ -89,7 +90,7 @@ def take_turns(folder: str, rounds: int) -> dict[str, list[tuple[float, float]]]
     project = Project(Path(folder))
     config, number = "", 0
 
-    def new(work: Callable[[], object]) -> Sample:
+    def cold(work: Callable[[], object]) -> Sample:
         nonlocal config, number
         config, number = project.config(), number + 1
         return _settled(work)
@@ -102,23 +103,22 @@ def take_turns(folder: str, rounds: int) -> dict[str, list[tuple[float, float]]]
     }
     contenders = {}
     for name, flow in flows.items():
-        contenders[f"{name}, cold"] = partial(new, flow)
+        contenders[f"{name}, cold"] = partial(cold, flow)
         contenders[f"{name}, warm"] = partial(_settled, flow)
-    taken = in_turns(contenders, rounds)
-    return {name: [(each.wall, each.cpu) for each in samples] for name, samples in taken.items()}
+    samples = run_in_turns(contenders, rounds)
+    return {name: [(each.wall, each.cpu) for each in costs] for name, costs in samples.items()}
 
 
 def _settled(work: Callable[[], object]) -> Sample:
-    """Time a call, and count the CPU of what goes on for a moment after it."""
+    """Time a call; its CPU time includes what runs in the background for a moment after it."""
     used = time.process_time()
     sample = timed(work)
     time.sleep(SETTLING_SECONDS)
     return Sample(wall=sample.wall, cpu=time.process_time() - used)
 
 
-def _with_nothing_running(folder: Path, rounds: int) -> None:
-    projects = {name: Project(folder / name.split()[-1]) for name in (OBVIOUS, MAKE_RUN)}
-    obvious, ours = projects.values()
+def _without_a_server(folder: Path, rounds: int) -> None:
+    theirs, ours = Project(folder / "straightforward"), Project(folder / "ours")
     llm_train = Path(sys.executable).with_name("llm-train")
 
     def make_run() -> Sample:
@@ -130,24 +130,24 @@ def _with_nothing_running(folder: Path, rounds: int) -> None:
         command = [sys.executable, "-c", "from benchmarks.peers.prefect_flow import main; main()"]
         env = environment(
             folder,
-            PREFECT_HOME=str(folder / "home-obvious"),
+            PREFECT_HOME=str(folder / "home-straightforward"),
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="90",
         )
-        return run([*command, obvious.config()], cwd=obvious.folder, env=env)
+        return run([*command, theirs.config()], cwd=theirs.folder, env=env)
 
-    taken = in_turns({OBVIOUS: flow, MAKE_RUN: make_run}, rounds)
+    samples = run_in_turns({STRAIGHTFORWARD: flow, MAKE_RUN: make_run}, rounds)
     rows = [
         Row(
             name=f"{name}: {title}",
-            values=each(samples, what, 1),
+            values=figures(samples[name], attribute, 1),
             unit="s",
-            floor=each(taken[OBVIOUS], what, 1),
+            floor=figures(samples[STRAIGHTFORWARD], attribute, 1),
         )
-        for what, title in MEASURES
-        for name, samples in taken.items()
+        for attribute, title in MEASURES
+        for name in (STRAIGHTFORWARD, MAKE_RUN)
     ]
-    about = "A new config, in a new process that brings its server along. Floor: the obvious flow."
-    report("Engine, with nothing running", about, rows, folder=folder)
+    about = "A new config, in a new process that starts a server. Floor: the straightforward flow."
+    report("Engine, with no server running", about, rows, folder=folder)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Makes dataset versions of any size in which every answer is true.
+"""Generate dataset versions of any size, in which every answer is correct.
 
-The pipeline only reads datasets; the data platform makes them. A checkout still needs one to run
-on, a benchmark needs one of many gigabytes, and neither should have to be downloaded: a name, a
-seed and a number of samples give the same bytes on every machine.
+The pipeline only reads datasets; the data platform creates them. But a checkout needs one to run
+on, and a benchmark needs one of many gigabytes. Neither has to be downloaded: the same name, seed
+and number of samples give the same bytes on every machine.
 
     python -m benchmarks.make_dataset dataset_v1 --samples 1000
     python -m benchmarks.make_dataset dataset_2gb --size 2GB --seed 3
@@ -29,12 +29,12 @@ from typing import TypeVar
 
 __all__ = ["make_dataset"]
 
-# Names every line a seed gives: a change to any of them is a new generator, so raise the number.
+# Identifies the lines that each seed generates: raise the number if any of them changes.
 _GENERATOR = "benchmarks.make_dataset/1"
 _DATASETS_DIR = Path("artifacts/datasets")
 _SEED = 1
 
-# Only directions with a finite decimal factor, so that no answer is ever rounded.
+# Only conversions with a finite decimal factor, so no answer is rounded.
 _UNITS = [
     (source, Decimal(factor), target)
     for source, factor, target in re.findall(
@@ -48,7 +48,7 @@ _UNITS = [
     )
 ]
 _AT_ZERO_CELSIUS = {"degrees Fahrenheit": Decimal(32), "kelvins": Decimal("273.15")}
-# Spelled out, because strftime and calendar.month_name follow the machine's locale.
+# Written out, because strftime and calendar.month_name depend on the locale.
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
 _MONTHS += ["October", "November", "December"]
@@ -67,7 +67,7 @@ _WORDS = [
         "banjo cello clarinet drum flute harp oboe piano trombone trumpet tuba violin",
     )
 ]
-# Cities that keep one offset all year, no two the same.
+# Cities with one offset all year, each with a different one.
 _CITIES = [
     (f"{city} (UTC{sign}{hours}:{minutes})", int(sign + hours) * 60 + int(sign + minutes))
     for city, sign, hours, minutes in re.findall(
@@ -87,7 +87,7 @@ def _split(phrases: str) -> list[str]:
 
 
 class _Draw(random.Random):
-    """Choices made of `random()` alone: Python promises its sequence, and no other method's."""
+    """Random choices, from `random()` alone: Python guarantees the sequence of no other method."""
 
     def below(self, stop: int) -> int:
         return int(self.random() * stop)
@@ -95,20 +95,20 @@ class _Draw(random.Random):
     def pick(self, items: Sequence[_T]) -> _T:
         return items[int(self.random() * len(items))]
 
-    def say(self, asked: str, told: str, *values: object) -> tuple[str, str]:
-        """One of the `|`-separated questions and one of the answers, with the values put in."""
-        question, answer = self.pick(_split(asked)), self.pick(_split(told))
+    def render(self, questions: str, answers: str, *values: object) -> tuple[str, str]:
+        """Return one of the `|`-separated questions and one of the answers, with the values."""
+        question, answer = self.pick(_split(questions)), self.pick(_split(answers))
         return question.format(*values), answer.format(*values)
 
 
 def _unit_conversion(draw: _Draw) -> tuple[str, str]:
     source, factor, target = draw.pick(_UNITS)
-    # Never a multiple of ten, so never "1 miles" and, with these factors, never "1 kilograms".
+    # Not a multiple of ten: so never "1 miles" and, with these factors, never "1 kilograms".
     amount = Decimal(10 * draw.below(999) + 11 + draw.below(9)).scaleb(-draw.below(2))
     found = _plain(amount * factor + _AT_ZERO_CELSIUS.get(target, 0))
-    asked = "Convert {0} {1} to {3}.|What is {0} {1} in {3}?|How many {3} is {0} {1}?"
-    told = "{0} {1} is {2} {3}.|{0} {1} equals {2} {3}.|{2} {3}"
-    return draw.say(asked, told, _plain(amount), source, found, target)
+    questions = "Convert {0} {1} to {3}.|What is {0} {1} in {3}?|How many {3} is {0} {1}?"
+    answers = "{0} {1} is {2} {3}.|{0} {1} equals {2} {3}.|{2} {3}"
+    return draw.render(questions, answers, _plain(amount), source, found, target)
 
 
 def _plain(value: Decimal) -> str:
@@ -121,18 +121,18 @@ def _date_arithmetic(draw: _Draw) -> tuple[str, str]:
     start = 693_596 + draw.below(73_000)
     early, late = _date(start, style), _date(start + gap, style)
     if kind < 3:
-        asked = "What day of the week is {0}?|On which day of the week does {0} fall?"
-        return draw.say(asked, "{0} is a {1}.|{1}", early, _WEEKDAYS[(start - 1) % 7])
+        questions = "What day of the week is {0}?|On which day of the week does {0} fall?"
+        return draw.render(questions, "{0} is a {1}.|{1}", early, _WEEKDAYS[(start - 1) % 7])
     if kind < 6:
-        asked = "How many days are there from {0} to {1}?|How many days after {0} is {1}?"
-        return draw.say(asked, "{2} days|{1} is {2} days after {0}.", early, late, gap)
+        questions = "How many days are there from {0} to {1}?|How many days after {0} is {1}?"
+        return draw.render(questions, "{2} days|{1} is {2} days after {0}.", early, late, gap)
     if kind < 9:
         known, found, way = draw.pick(((early, late, "after"), (late, early, "before")))
-        asked = "What is the date {0} days {1} {2}?|Which date falls {0} days {1} {2}?"
-        return draw.say(asked, "{0} days {1} {2} is {3}.|{3}", gap, way, known, found)
+        questions = "What is the date {0} days {1} {2}?|Which date falls {0} days {1} {2}?"
+        return draw.render(questions, "{0} days {1} {2} is {3}.|{3}", gap, way, known, found)
     year = draw.pick((1800 + draw.below(1000), 1800 + 100 * draw.below(10)))
-    told = "Yes, {} is a leap year." if calendar.isleap(year) else "No, {} is not a leap year."
-    return draw.say("Is {} a leap year?|Does February {} have 29 days?", told, year)
+    answers = "Yes, {} is a leap year." if calendar.isleap(year) else "No, {} is not a leap year."
+    return draw.render("Is {} a leap year?|Does February {} have 29 days?", answers, year)
 
 
 def _date(ordinal: int, style: int) -> str:
@@ -146,23 +146,27 @@ def _date(ordinal: int, style: int) -> str:
 def _integer_arithmetic(draw: _Draw) -> tuple[str, str]:
     kind, a, b = draw.below(5), 2 + draw.below(9998), 2 + draw.below(998)
     if kind == 0:
-        asked = "Divide {:,} by {:,} and give the quotient and the remainder."
-        told = "The quotient is {2:,} and the remainder is {3:,}."
-        return draw.say(asked, told, a, b, a // b, a % b)
+        questions = "Divide {:,} by {:,} and give the quotient and the remainder."
+        answers = "The quotient is {2:,} and the remainder is {3:,}."
+        return draw.render(questions, answers, a, b, a // b, a % b)
     if kind == 1:
-        asked = "A warehouse holds {:,} crates of {:,} oranges each. How many oranges is that?"
-        return draw.say(asked, "{0:,} * {1:,} = {2:,}|{2:,} oranges", a, b, a * b)
+        questions = "A warehouse holds {:,} crates of {:,} oranges each. How many oranges is that?"
+        return draw.render(questions, "{0:,} * {1:,} = {2:,}|{2:,} oranges", a, b, a * b)
     sign, result = draw.pick((("+", a + b), ("-", a - b), ("*", a * b)))
-    asked = "What is {:,} {} {:,}?|Calculate {:,} {} {:,}.|Work out {:,} {} {:,}."
-    return draw.say(asked, "{0:,} {1} {2:,} = {3:,}|{3:,}", a, sign, b, result)
+    questions = "What is {:,} {} {:,}?|Calculate {:,} {} {:,}.|Work out {:,} {} {:,}."
+    return draw.render(questions, "{0:,} {1} {2:,} = {3:,}|{3:,}", a, sign, b, result)
 
 
 def _number_bases(draw: _Draw) -> tuple[str, str]:
     value, first = 2 + draw.below(64 << draw.below(13)), draw.below(4)
     (source, code), (target, wanted) = _BASES[first], _BASES[(first + 1 + draw.below(3)) % 4]
-    asked = "Convert {1} from {0} to {2}.|What is the {0} number {1} in {2}?|Write {0} {1} in {2}."
-    told = "{1} in {0} is {3} in {2}.|{3}"
-    return draw.say(asked, told, source, format(value, code), target, format(value, wanted))
+    questions = (
+        "Convert {1} from {0} to {2}.|What is the {0} number {1} in {2}?|Write {0} {1} in {2}."
+    )
+    answers = "{1} in {0} is {3} in {2}.|{3}"
+    return draw.render(
+        questions, answers, source, format(value, code), target, format(value, wanted)
+    )
 
 
 def _roman_numerals(draw: _Draw) -> tuple[str, str]:
@@ -171,35 +175,39 @@ def _roman_numerals(draw: _Draw) -> tuple[str, str]:
     roman = "M" * (number // 1000) + hundreds[number // 100 % 10]
     roman += tens[number // 10 % 10] + ones[number % 10]
     if draw.below(2):
-        asked = "Write {0} as a Roman numeral.|What is {0} in Roman numerals?"
-        return draw.say(asked, "{0} is {1} in Roman numerals.|{1}", number, roman)
-    asked = "What number is the Roman numeral {0}?|Write the Roman numeral {0} in ordinary digits."
-    return draw.say(asked, "{0} is {1}.|{1}", roman, number)
+        questions = "Write {0} as a Roman numeral.|What is {0} in Roman numerals?"
+        return draw.render(questions, "{0} is {1} in Roman numerals.|{1}", number, roman)
+    questions = (
+        "What number is the Roman numeral {0}?|Write the Roman numeral {0} in ordinary digits."
+    )
+    return draw.render(questions, "{0} is {1}.|{1}", roman, number)
 
 
 def _percentages(draw: _Draw) -> tuple[str, str]:
     percent, whole = 1 + draw.below(95), 2 + draw.below(9998)
     if draw.below(2):
         part = _plain(Decimal(percent * whole).scaleb(-2))
-        asked = "What is {0}% of {1:,}?|Calculate {0}% of {1:,}.|How much is {0}% of {1:,}?"
-        return draw.say(asked, "{0}% of {1:,} is {2}.|{2}", percent, whole, part)
+        questions = "What is {0}% of {1:,}?|Calculate {0}% of {1:,}.|How much is {0}% of {1:,}?"
+        return draw.render(questions, "{0}% of {1:,} is {2}.|{2}", percent, whole, part)
     price = Decimal(whole * (100 - percent)).scaleb(-2)
-    asked = "A price of ${0:,} is cut by {1}%. What is the new price?|What is ${0:,} less {1}%?"
-    return draw.say(asked, "The new price is ${2:,.2f}.|${2:,.2f}", whole, percent, price)
+    questions = "A price of ${0:,} is cut by {1}%. What is the new price?|What is ${0:,} less {1}%?"
+    return draw.render(questions, "The new price is ${2:,.2f}.|${2:,.2f}", whole, percent, price)
 
 
 def _words(draw: _Draw) -> tuple[str, str]:
     kind, first, length = draw.below(3), draw.below(5), 1 + draw.below(3)
     words = [draw.pick(theme) for theme in (_WORDS * 2)[first : first + length + 2]]
     if kind == 0:
-        asked = "Sort these words alphabetically: {0}.|Put these words in alphabetical order: {0}."
-        return draw.say(asked, "{1}", ", ".join(words), ", ".join(sorted(words)))
+        questions = (
+            "Sort these words alphabetically: {0}.|Put these words in alphabetical order: {0}."
+        )
+        return draw.render(questions, "{1}", ", ".join(words), ", ".join(sorted(words)))
     text, letter = " ".join(words[:length]), draw.pick("aeilnort")
     if kind == 1:
-        asked = 'How many letters are there in "{0}"?|Count the letters in "{0}".'
-        return draw.say(asked, '"{0}" has {1} letters.|{1}', text, len(text) - length + 1)
-    asked = 'How many times does the letter "{0}" occur in "{1}"?'
-    return draw.say(asked, "The answer is {2}.|{2}", letter, text, text.count(letter))
+        questions = 'How many letters are there in "{0}"?|Count the letters in "{0}".'
+        return draw.render(questions, '"{0}" has {1} letters.|{1}', text, len(text) - length + 1)
+    questions = 'How many times does the letter "{0}" occur in "{1}"?'
+    return draw.render(questions, "The answer is {2}.|{2}", letter, text, text.count(letter))
 
 
 def _time_zones(draw: _Draw) -> tuple[str, str]:
@@ -208,12 +216,14 @@ def _time_zones(draw: _Draw) -> tuple[str, str]:
     there, far_offset = _CITIES[(first + 1 + draw.below(len(_CITIES) - 1)) % len(_CITIES)]
     now, then = _clock(start), start + far_offset - offset
     if draw.below(2):
-        asked = "It is {0} in {1}. What time is it in {2}?|{0} in {1} is what time in {2}?"
-        return draw.say(asked, "It is {3}.|{3}", now, here, there, _clock(then))
+        questions = "It is {0} in {1}. What time is it in {2}?|{0} in {1} is what time in {2}?"
+        return draw.render(questions, "It is {3}.|{3}", now, here, there, _clock(then))
     hours, minutes = 2 + draw.below(14), 5 + 5 * draw.below(11)
-    asked = "A job started in {0} at {1} takes {3} h {4} min. What time is it in {2} when it ends?"
+    questions = (
+        "A job started in {0} at {1} takes {3} h {4} min. What time is it in {2} when it ends?"
+    )
     ended = _clock(then + 60 * hours + minutes)
-    return draw.say(asked, "It is {5}.|{5}", here, now, there, hours, minutes, ended)
+    return draw.render(questions, "It is {5}.|{5}", here, now, there, hours, minutes, ended)
 
 
 def _clock(minute_of_week: int) -> str:
@@ -234,7 +244,7 @@ _FAMILIES: tuple[tuple[str, str, Callable[[_Draw], tuple[str, str]]], ...] = (
 
 
 def _lines(seed: int) -> Iterator[bytes]:
-    """Every line this seed gives, without end: a smaller dataset is the start of a larger one."""
+    """Yield the lines of a seed, without end: a smaller dataset is the start of a larger one."""
     draw, quote = _Draw(seed), json.JSONEncoder(ensure_ascii=False).encode
     for index in count():
         prefix, source, family = draw.pick(_FAMILIES)
@@ -253,19 +263,20 @@ def make_dataset(
     seed: int = _SEED,
     datasets_dir: Path = _DATASETS_DIR,
 ) -> Path:
-    """Make one dataset version, whole or not at all, and return its folder.
+    """Generate one dataset version, completely or not at all, and return its folder.
+
+    A version that exists with the same content is left unchanged.
 
     Args:
-        name: Folder to make below `datasets_dir`, with a data.jsonl and a metadata.json in it.
-        samples: Lines of data.jsonl. Give this or `size`.
-        size: Bytes of data.jsonl: it ends with the first line that reaches this many.
-        seed: Chooses the lines; seeds that differ only in sign choose the same ones.
-        datasets_dir: Made if it is missing.
+        name: Name of the new folder below `datasets_dir`; receives data.jsonl and metadata.json.
+        samples: Number of lines of data.jsonl. Either this or `size` is required.
+        size: Size of data.jsonl in bytes; the file ends with the first line that reaches it.
+        seed: Selects the lines; seeds that differ only in sign select the same lines.
+        datasets_dir: Created if it is missing.
 
     Raises:
-        FileExistsError: The version exists with other content, which is left as found.
-            With the same content it is left as found too, and that is no error.
-        ValueError: `name` cannot name a version, or the amount asked for is not one number >= 1.
+        FileExistsError: The version exists with other content. It is left as found.
+        ValueError: `name` is not a valid name, or the amount is not exactly one number >= 1.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         rule = "1 to 128 letters, digits, '.', '_' and '-', starting with a letter or digit"
@@ -278,18 +289,18 @@ def make_dataset(
     datasets_dir.mkdir(parents=True, exist_ok=True)
     target = datasets_dir / name
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=datasets_dir) as scratch:
-        # One level down, so that the folder has the mode mkdir gives and not mkdtemp's 0700.
-        made = Path(scratch, name)
-        made.mkdir()
-        _write(made, seed, samples, size)
+        # One level deeper, so that the folder has the mode of mkdir, not the 0700 of mkdtemp.
+        new = Path(scratch, name)
+        new.mkdir()
+        _write(new, seed, samples, size)
         try:
-            made.rename(target)
+            new.rename(target)
         except OSError:
-            # A rename replaces no folder that holds anything, not even one made just now.
+            # A rename replaces no folder that has files, even if it was created just now.
             if not target.exists():
                 raise
             files = ["data.jsonl", "metadata.json"]
-            if filecmp.cmpfiles(made, target, files, shallow=False)[0] != files:
+            if filecmp.cmpfiles(new, target, files, shallow=False)[0] != files:
                 advice = "Choose another name, or remove that folder first."
                 raise FileExistsError(
                     f"{target}: exists with other content. Left as found. {advice}"
@@ -338,11 +349,13 @@ def _size(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Make a dataset version of any size.")
+    parser = argparse.ArgumentParser(description="Generate a dataset version of any size.")
     parser.add_argument("name", help="dataset version, e.g. dataset_v1")
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument("--samples", type=int, help="number of samples")
-    amount.add_argument("--size", type=_size, help="stop at the first sample reaching e.g. 2GB")
+    amount.add_argument(
+        "--size", type=_size, help="stop at the first sample that reaches this size, e.g. 2GB"
+    )
     parser.add_argument("--seed", type=int, default=_SEED, help="default: %(default)s")
     parser.add_argument("--datasets-dir", type=Path, default=_DATASETS_DIR)
     options = vars(parser.parse_args(arguments))

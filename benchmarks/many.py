@@ -1,10 +1,10 @@
-"""How the throughput of `run_training_pipeline` grows with processes on one artifacts root.
+"""Throughput of `run_training_pipeline` with several processes on one artifacts root.
 
     python -m benchmarks.many [--runs 96] [--processes 1 2 4 8] [--rounds 3]
 
-The runs are shared out evenly; all processes start at once, each with configs of its own, what they
-import being there. Beside them as many processes with the plain script's functions. They sync
-nothing.
+Each process has an equal share of the runs, each with a new config. All start at the same time,
+after their imports. Compared with as many processes that run the plain script, which has no
+`fsync`.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from multiprocessing.context import ForkContext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Row, in_turns, report, workshop
+from benchmarks.measure import Row, report, run_in_turns, working_folder
 from benchmarks.peers import plain
 from benchmarks.project import Project
-from src import storage
+from src.storage import folder as folder_store
 from src.training.pipeline import run_training_pipeline
 
 FORK: ForkContext = multiprocessing.get_context("fork")
@@ -33,12 +33,12 @@ ABOUT = "New configs, one artifacts root, a dataset of 10,000 lines. Floor: the 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Burst:
-    """What came of processes that worked at once.
+    """Result of processes that worked at the same time.
 
     Attributes:
-        rate: Runs a second, of all of them.
-        locks: The share of their time that they waited for locks.
-        syncs: The share of their time that they spent in `fsync`.
+        rate: Runs per second of all processes.
+        locks: Share of their time spent waiting for locks.
+        syncs: Share of their time spent in `fsync`.
     """
 
     rate: float
@@ -47,20 +47,20 @@ class Burst:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=96)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     contenders = {"plain script": plain.train, "`run_training_pipeline`": _train}
-    with workshop() as folder:
+    with working_folder() as folder:
         numbers = count()
 
         def burst(train: Callable[[str], object], processes: int) -> Burst:
             return _burst(Project(folder / f"{next(numbers)}"), train, processes, options.runs)
 
-        taken = in_turns(
+        bursts = run_in_turns(
             {
                 (name, processes): partial(burst, train, processes)
                 for processes in options.processes
@@ -68,28 +68,28 @@ def main() -> None:
             },
             options.rounds,
         )
-        report("Many at once", ABOUT, list(_rows(taken)), folder=folder)
+        report("Concurrent runs", ABOUT, list(_rows(bursts)), folder=folder)
 
 
-def _rows(taken: dict[tuple[str, int], list[Burst]]) -> Iterator[Row]:
-    floor, fewest = next(iter(taken))
-    for (name, processes), bursts in taken.items():
-        growth = _median(bursts, "rate") / _median(taken[name, fewest], "rate")
-        note = f"{growth:.2f} x that of {fewest}"
+def _rows(results: dict[tuple[str, int], list[Burst]]) -> Iterator[Row]:
+    floor, fewest = next(iter(results))
+    for (name, processes), bursts in results.items():
+        growth = _median(bursts, "rate") / _median(results[name, fewest], "rate")
+        note = f"{growth:.2f} x the rate of {fewest}"
         if name != floor:
             note += f"; {_median(bursts, 'syncs'):.0%} in `fsync`"
             note += f", {_median(bursts, 'locks'):.0%} waiting for locks"
         yield Row(
-            name=f"{name}, {processes} at once",
+            name=f"{name}, {processes} process{'es' * (processes > 1)}",
             values=[burst.rate for burst in bursts],
             unit="/s",
-            floor=[burst.rate for burst in taken[floor, processes]],
+            floor=[burst.rate for burst in results[floor, processes]],
             note=note,
         )
 
 
-def _median(bursts: list[Burst], what: str) -> float:
-    return statistics.median([float(getattr(burst, what)) for burst in bursts])
+def _median(bursts: list[Burst], attribute: str) -> float:
+    return statistics.median([float(getattr(burst, attribute)) for burst in bursts])
 
 
 def _train(path: str) -> None:
@@ -124,8 +124,8 @@ def _work(
     os.chdir(folder)
     locks: list[float] = []
     syncs: list[float] = []
-    os.fsync = _clocked(os.fsync, syncs)
-    storage.locked = _clocked_entry(storage.locked, locks)
+    os.fsync = _timed(os.fsync, syncs)
+    folder_store._locked = _timed_entry(folder_store._locked, locks)
     barrier.wait()
     started = time.perf_counter()
     for config in configs:
@@ -133,7 +133,7 @@ def _work(
     results.put((started, time.perf_counter(), sum(locks), sum(syncs)))
 
 
-def _clocked(function: Callable[[int], None], seconds: list[float]) -> Any:
+def _timed(function: Callable[[int], None], seconds: list[float]) -> Any:
     def call(descriptor: int) -> None:
         started = time.perf_counter()
         function(descriptor)
@@ -142,7 +142,7 @@ def _clocked(function: Callable[[int], None], seconds: list[float]) -> Any:
     return call
 
 
-def _clocked_entry(
+def _timed_entry(
     locked: Callable[[Path], AbstractContextManager[None]], seconds: list[float]
 ) -> Any:
     @contextmanager

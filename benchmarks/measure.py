@@ -1,7 +1,7 @@
-"""What the benchmarks share: whole processes, taking turns, and tables that name their floor.
+"""Shared parts of the benchmarks: measured processes and calls, rounds, and tables with ratios.
 
-Machines are noisy and differ. So what is compared takes turns in one run, and is told as a ratio to
-a floor: what the same work costs where nothing is added to it.
+Machines are noisy and differ. Contenders therefore take turns within one run, and each figure is
+also given as a ratio to a floor: the cost of the same work with nothing added to it.
 """
 
 import json
@@ -25,18 +25,18 @@ __all__ = [
     "ROOT",
     "Row",
     "Sample",
-    "called",
-    "each",
+    "call_command",
+    "call_result",
+    "count_instructions",
     "environment",
-    "in_turns",
-    "instructions",
+    "figures",
     "machine",
     "markdown",
-    "python",
     "report",
     "run",
+    "run_in_turns",
     "timed",
-    "workshop",
+    "working_folder",
 ]
 
 ROOT = Path(__file__).parents[1]
@@ -47,19 +47,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """What a process, or a call, took.
+    """The cost of one process or call.
 
     Attributes:
-        wall: Seconds by the clock.
-        cpu: Seconds of user and system time, those of child processes included.
-        peak: The most memory that one process held, in MiB; 0 where it was not measured.
-        said: What it printed.
+        wall: Elapsed time in seconds.
+        cpu: User and system time in seconds, including child processes.
+        peak: Peak memory of a single process in MiB; 0 if it was not measured.
+        stdout: Standard output of the process.
     """
 
     wall: float
     cpu: float
     peak: float = 0.0
-    said: str = ""
+    stdout: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +67,11 @@ class Row:
     """A row of a table.
 
     Attributes:
-        name: What was measured.
-        values: A figure for each round.
-        unit: Of the figures.
-        floor: What they are a ratio to: the figures of another row, of the same rounds.
-        note: Anything else to know.
+        name: The contender.
+        values: One figure per round.
+        unit: Unit of the figures.
+        floor: The figures of the floor, in the same rounds; `None` for no ratio.
+        note: Further facts.
     """
 
     name: str
@@ -82,17 +82,24 @@ class Row:
 
 
 @contextmanager
-def workshop() -> Iterator[Path]:
-    """Lend a temporary folder (in `$TMPDIR`, whose file system is then measured)."""
+def working_folder() -> Iterator[Path]:
+    """Create a temporary folder in `$TMPDIR`, whose file system is measured; remove it on exit.
+
+    The memos of this process and its children are kept in another temporary folder. So they exist,
+    as they usually do, and the user's cache folder is not used.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+        path = Path(folder, "work")
+        path.mkdir()
+        yield path
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """Give the environment of the processes that are measured.
+    """Return the environment of measured processes.
 
-    They import this project, with bytecode that a first run compiles to `folder`; Prefect's home is
-    there too. They report to nobody.
+    They import this project, with bytecode that the first run compiles into `folder`. Prefect's
+    home is in `folder` too. Telemetry is off.
     """
     env = os.environ | {
         "DO_NOT_TRACK": "1",
@@ -106,12 +113,12 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return env | settings
 
 
-def python(function: str, *arguments: object) -> list[str]:
-    """Give the command that calls a function in its own process, and prints its result as JSON.
+def call_command(function: str, *arguments: object) -> list[str]:
+    """Return the command that calls a function in a new process and prints its result as JSON.
 
     Args:
-        function: E.g. `benchmarks.engine:take_turns`.
-        arguments: Its arguments; values that JSON has a form for.
+        function: Module and name, e.g. `benchmarks.engine:measure_flows`.
+        arguments: Arguments of the function; JSON values.
     """
     module, name = function.split(":")
     call = f"{name}(*json.loads(sys.argv[1]))"
@@ -120,10 +127,10 @@ def python(function: str, *arguments: object) -> list[str]:
 
 
 def run(command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -> Sample:
-    """Run a process to its end, and count it with those that it started and waited for.
+    """Run a process to its end; its cost includes the children that it waited for.
 
     Raises:
-        SystemExit: It failed; shows the end of what it wrote to standard error.
+        SystemExit: The process failed; shows the end of its standard error.
     """
     started = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -141,44 +148,48 @@ def run(command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -> 
             wall=wall,
             cpu=usage.ru_utime + usage.ru_stime,
             peak=usage.ru_maxrss / 1024,
-            said=out.read().decode(),
+            stdout=out.read().decode(),
         )
 
 
-def called(command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -> Any:
-    """Run a command that `python` gave; give the function's result."""
-    return json.loads(run(command, cwd=cwd, env=env).said.splitlines()[-1])
+def call_result(command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -> Any:
+    """Run a command of `call_command`; return the result of the function."""
+    return json.loads(run(command, cwd=cwd, env=env).stdout.splitlines()[-1])
 
 
 def timed(work: Callable[[], object]) -> Sample:
-    """Call a function in this process."""
+    """Call a function in this process, and return its cost."""
     started, used = time.perf_counter(), time.process_time()
     work()
     return Sample(wall=time.perf_counter() - started, cpu=time.process_time() - used)
 
 
-def in_turns(contenders: Mapping[K, Callable[[], T]], rounds: int) -> dict[K, list[T]]:
-    """Let all take their turn in each round, after a first round that does not count.
+def run_in_turns(contenders: Mapping[K, Callable[[], T]], rounds: int) -> dict[K, list[T]]:
+    """Call all contenders once per round, after a first round that does not count.
 
     Returns:
-        What they gave, by contender.
+        The results of each contender.
     """
-    taken: dict[K, list[T]] = {name: [] for name in contenders}
+    results: dict[K, list[T]] = {name: [] for name in contenders}
     for _ in range(1 + rounds):
         for name, contender in contenders.items():
-            taken[name].append(contender())
-    return {name: results[1:] for name, results in taken.items()}
+            results[name].append(contender())
+    return {name: counted for name, (_, *counted) in results.items()}
 
 
-def each(samples: Sequence[Sample], what: str, scale: float = 1000) -> list[float]:
-    """Give one attribute of all samples; times in milliseconds."""
-    return [scale * getattr(sample, what) for sample in samples]
+def figures(samples: Sequence[Sample], attribute: str, scale: float = 1000) -> list[float]:
+    """Return one attribute of all samples; times are in milliseconds."""
+    return [scale * getattr(sample, attribute) for sample in samples]
 
 
-def instructions(
+def count_instructions(
     command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]
 ) -> list[float]:
-    """Count a process's instructions, in millions, less its children's; none without valgrind."""
+    """Count the instructions of a process, without its children, in millions.
+
+    Returns:
+        One figure; an empty list if valgrind is not installed.
+    """
     if shutil.which("valgrind") is None:
         return []
     valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
@@ -194,15 +205,15 @@ def instructions(
 
 
 def report(title: str, about: str, rows: Sequence[Row], *, folder: Path) -> None:
-    """Print a table, under its title, with what it is about and the machine it is of."""
+    """Print a table with a title, a description, and the machine that it was measured on."""
     print(f"## {title}\n\n{about}\n{machine(folder)}.\n\n{markdown(rows)}", flush=True)
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Give a Markdown table: medians, with the least and the most, and ratios round by round."""
-    lines = ["| | median (least to most) | ratio to the floor | |", "|---|---|---|---|"]
+    """Render a Markdown table: medians with minimum and maximum, and ratios round by round."""
+    lines = ["| | median (min to max) | ratio to the floor | |", "|---|---|---|---|"]
     for row in rows:
-        ratios = [mine / floor for mine, floor in zip(row.values, row.floor or (), strict=False)]
+        ratios = [value / floor for value, floor in zip(row.values, row.floor or (), strict=False)]
         ratio = "floor" if row.floor == row.values else _spread(ratios, "x")
         lines.append(f"| {row.name} | {_spread(row.values, row.unit)} | {ratio} | {row.note} |")
     return "\n".join(lines) + "\n"
@@ -211,19 +222,19 @@ def markdown(rows: Sequence[Row]) -> str:
 def _spread(values: Sequence[float], unit: str) -> str:
     if not values:
         return ""
-    middle = f"{_number(statistics.median(values))} {unit}".strip()
+    median = f"{_number(statistics.median(values))} {unit}".strip()
     if len(values) == 1:
-        return middle
-    return f"{middle} ({_number(min(values))} to {_number(max(values))})"
+        return median
+    return f"{median} ({_number(min(values))} to {_number(max(values))})"
 
 
 def _number(value: float) -> str:
-    """Give a number in three digits, or all of those before the point."""
+    """Return a number with three digits, or with all digits before the decimal point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def machine(folder: Path) -> str:
-    """Tell in one line what was measured on."""
+    """Return one line about the machine, its file system and its software."""
     text = Path("/proc/cpuinfo").read_text()
     cpu = re.search(r"model name\s*: (.*)", text)
     df = subprocess.run(["df", "-PT", folder], capture_output=True, text=True, check=True)  # noqa: S607

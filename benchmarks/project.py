@@ -1,4 +1,4 @@
-"""What all contenders are given to work on: a dataset of 10,000 lines, and configs."""
+"""Input of all contenders: a dataset of 10,000 lines, configs, and the metadata of models."""
 
 from pathlib import Path
 from typing import Any
@@ -11,34 +11,34 @@ LINES = 10_000
 
 
 class Project:
-    """A folder of one contender, with a dataset, and configs that it has never seen."""
+    """A folder for one contender, with a dataset and new configs."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.made = folder, 0
+        self.folder, self.num_configs = folder, 0
         self.artifacts = folder / "artifacts"
         make_dataset("dataset_v1", samples=LINES, datasets_dir=self.artifacts / "datasets")
         (folder / "configs").mkdir()
 
     def configs(self, count: int) -> list[str]:
-        """Make new configs, no two with the same settings; give their paths."""
+        """Write new configs, each with different settings; return their paths."""
         paths = []
         for _ in range(count):
-            self.made += 1
-            path = self.folder / "configs" / f"m{self.made:06}.yaml"
+            self.num_configs += 1
+            path = self.folder / "configs" / f"m{self.num_configs:06}.yaml"
             path.write_text(
                 "base_model: mistral-7b\ndataset_version: dataset_v1\n"
-                f"learning_rate: {self.made / 1e6:.6f}\nepochs: 3\nbatch_size: 16\n"
+                f"learning_rate: {self.num_configs / 1e6:.6f}\nepochs: 3\nbatch_size: 16\n"
             )
             paths.append(str(path))
         return paths
 
     def config(self) -> str:
-        """Make one new config."""
+        """Write one new config; return its path."""
         return self.configs(1)[0]
 
 
 def metadata(number: int) -> dict[str, Any]:
-    """Give the metadata of one of many models."""
+    """Return the metadata of one of many models."""
     config = {
         "base_model": "mistral-7b",
         "dataset_version": "dataset_v1",

@@ -1,15 +1,16 @@
-"""How registering, finding and listing models grows with how many there are.
+"""Growth of registering, finding and listing models with the number of models.
 
     python -m benchmarks.registry [--sizes 10 1000 10000 100000] [--mlflow 10000] [--rounds 5]
 
-Beside MLflow's registry (SQLite), JSON that is loaded, appended to and written with indentation,
-and, as the floor of a registration, a copy of the same registry.json that is synced to the disk.
+Compared with MLflow's registry (SQLite), with JSON that is loaded, appended to and written with
+indentation, and with the floor of a registration: a copy of the same registry.json, with `fsync`.
 """
 
 import argparse
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,35 +22,36 @@ from benchmarks.measure import (
     ROOT,
     Row,
     Sample,
-    each,
     environment,
-    in_turns,
+    figures,
     report,
+    run_in_turns,
     timed,
-    workshop,
+    working_folder,
 )
 from benchmarks.project import metadata
-from src.storage import canonical_json
+from src.records.canonical import canonical_json
+from src.storage import open_file
 from src.training.registry import get_model, list_models, register_model
 
 MLFLOW_PYTHON = ROOT / ".venv/peers/mlflow/bin/python"
 ABOUT = "One call in a process that has made one before. Floor: a copy of the file, with `fsync`."
-COPY, OURS, NAIVE, MLFLOW = "copy, synced", "`register_model`", "JSON anew", "MLflow: register"
+COPY, OURS, NAIVE = "copy, synced", "`register_model`", "JSON, rewritten"
 
 Actions = dict[str, Callable[[], Sample]]
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 1_000, 10_000, 100_000])
     parser.add_argument(
-        "--mlflow", type=int, default=10_000, metavar="N", help="no larger with MLflow"
+        "--mlflow", type=int, default=10_000, metavar="N", help="largest size with MLflow"
     )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     rows: list[Row] = []
-    with workshop() as folder, _mlflow(folder / "mlflow") as mlflow:
+    with working_folder() as folder, _mlflow(folder / "mlflow") as mlflow:
         for size in options.sizes:
             actions = _actions(folder, size)
             if mlflow is not None and size <= options.mlflow:
@@ -58,24 +60,29 @@ def main() -> None:
                     f"MLflow: {command}": partial(mlflow, command)
                     for command in ("register", "get")
                 }
-            taken = in_turns(actions, options.rounds)
+            samples = run_in_turns(actions, options.rounds)
             rows += [
                 Row(
                     name=f"{size:,} models, {name}",
-                    values=each(samples, "wall"),
+                    values=figures(each, "wall"),
                     unit="ms",
-                    floor=each(taken[COPY], "wall"),
+                    floor=figures(samples[COPY], "wall"),
                 )
-                for name, samples in taken.items()
+                for name, each in samples.items()
             ]
         report("Registry", ABOUT, rows, folder=folder)
 
 
 def _actions(folder: Path, size: int) -> Actions:
+    """Write a registry of `size` models, and its memo; return the calls to measure."""
     ours, copy, naive = (folder / f"{size}-{name}.json" for name in ("ours", "copy", "naive"))
     models = [metadata(number) for number in range(size)]
     ours.write_bytes(canonical_json({"models": models}))
     naive.write_text(json.dumps(models, indent=2))
+    list_models(ours)
+    memo = open_file(ours).memo()
+    if memo is None or not memo.exists():
+        sys.exit(f"{ours}: no memo was written.")
     new = map(metadata, count(size))
     middle = models[size // 2]["model_version"]
     actions = {
@@ -102,7 +109,7 @@ def _append(path: Path, model: dict[str, Any]) -> None:
 
 @contextmanager
 def _mlflow(folder: Path) -> Iterator[Callable[[str], Sample] | None]:
-    """Start MLflow in its own environment; lend a function that gives it a command."""
+    """Start MLflow in its environment; yield a function that sends it a command."""
     if not MLFLOW_PYTHON.exists():
         print("Without MLflow: `make bench` installs it.\n")
         yield None
@@ -126,15 +133,15 @@ def _mlflow(folder: Path) -> Iterator[Callable[[str], Sample] | None]:
             text=True,
         ) as process,
     ):
-        questions, answers = process.stdin, process.stdout
-        assert questions and answers  # noqa: S101  # both are pipes
+        requests, answers = process.stdin, process.stdout
+        assert requests and answers  # noqa: S101  # both are pipes
 
-        def tell(command: str) -> Sample:
-            print(command, file=questions, flush=True)
+        def send(command: str) -> Sample:
+            print(command, file=requests, flush=True)
             return Sample(wall=float(answers.readline()), cpu=0)
 
-        yield tell
-        questions.close()
+        yield send
+        requests.close()
 
 
 if __name__ == "__main__":

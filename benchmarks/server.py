@@ -1,4 +1,4 @@
-"""A Prefect server of the benchmark's own, with an empty database."""
+"""A separate Prefect server with an empty database."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ class Server:
     """A running server.
 
     Attributes:
-        env: The environment of a process that talks to it.
+        env: The environment of a process that uses the server.
     """
 
     def __init__(self, url: str, env: dict[str, str]) -> None:
@@ -33,29 +33,29 @@ class Server:
         self._api = httpx.Client(base_url=f"{url}/", timeout=60)
 
     def is_up(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether the server answers."""
         try:
             return self._api.get("health").is_success
         except httpx.HTTPError:
             return False
 
-    def task_runs(self) -> int:
-        """Give how many task runs its API shows that have ended."""
+    def finished_task_runs(self) -> int:
+        """Return the number of finished task runs that the API shows."""
         filters = {"task_runs": {"state": {"type": {"any_": FINAL}}}}
         while not (response := self._api.post("task_runs/count", json=filters)).is_success:
-            time.sleep(0.2)  # it is too busy
+            time.sleep(0.2)  # the server is too busy
         count: int = response.json()
         return count
 
     def settled(self, count: int) -> tuple[int, float]:
-        """Wait until its API shows so many task runs that have ended, or for long no more of them.
+        """Wait until the API shows `count` finished task runs, or shows no more for some time.
 
         Returns:
-            How many it shows, and since when, as `time.time()` gives it.
+            The number that it shows, and the `time.time()` when it first did.
         """
         shown, since = -1, time.time()
         while shown < count and time.time() - since < SETTLED_SECONDS:
-            if (now := self.task_runs()) > shown:
+            if (now := self.finished_task_runs()) > shown:
                 shown, since = now, time.time()
             time.sleep(0.2)
         return shown, since
@@ -63,7 +63,7 @@ class Server:
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[Server]:
-    """Start a server on a free port; its database, its log and all else are below `folder`."""
+    """Start a server on a free port; its database, log and other files are below `folder`."""
     folder.mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,11 +1,11 @@
-"""How many configs a second a sweep takes, beside Prefect's own floor and what users pick instead.
+"""Configs per second of a sweep, compared with Prefect's floor and with other tools.
 
     python -m benchmarks.sweep [--configs 1000] [--few 100] [--rounds 3]
 
-The flow `training_sweep` takes new configs and a dataset of 10,000 lines, then the same again. A
-sweep is a process of its own; its rate counts from the call of the flow until that returns, or to
-the end: until the server's API shows the last finished task run that it will show. The floor calls
-five tasks that do nothing for each config, one after the other in one flow.
+The flow `training_sweep` receives new configs and a dataset of 10,000 lines, then the same again.
+Each sweep runs in a new process. Its rate counts from the call of the flow until the flow returns;
+or, "to the end", until the API of the server shows the last finished task run that it will show.
+The floor is one flow that calls five no-op tasks per config, one after the other.
 """
 
 import argparse
@@ -16,27 +16,29 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import ROOT, Row, environment, python, report, run, workshop
+from benchmarks.measure import ROOT, Row, call_command, environment, report, run, working_folder
 from benchmarks.project import Project
 from benchmarks.server import Server, running_server
 
 STEPS = 5
-START = 10  # configs of the run that is taken off, to get at the rate without the start
+START = 10  # configs of a short run; the difference to it is free of the start
 KEDRO = ROOT / "benchmarks/peers/kedro"
 KEDRO_PYTHON = ROOT / ".venv/peers/kedro/bin/python"
-ABOUT = "New configs, a dataset of 10,000 lines. Floor: five no-op tasks a config; more is better."
+ABOUT = (
+    "New configs, a dataset of 10,000 lines. Floor: five no-op tasks per config. More is better."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Swept:
-    """What became of one sweep.
+class SweepResult:
+    """Result of one sweep.
 
     Attributes:
-        count: Its configs.
+        count: Number of configs.
         returned: Seconds until the flow returned.
-        shown: Seconds until the API showed the last of its task runs finished.
-        task_runs: How many of them the API shows.
-        peak: The most memory that the process held, in MiB.
+        shown: Seconds until the API showed the last finished task run.
+        task_runs: Number of finished task runs that the API shows.
+        peak: Peak memory of the process in MiB.
     """
 
     count: int
@@ -47,7 +49,7 @@ class Swept:
 
 
 def sweep(folder: str) -> tuple[float, float]:
-    """Sweep over all configs of a project; tell when the flow was called and when it returned."""
+    """Sweep over all configs of a project; return the times of the call and of the return."""
     from flows.training_sweep import training_sweep
 
     started = time.time()
@@ -56,7 +58,7 @@ def sweep(folder: str) -> tuple[float, float]:
 
 
 def floor(first: int, count: int) -> tuple[float, float]:
-    """Call Prefect's floor; tell when it was called and when it returned."""
+    """Call Prefect's floor; return the times of the call and of the return."""
     from benchmarks.peers.prefect_floor import many
 
     started = time.time()
@@ -65,22 +67,22 @@ def floor(first: int, count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", type=int, default=1000)
-    parser.add_argument("--few", type=int, default=100, help="for what need not be so many")
+    parser.add_argument("--few", type=int, default=100, help="configs of the smaller measurements")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     count, few = options.configs, options.few
-    with workshop() as folder, running_server(folder / "server") as server:
-        first = _swept(server, few, "sweep", str(_project(folder / "first", few).folder))
+    with working_folder() as folder, running_server(folder / "server") as server:
+        first = _measure(server, few, "sweep", str(_project(folder / "first", few).folder))
         bare, new, again, plain, kedro = [], [], [], [], []
         peer = _Kedro(folder / "kedro")
         for number in range(options.rounds):
             project = str(_project(folder / f"{number}", count).folder)
-            bare.append(_swept(server, count, "floor", number * count, count))
-            new.append(_swept(server, count, "sweep", project))
-            again.append(_swept(server, count, "sweep", project))
+            bare.append(_measure(server, count, "floor", number * count, count))
+            new.append(_measure(server, count, "sweep", project))
+            again.append(_measure(server, count, "sweep", project))
             plain.append(_plain(folder / f"plain-{number}", count))
             kedro += peer.rate(few)
         rate, ended = _returned(bare), _shown(bare)
@@ -105,7 +107,7 @@ def main() -> None:
                 values=_shown(new),
                 unit="/s",
                 floor=ended,
-                note=f"{lost:,} of {STEPS * count * len(new):,} task runs are never shown as ended",
+                note=f"{lost:,} of {STEPS * count * len(new):,} task runs never shown as finished",
             ),
             Row(name=f"peak memory at {few:,} configs", values=[first.peak], unit="MiB"),
             Row(
@@ -116,11 +118,11 @@ def main() -> None:
             ),
             Row(name=f"plain script, {count:,} configs", values=plain, unit="/s", floor=rate),
             Row(
-                name=f"Kedro, {few:,} configs, its start not counted",
+                name=f"Kedro, {few:,} configs, without its start",
                 values=kedro,
                 unit="/s",
                 floor=rate,
-                note="" if kedro else "not installed: `make bench` does it",
+                note="" if kedro else "not installed: `make bench` installs it",
             ),
         ]
         report("Sweep", ABOUT, rows, folder=folder)
@@ -132,12 +134,12 @@ def _project(folder: Path, count: int) -> Project:
     return project
 
 
-def _swept(server: Server, count: int, function: str, *arguments: object) -> Swept:
-    before = server.task_runs()
-    sample = run(python(f"benchmarks.sweep:{function}", *arguments), cwd=ROOT, env=server.env)
-    started, returned = json.loads(sample.said.splitlines()[-1])
+def _measure(server: Server, count: int, function: str, *arguments: object) -> SweepResult:
+    before = server.finished_task_runs()
+    sample = run(call_command(f"benchmarks.sweep:{function}", *arguments), cwd=ROOT, env=server.env)
+    started, returned = json.loads(sample.stdout.splitlines()[-1])
     shown, since = server.settled(before + STEPS * count)
-    return Swept(
+    return SweepResult(
         count=count,
         returned=returned - started,
         shown=since - started,
@@ -146,12 +148,12 @@ def _swept(server: Server, count: int, function: str, *arguments: object) -> Swe
     )
 
 
-def _returned(sweeps: list[Swept]) -> list[float]:
-    return [swept.count / swept.returned for swept in sweeps]
+def _returned(sweeps: list[SweepResult]) -> list[float]:
+    return [each.count / each.returned for each in sweeps]
 
 
-def _shown(sweeps: list[Swept]) -> list[float]:
-    return [swept.task_runs / STEPS / swept.shown for swept in sweeps]
+def _shown(sweeps: list[SweepResult]) -> list[float]:
+    return [each.task_runs / STEPS / each.shown for each in sweeps]
 
 
 def _plain(folder: Path, count: int) -> float:
@@ -162,17 +164,17 @@ def _plain(folder: Path, count: int) -> float:
 
 
 class _Kedro:
-    """Kedro in a folder of its own, if it is installed."""
+    """Kedro, if it is installed, with a separate project."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         if KEDRO_PYTHON.exists():
             shutil.copytree(KEDRO, folder)
             self._project = Project(folder)
-            self._seconds(1)  # which compiles
+            self._seconds(1)  # compiles
 
     def rate(self, count: int) -> list[float]:
-        """Give its configs a second, without the seconds that it takes to start."""
+        """Return configs per second, without the time of the start; an empty list without Kedro."""
         if not KEDRO_PYTHON.exists():
             return []
         start = self._seconds(START)

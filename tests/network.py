@@ -1,4 +1,4 @@
-"""Ports and an HTTP server of the tests' own, on this machine."""
+"""A free port, and an HTTP server that records requests, on this machine."""
 
 import json
 import socket
@@ -12,6 +12,7 @@ __all__ = ["free_port", "receiver"]
 
 
 def free_port() -> int:
+    """Return a TCP port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -20,7 +21,7 @@ def free_port() -> int:
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, list[Any]]]:
-    """Take what is posted as JSON; give the URL to post to, and the list that it ends up in."""
+    """Start an HTTP server for JSON; yield its URL, and the list of the posted values."""
     received: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Kedro: many configs in one process, a session each."""
+"""Kedro: many configs in one process, one session per config."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from kedro.framework.startup import bootstrap_project
 
 
 def main() -> None:
-    """Take every config that is named through the pipeline of the project in this folder."""
+    """Run the pipeline of the project in this folder for every config given as an argument."""
     bootstrap_project(Path.cwd())
     for path in sys.argv[1:]:
         with KedroSession.create(runtime_params={"version": Path(path).stem}) as session:

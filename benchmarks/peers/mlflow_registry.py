@@ -1,6 +1,6 @@
-"""MLflow's model registry, on SQLite, all versions under one name.
+"""MLflow's model registry on SQLite, with all versions under one name.
 
-Reads commands from standard input and answers each with the seconds it took.
+Reads commands from standard input and answers each with its duration in seconds.
 """
 
 import sys
@@ -13,32 +13,32 @@ NAME = "finetune"
 
 
 def main() -> None:
-    """Serve `fill N` (until there are N), `register` and `get`, until the input ends."""
+    """Serve `fill N` (up to N versions), `register` and `get` until the input ends."""
     client = MlflowClient("sqlite:///mlflow.db")
     client.create_registered_model(NAME)
-    there = 0
+    num_versions = 0
 
     def register() -> None:
-        nonlocal there
+        nonlocal num_versions
         tags = {
-            "model_version": f"m{there:06}",
+            "model_version": f"m{num_versions:06}",
             "base_model": "mistral-7b",
             "dataset_version": "dataset_v1",
             "training_config": "{'learning_rate': 2e-05, 'epochs': 3, 'batch_size': 16}",
             "num_training_samples": "10000",
         }
         client.create_model_version(NAME, "file:///none", tags=tags)
-        there += 1
+        num_versions += 1
 
     commands: dict[str, Callable[[], object]] = {
         "register": register,
-        "get": lambda: client.get_model_version(NAME, str(there // 2)),
+        "get": lambda: client.get_model_version(NAME, str(num_versions // 2)),
     }
     for line in sys.stdin:
         command, _, count = line.strip().partition(" ")
         started = time.perf_counter()
         if command == "fill":
-            while there < int(count):
+            while num_versions < int(count):
                 register()
         else:
             commands[command]()

@@ -1,4 +1,4 @@
-"""The plain script: the five steps, one after the other, nothing kept."""
+"""The plain script: the five steps, one after the other, without a cache."""
 
 import sys
 
@@ -6,7 +6,7 @@ from benchmarks.peers import steps
 
 
 def train(path: str) -> None:
-    """Take one config through the five steps."""
+    """Run the five steps for one config."""
     config = steps.load_config(path)
     dataset = steps.resolve_dataset(config)
     metadata = steps.register(steps.write_metadata(config, dataset))
@@ -14,6 +14,6 @@ def train(path: str) -> None:
 
 
 def main() -> None:
-    """Take every config that is named through them."""
+    """Run them for every config given as an argument."""
     for path in sys.argv[1:]:
         train(path)

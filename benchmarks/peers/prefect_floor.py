@@ -1,4 +1,4 @@
-"""What Prefect itself costs: flows of five tasks that do nothing but log, with kept results."""
+"""Prefect's floor: flows of five tasks that do nothing or only log, and keep their results."""
 
 from typing import Any
 
@@ -21,21 +21,21 @@ def nothing(step: int, number: int) -> int:  # noqa: ARG001
 
 @task(**KEPT)
 def logging(step: int, number: int) -> int:
-    """Log two lines, as the pipeline's steps do."""
+    """Log two lines, as a step of the pipeline does."""
     for _ in range(2):
-        get_run_logger().info("Step %d of number %d did nothing, and says so.", step, number)
+        get_run_logger().info("Step %d of number %d only logs this line.", step, number)
     return number
 
 
 @task(**KEPT)
 async def logging_async(step: int, number: int) -> int:
-    """Log two lines, in a task that is asynchronous."""
+    """Log two lines, in an asynchronous task."""
     return logging.fn(step, number)
 
 
 @flow
 def five_tasks(number: int) -> None:
-    """Call five tasks that only log; a number seen before finds their results."""
+    """Call five tasks that only log; a number of an earlier call is served from the cache."""
     for step in range(STEPS):
         logging(step, number)
 
@@ -49,7 +49,7 @@ async def five_async_tasks(number: int) -> None:
 
 @flow
 def many(first: int, count: int) -> None:
-    """Call five tasks that do nothing for each of many numbers, one after the other."""
+    """Call five no-op tasks for each of many numbers, one after the other."""
     for number in range(first, first + count):
         for step in range(STEPS):
             nothing(step, number)

@@ -1,4 +1,4 @@
-"""Prefect, written the obvious way: the config is always read, the rest cached on its inputs."""
+"""A straightforward Prefect flow: the config is always read, other steps are cached on inputs."""
 
 import sys
 from typing import Any
@@ -19,7 +19,7 @@ evaluate = task(**KEPT)(steps.evaluate)
 
 @flow
 def train(path: str) -> dict[str, float]:
-    """Take one config through the five steps."""
+    """Run the five steps for one config."""
     config = load_config(path)
     dataset = resolve_dataset(config)
     metadata = register(write_metadata(config, dataset))
@@ -27,5 +27,5 @@ def train(path: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Take the config that is named through them."""
+    """Run them for the config given as an argument."""
     train(sys.argv[1])

@@ -1,6 +1,6 @@
-"""The five steps as plain functions over files below the current folder.
+"""The five steps as plain functions on files below the current folder.
 
-Every peer wraps these same functions, so that a difference between two of them is the tool.
+Every peer wraps these functions, so a difference between two peers is due to the tools.
 """
 
 import fcntl
@@ -25,12 +25,12 @@ REGISTRY = Path("artifacts/models/registry.json")
 
 
 def metadata_path(model_version: str) -> Path:
-    """Give the path of a model's metadata."""
+    """Return the path of a model's metadata."""
     return Path("artifacts/models", model_version, "metadata.json")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Step 1. The model version is the file's stem."""
+    """Step 1: parse the config. The model version is the stem of the file."""
     path = Path(path)
     config = yaml.safe_load(path.read_text())
     for key, kind in KEYS.items():
@@ -40,7 +40,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 
 def resolve_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Step 2: line count and SHA-256 in one pass."""
+    """Step 2: count the lines and compute the SHA-256 in one pass."""
     digest, lines = hashlib.sha256(), 0
     path = Path("artifacts/datasets", config["dataset_version"], "data.jsonl")
     with open(path, "rb", buffering=0) as file:
@@ -51,7 +51,7 @@ def resolve_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_metadata(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Step 3."""
+    """Step 3: write the metadata."""
     training = ("learning_rate", "epochs", "batch_size")
     metadata = {
         "model_version": config["model_version"],
@@ -65,7 +65,7 @@ def write_metadata(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> dic
 
 
 def register(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Step 4: one entry per model version, under a lock, replaced whole."""
+    """Step 4: write one entry per model version under a lock, by replacing the file."""
     version = metadata["model_version"]
     REGISTRY.parent.mkdir(parents=True, exist_ok=True)
     with open(REGISTRY.with_suffix(".lock"), "w") as lock:
@@ -73,14 +73,14 @@ def register(metadata: dict[str, Any]) -> dict[str, Any]:
         entries = json.loads(REGISTRY.read_text()) if REGISTRY.exists() else []
         entries = [entry for entry in entries if entry["model_version"] != version]
         entries.append(metadata)
-        fresh = REGISTRY.with_suffix(".new")
-        fresh.write_text(json.dumps(entries))
-        os.replace(fresh, REGISTRY)
+        temporary = REGISTRY.with_suffix(".new")
+        temporary.write_text(json.dumps(entries))
+        os.replace(temporary, REGISTRY)
     return metadata
 
 
 def evaluate(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """Step 5."""
+    """Step 5: write the evaluation."""
     version = metadata["model_version"]
     key = f"{version}:{metadata['dataset_version']}".encode()
     digest = hashlib.sha256(key).digest()

@@ -1,4 +1,4 @@
-"""The generator keeps its word: same bytes everywhere, true answers, nothing overwritten."""
+"""The generator: the same bytes everywhere, correct answers, and no file overwritten."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 # Same bytes everywhere
 
 
-def test_the_committed_dataset_is_made_again_to_the_byte_by_the_config_it_records(tmp_path):
+def test_the_config_of_the_committed_dataset_reproduces_its_bytes(tmp_path):
     config = metadata(COMMITTED)["config"]
     again = make_dataset(
         COMMITTED.name, samples=config["samples"], seed=config["seed"], datasets_dir=tmp_path
@@ -43,7 +43,7 @@ def test_the_committed_dataset_is_made_again_to_the_byte_by_the_config_it_record
     assert contents(again) == contents(COMMITTED)
 
 
-def test_a_seed_and_a_number_of_samples_give_these_very_bytes(tmp_path):
+def test_a_seed_and_a_number_of_samples_give_exactly_these_bytes(tmp_path):
     folder = make_dataset("tiny", samples=10, seed=7, datasets_dir=tmp_path)
     assert (
         hashlib.sha256((folder / "data.jsonl").read_bytes()).hexdigest()
@@ -51,7 +51,7 @@ def test_a_seed_and_a_number_of_samples_give_these_very_bytes(tmp_path):
     )
 
 
-def test_metadata_is_these_very_bytes(tmp_path):
+def test_the_metadata_has_exactly_these_bytes(tmp_path):
     folder = make_dataset("tiny", samples=10, seed=7, datasets_dir=tmp_path)
     assert (folder / "metadata.json").read_text(encoding="utf-8") == (
         "{\n"
@@ -79,7 +79,7 @@ def test_another_seed_gives_another_dataset(tmp_path):
     assert metadata(one)["dataset_hash"] != metadata(two)["dataset_hash"]
 
 
-# What a dataset holds
+# Contents of a dataset
 
 
 def test_the_committed_metadata_matches_the_committed_data():
@@ -92,7 +92,7 @@ def test_the_committed_metadata_matches_the_committed_data():
     }
 
 
-def test_every_line_is_one_object_of_four_strings_written_as_json_dumps_writes_it():
+def test_every_line_is_an_object_of_four_strings_in_the_form_of_json_dumps():
     for line in (COMMITTED / "data.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
         row = json.loads(line)
         assert list(row) == ["id", "input", "output", "source"]
@@ -100,29 +100,29 @@ def test_every_line_is_one_object_of_four_strings_written_as_json_dumps_writes_i
         assert line == json.dumps(row, ensure_ascii=False)
 
 
-def test_no_two_ids_are_the_same():
+def test_ids_are_unique():
     ids = [row["id"] for row in rows(COMMITTED)]
     assert len(set(ids)) == len(ids) == 1000
 
 
-def test_a_size_is_reached_by_the_last_line_and_no_sooner(tmp_path):
+def test_the_last_line_is_the_first_to_reach_the_size(tmp_path):
     folder = make_dataset("sized", size=5000, datasets_dir=tmp_path)
     lines = (folder / "data.jsonl").read_bytes().splitlines(keepends=True)
     assert sum(map(len, lines[:-1])) < 5000 <= sum(map(len, lines))
 
 
-def test_a_dataset_made_to_a_size_is_made_again_by_its_number_of_samples(tmp_path):
+def test_the_number_of_samples_reproduces_a_dataset_of_a_given_size(tmp_path):
     sized = make_dataset("sized", size=5000, datasets_dir=tmp_path / "a")
     samples = metadata(sized)["config"]["samples"]
     counted = make_dataset("sized", samples=samples, datasets_dir=tmp_path / "b")
     assert contents(sized) == contents(counted)
 
 
-# True answers: each family's is worked out again from the question alone, by other means
+# Correct answers: those of each family are recomputed from the question alone, by other means
 
 NUMBER = r"\d[\d,]*(?:\.\d+)?"
 DATE = r"\d{4}-\d\d-\d\d|[A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+ \d{4}"
-# What one of each unit is in its quantity's base unit: meters, kilograms, liters, and so on.
+# Quantity and size of each unit, in the base unit: meters, kilograms, liters, and so on.
 UNITS = {
     "miles": ("length", "1609.344"),
     "nautical miles": ("length", "1852"),
@@ -180,11 +180,11 @@ def check_unit_conversion(question: str, answer: str) -> None:
     names = "|".join(sorted([*UNITS, *TEMPERATURES, "degrees Celsius"], key=len, reverse=True))
     given = re.search(rf"({NUMBER}) ({names})", question)
     target = re.search(names, question.replace(given[0], ""))[0]
-    said = re.fullmatch(rf"(?:({NUMBER} .+) (?:is|equals) )?({NUMBER}) ({names})(\.?)", answer)
-    assert said[1] in (None, given[0])
-    assert said[3] == target
-    assert exact(said[2]) == convert(exact(given[1]), given[2], target)
-    assert said[2] != "1", "a plural needs more than one"
+    answered = re.fullmatch(rf"(?:({NUMBER} .+) (?:is|equals) )?({NUMBER}) ({names})(\.?)", answer)
+    assert answered[1] in (None, given[0])
+    assert answered[3] == target
+    assert exact(answered[2]) == convert(exact(given[1]), given[2], target)
+    assert answered[2] != "1", "a plural with the number 1"
 
 
 def check_date_arithmetic(question: str, answer: str) -> None:
@@ -198,9 +198,9 @@ def check_date_arithmetic(question: str, answer: str) -> None:
         day, weekday = re.search(DATE, question)[0], f"{asked[0]:%A}"
         assert answer in {weekday, f"{day} is a {weekday}."}
     elif len(asked) == 2:
-        said = re.fullmatch(rf"(?:({DATE}) is )?(\d+) days(?: after ({DATE})\.)?", answer)
-        assert int(said[2]) == (asked[1] - asked[0]).days
-        assert said[1] is None or [read_date(said[3]), read_date(said[1])] == asked
+        answered = re.fullmatch(rf"(?:({DATE}) is )?(\d+) days(?: after ({DATE})\.)?", answer)
+        assert int(answered[2]) == (asked[1] - asked[0]).days
+        assert answered[1] is None or [read_date(answered[3]), read_date(answered[1])] == asked
     else:
         days, way = re.search(r"(\d+) days (after|before)", question).groups()
         gap = timedelta(int(days))
@@ -211,26 +211,26 @@ def check_date_arithmetic(question: str, answer: str) -> None:
 
 def check_integer_arithmetic(question: str, answer: str) -> None:
     a, b = (int(exact(found)) for found in re.findall(NUMBER, question))
-    said = [int(exact(found)) for found in re.findall(rf"-?{NUMBER}", answer)]
+    answered = [int(exact(found)) for found in re.findall(rf"-?{NUMBER}", answer)]
     if "quotient" in question:
-        assert said[0] * b + said[1] == a
-        assert 0 <= said[1] < b
+        assert answered[0] * b + answered[1] == a
+        assert 0 <= answered[1] < b
     elif " + " in question:
-        assert said[-1] - b == a
+        assert answered[-1] - b == a
     elif " - " in question:
-        assert said[-1] + b == a
+        assert answered[-1] + b == a
     else:
         assert " * " in question or "oranges" in question
-        assert Fraction(said[-1], b) == a
-    assert " = " not in answer or said[:2] == [a, b]
+        assert Fraction(answered[-1], b) == a
+    assert " = " not in answer or answered[:2] == [a, b]
 
 
 def check_number_bases(question: str, answer: str) -> None:
     bases = {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
     source, target = re.findall("|".join(sorted(bases, key=len, reverse=True)), question)
     digits = re.search(r"\b[0-9A-F]+\b", question)[0]
-    said = re.fullmatch(rf"(?:{digits} in {source} is (\w+) in {target}\.|(\w+))", answer)
-    found = said[1] or said[2]
+    answered = re.fullmatch(rf"(?:{digits} in {source} is (\w+) in {target}\.|(\w+))", answer)
+    found = answered[1] or answered[2]
     assert int(found, bases[target]) == int(digits, bases[source])
     assert not found.startswith("0")
 
@@ -242,7 +242,7 @@ def check_roman_numerals(question: str, answer: str) -> None:
     worth = [values[letter] for letter in roman] + [0]
     pairs = pairwise(worth)
     assert sum(-this if this < following else this for this, following in pairs) == number
-    # The one accepted spelling: thousands, then at most one standard form for each power of ten.
+    # The only accepted spelling: thousands, then at most one standard form per power of ten.
     assert re.fullmatch(
         "M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})",
         roman,
@@ -266,10 +266,10 @@ def check_percentages(question: str, answer: str) -> None:
 def check_words(question: str, answer: str) -> None:
     if "alphabetical" in question:
         listed = re.search(r": (.+)\.$", question)[1].split(", ")
-        said = answer.split(", ")
-        assert all(one < other for one, other in pairwise(said))
-        assert set(said) == set(listed)
-        assert len(said) == len(listed)
+        answered = answer.split(", ")
+        assert all(one < other for one, other in pairwise(answered))
+        assert set(answered) == set(listed)
+        assert len(answered) == len(listed)
         return
     *letter, text = re.findall(r'"([^"]+)"', question)
     counted = [character for character in text if character.isalpha()]
@@ -318,7 +318,7 @@ def many(tmp_path_factory) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("source", CHECKS)
-def test_every_answer_of_a_family_is_true(many, source):
+def test_every_answer_of_a_family_is_correct(many, source):
     family = [row for row in many if row["source"] == source]
     assert len(family) > 500
     for row in family:
@@ -329,56 +329,56 @@ def test_every_answer_of_a_family_is_true(many, source):
             raise
 
 
-def test_every_family_is_one_whose_answers_are_checked_here(many):
+def test_the_answers_of_every_family_are_checked(many):
     assert {row["source"] for row in many} == set(CHECKS)
 
 
-# Nothing overwritten
+# No file overwritten
 
 
-def test_making_the_same_dataset_again_changes_nothing(tmp_path):
-    folder = make_dataset("taken", samples=10, datasets_dir=tmp_path)
+def test_generating_the_same_dataset_again_changes_nothing(tmp_path):
+    folder = make_dataset("existing", samples=10, datasets_dir=tmp_path)
     before = contents(tmp_path), (folder / "data.jsonl").stat()
-    assert make_dataset("taken", samples=10, datasets_dir=tmp_path) == folder
+    assert make_dataset("existing", samples=10, datasets_dir=tmp_path) == folder
     assert (contents(tmp_path), (folder / "data.jsonl").stat()) == before
 
 
 @pytest.mark.parametrize("other", [{"samples": 11}, {"samples": 10, "seed": 2}])
-def test_a_name_taken_by_other_content_is_refused_and_nothing_is_changed(tmp_path, other):
-    make_dataset("taken", samples=10, datasets_dir=tmp_path)
+def test_an_existing_version_with_other_content_is_refused_and_unchanged(tmp_path, other):
+    make_dataset("existing", samples=10, datasets_dir=tmp_path)
     before = contents(tmp_path)
     with pytest.raises(FileExistsError):
-        make_dataset("taken", datasets_dir=tmp_path, **other)
+        make_dataset("existing", datasets_dir=tmp_path, **other)
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("file", ["data.jsonl", "metadata.json"])
-def test_a_version_with_one_byte_changed_is_refused_and_not_repaired(tmp_path, file):
-    path = make_dataset("taken", samples=10, datasets_dir=tmp_path) / file
+def test_a_version_with_one_changed_byte_is_refused_and_unchanged(tmp_path, file):
+    path = make_dataset("existing", samples=10, datasets_dir=tmp_path) / file
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     before = contents(tmp_path)
     with pytest.raises(FileExistsError):
-        make_dataset("taken", samples=10, datasets_dir=tmp_path)
+        make_dataset("existing", samples=10, datasets_dir=tmp_path)
     assert contents(tmp_path) == before
 
 
-def test_a_folder_with_none_of_the_files_in_it_is_refused_and_nothing_is_changed(tmp_path):
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "notes.txt").write_text("mine")
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path):
+    (tmp_path / "existing").mkdir()
+    (tmp_path / "existing" / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     with pytest.raises(FileExistsError):
-        make_dataset("taken", samples=10, datasets_dir=tmp_path)
+        make_dataset("existing", samples=10, datasets_dir=tmp_path)
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("step", ["mkdir", "write_bytes", "rename"])
-def test_a_failure_at_any_step_leaves_no_trace(tmp_path, monkeypatch, step):
-    made = make_dataset("earlier", samples=10, datasets_dir=tmp_path)
+def test_a_failure_at_any_step_leaves_no_file(tmp_path, monkeypatch, step):
+    earlier = make_dataset("earlier", samples=10, datasets_dir=tmp_path)
     before = contents(tmp_path)
     real = getattr(Path, step)
 
     def fail(path: Path, *args: Any, **options: Any) -> Any:
-        # The datasets folder itself may be made; what comes after it may not.
+        # Only the creation of the datasets folder itself succeeds.
         if path == tmp_path:
             return real(path, *args, **options)
         raise OSError("No space left on device")
@@ -388,27 +388,27 @@ def test_a_failure_at_any_step_leaves_no_trace(tmp_path, monkeypatch, step):
         with pytest.raises(OSError, match=r"^No space left on device$"):
             make_dataset("later", samples=10, datasets_dir=tmp_path)
     assert contents(tmp_path) == before
-    assert made.is_dir()
+    assert earlier.is_dir()
 
 
 # The command
 
 
-def test_the_command_says_in_one_line_what_it_made(tmp_path, capsys):
+def test_the_command_prints_one_line_about_the_new_version(tmp_path, capsys):
     assert main(["tiny", "--samples", "10", "--seed", "7", "--datasets-dir", str(tmp_path)]) == 0
     size = (tmp_path / "tiny" / "data.jsonl").stat().st_size
-    said = f"{tmp_path / 'tiny'}: 10 samples, {size:,} bytes, sha256:d5ff1e075010…\n"
-    assert capsys.readouterr() == (said, "")
+    message = f"{tmp_path / 'tiny'}: 10 samples, {size:,} bytes, sha256:d5ff1e075010…\n"
+    assert capsys.readouterr() == (message, "")
 
 
-def test_the_command_refuses_a_taken_name_with_one_line_and_exit_code_2(tmp_path, capsys):
-    make_dataset("taken", samples=10, datasets_dir=tmp_path)
-    assert main(["taken", "--samples", "11", "--datasets-dir", str(tmp_path)]) == 2
-    said = (
-        f"error: {tmp_path / 'taken'}: exists with other content. Left as found. "
+def test_the_command_refuses_an_existing_name_with_one_line_and_exit_code_2(tmp_path, capsys):
+    make_dataset("existing", samples=10, datasets_dir=tmp_path)
+    assert main(["existing", "--samples", "11", "--datasets-dir", str(tmp_path)]) == 2
+    message = (
+        f"error: {tmp_path / 'existing'}: exists with other content. Left as found. "
         "Choose another name, or remove that folder first.\n"
     )
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", message)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".a", "_a", "a/b", "a b", "a\n", "é", "a" * 129])
@@ -416,20 +416,20 @@ def test_a_name_that_is_not_one_path_component_is_refused_with_exit_code_2(tmp_p
     datasets_dir = tmp_path / "datasets"
     assert main([name, "--samples", "10", "--datasets-dir", str(datasets_dir)]) == 2
     assert not datasets_dir.exists()
-    said = (
+    message = (
         "error: dataset version: expected 1 to 128 letters, digits, '.', '_' and '-', starting "
         f"with a letter or digit, found {name!r}. Write e.g. dataset_v2.\n"
     )
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", message)
 
 
 @pytest.mark.parametrize("name", ["a", "0", "A.b_c-d..", "a" * 128])
-def test_a_name_of_up_to_128_safe_characters_is_taken(tmp_path, name):
+def test_a_name_of_up_to_128_safe_characters_is_accepted(tmp_path, name):
     assert make_dataset(name, samples=1, datasets_dir=tmp_path) == tmp_path / name
 
 
 @pytest.mark.parametrize("amount", [{}, {"samples": 0}, {"size": 0}, {"samples": 1, "size": 1}])
-def test_an_amount_that_is_not_one_number_is_refused(tmp_path, amount):
+def test_an_amount_that_is_not_exactly_one_number_is_refused(tmp_path, amount):
     with pytest.raises(ValueError, match=r"^expected either samples or size, >= 1, found "):
         make_dataset("any", datasets_dir=tmp_path, **amount)
     assert not contents(tmp_path)

@@ -1,4 +1,4 @@
-"""What both tortures share: the worker's other end, a place to work in, what a record must be."""
+"""Shared parts of the kill and race tests: the worker, a project, checks of an artifacts root."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.make_dataset import make_dataset
-from src.storage import canonical_json
+from src.records.canonical import canonical_json
 from src.training.registry import list_models
 from tests.examples import without_runs, written
 
@@ -39,34 +39,34 @@ KILLED = -signal.SIGKILL
 
 
 class Worker:
-    """The process that forks others; see worker.py."""
+    """A client of worker.py, the process that forks others."""
 
     def __init__(self, process: subprocess.Popen[str], results: Path) -> None:
         self._process = process
         self._results = results
 
-    def do(self, *tasks: dict[str, Any], kill_after: float | None = None) -> list[int]:
-        """Do tasks in one process each, all at once; give how each ended.
+    def run(self, *tasks: dict[str, Any], kill_after: float | None = None) -> list[int]:
+        """Run tasks concurrently, in one process each; return their exit codes.
 
         Args:
-            tasks: What to do: the name of a function of worker.py as `task`, and what it needs.
-            kill_after: Seconds after which all are killed, whatever they are doing.
+            tasks: The name of a function of worker.py as `task`, and its inputs.
+            kill_after: Seconds after which all processes are killed.
         """
         self._results.mkdir(exist_ok=True)
         paths = [str(self._results / str(index)) for index in range(len(tasks))]
         for path in paths:
             Path(path).unlink(missing_ok=True)
-        self._say(json.dumps([{**t, "result": p} for t, p in zip(tasks, paths, strict=True)]))
-        assert self._hear() == "started"
+        self._send(json.dumps([{**t, "result": p} for t, p in zip(tasks, paths, strict=True)]))
+        assert self._receive() == "started"
         if kill_after is not None:
             time.sleep(kill_after)
-        self._say("wait" if kill_after is None else "kill")
-        codes: list[int] = self._hear()
+        self._send("wait" if kill_after is None else "kill")
+        codes: list[int] = self._receive()
         return codes
 
     def results(self, *tasks: dict[str, Any]) -> list[Any]:
-        """Do tasks that must succeed; give what each returned."""
-        codes = self.do(*tasks)
+        """Run tasks that must succeed; return their results."""
+        codes = self.run(*tasks)
         paths = [self._results / str(index) for index in range(len(tasks))]
         results = [json.loads(path.read_text()) if path.exists() else None for path in paths]
         failed = [result for result, code in zip(results, codes, strict=True) if code != 0]
@@ -74,16 +74,16 @@ class Worker:
         return results
 
     def error(self) -> str:
-        """What the first of the tasks done last raised, if it did."""
+        """Return the traceback of the first task of the last run; empty if there is none."""
         path = self._results / "0"
         return str(json.loads(path.read_text())) if path.exists() else ""
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def _hear(self) -> Any:
+    def _receive(self) -> Any:
         assert self._process.stdout
         line = self._process.stdout.readline()
         assert line, "the worker died"
@@ -91,8 +91,8 @@ class Worker:
 
 
 @contextmanager
-def working(folder: Path) -> Iterator[Worker]:
-    """Start the worker; neither it nor any process it forked outlives the block."""
+def running_worker(folder: Path) -> Iterator[Worker]:
+    """Start the worker; on exit, kill it and every process that it forked."""
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("worker.py"))],
         stdin=subprocess.PIPE,
@@ -108,8 +108,8 @@ def working(folder: Path) -> Iterator[Worker]:
         process.communicate()
 
 
-def make_place(folder: Path) -> tuple[Path, list[str]]:
-    """Make an artifacts root with one dataset, and configs to train on it."""
+def make_project(folder: Path) -> tuple[Path, list[str]]:
+    """Create an artifacts root with one dataset, and configs for it; return both."""
     make_dataset("dataset_v1", samples=20, datasets_dir=folder / "start/datasets")
     configs = []
     for index in range(CONFIGS):
@@ -122,15 +122,15 @@ def make_place(folder: Path) -> tuple[Path, list[str]]:
     return folder / "start", configs
 
 
-def copy(root: Path, to: Path) -> Path:
-    """Copy an artifacts root, in place of what was there."""
+def copy_root(root: Path, to: Path) -> Path:
+    """Replace the artifacts root `to` by a copy of `root`; return `to`."""
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(root, to)
     return to
 
 
-def outcome(root: Path) -> tuple[dict[str, bytes], list[bytes]]:
-    """Give what must not depend on who was killed or came first: files, and entries in no order."""
+def comparable(root: Path) -> tuple[dict[str, bytes], list[bytes]]:
+    """Return what depends neither on kills nor on order: the files, and the sorted entries."""
     files = without_runs(written(root))
     files.pop("models/registry.json", None)
     return files, sorted(
@@ -138,13 +138,13 @@ def outcome(root: Path) -> tuple[dict[str, bytes], list[bytes]]:
     )
 
 
-def drafts(root: Path) -> list[str]:
-    """Give the files that a killed writer was in the middle of."""
+def temporary_files(root: Path) -> list[str]:
+    """Return the temporary files that killed writers left."""
     return [path for path in written(root) if path.endswith(".tmp")]
 
 
 def faults(root: Path) -> list[str]:
-    """Give whatever is not as it must be at every moment, whoever was killed."""
+    """Return the violations of what must hold at every moment, after any kill."""
     found: list[str] = []
     values: dict[str, Any] = {}
     for path, data in written(root).items():
@@ -156,36 +156,36 @@ def faults(root: Path) -> list[str]:
                 found.append(f"{path}: {error}: {data!r}")
                 continue
             if canonical_json(values[path]) != data:
-                found.append(f"{path}: not whole: {data!r}")
+                found.append(f"{path}: not in canonical form: {data!r}")
             if set(values[path]) != JSON_KEYS[name]:
                 found.append(f"{path}: has the keys {sorted(values[path])}")
             if (
                 "model_version" in JSON_KEYS[name]
                 and values[path]["model_version"] != Path(path).parent.name
             ):
-                found.append(f"{path}: is of {values[path]['model_version']}")
+                found.append(f"{path}: names version {values[path]['model_version']}")
         elif name != "registry.json.lock" and not (name[0] == "." and name.endswith(".json.tmp")):
-            found.append(f"{path}: a stray file")
+            found.append(f"{path}: unexpected file")
     models = values.get("models/registry.json", {"models": []})["models"]
     versions = [model["model_version"] for model in models]
     if len(set(versions)) != len(versions):
-        found.append(f"entered twice: {versions}")
+        found.append(f"registered twice: {versions}")
     found += [
-        f"{model['model_version']}: its entry is not its metadata.json"
+        f"{model['model_version']}: its registry entry differs from its metadata.json"
         for model in models
         if values.get(f"models/{model['model_version']}/metadata.json") != model
     ]
     found += [
-        f"{path}: has no provenance beside it"
+        f"{path}: has no provenance.json next to it"
         for path in values
         if path.endswith("metadata.json")
         and path.replace("metadata.json", "provenance.json") not in values
     ]
     found += [
-        f"{path}: of a version that has no entry"
+        f"{path}: evaluates a version that is not registered"
         for path in values
         if path.startswith("evaluations/") and Path(path).parent.name not in versions
     ]
     if list_models(root / "models/registry.json") != models:
-        found.append("list_models gives other than what registry.json holds")
+        found.append("list_models returns other models than registry.json contains")
     return found

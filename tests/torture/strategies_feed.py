@@ -1,11 +1,11 @@
-"""Hostile input: text that is nearly YAML, files that are nearly valid, names that are none."""
+"""Hostile input: text that resembles YAML, damaged files, and invalid names."""
 
 import json
 from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["hostile_names", "hostile_yaml", "spoiled"]
+__all__ = ["damaged", "damaged_json", "hostile_names", "hostile_yaml"]
 
 # --- YAML ----------------------------------------------------------------------------------------
 
@@ -91,13 +91,13 @@ _lines = st.one_of(
     st.sampled_from(["---", "...", "%YAML 1.1", "%YAML 9.9", "%TAG ! x", "", "---\n---", "\ufeff"]),
 )
 _line_ends = st.sampled_from(["\n", "\r\n", "\r", "\u2028", "\n\n"])
-_whole = "base_model: a\ndataset_version: b\nlearning_rate: 1\nepochs: 1\nbatch_size: 1\n"
+_complete = "base_model: a\ndataset_version: b\nlearning_rate: 1\nepochs: 1\nbatch_size: 1\n"
 
 
 @st.composite
 def _documents(draw: st.DrawFn) -> str:
     text = draw(_line_ends).join(draw(st.lists(_lines, max_size=12)))
-    return draw(st.sampled_from(["", "", _whole])) + text
+    return draw(st.sampled_from(["", "", _complete])) + text
 
 
 _encodings = st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7"])
@@ -134,8 +134,8 @@ _other_values = st.sampled_from(
 
 
 @st.composite
-def spoiled(draw: st.DrawFn, value: dict[str, Any]) -> bytes:
-    """Give a file that says `value`, or did before something happened to it, once or thrice."""
+def damaged_json(draw: st.DrawFn, value: dict[str, Any]) -> bytes:
+    """Generate the bytes of a file that holds `value`, with up to three changes."""
     lines = json.dumps(value, indent=2).split("\n")
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.integers(0, len(lines) - 1))
@@ -153,20 +153,29 @@ def spoiled(draw: st.DrawFn, value: dict[str, Any]) -> bytes:
         elif kind == "new":
             lines.insert(place, f'"unknown": {draw(_other_values)},')
     data = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"])).join(lines).encode()
-    kind = draw(st.sampled_from(["as is"] * 4 + ["cut", "flip", "raw", "bom", "utf-16", "zeros"]))
+    kind = draw(st.sampled_from(["as is"] * 4 + ["damaged"] * 4 + ["bom", "utf-16"]))
+    if kind == "damaged":
+        return draw(damaged(data))
+    if kind == "bom":
+        return b"\xef\xbb\xbf" + data
+    if kind == "utf-16":
+        return data.decode().encode("utf-16")
+    return data
+
+
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """Generate `data` with its end cut off or zeroed, one bit flipped, or bytes inserted."""
+    kind = draw(st.sampled_from(["cut", "flip", "insert", "zeros"]))
     place = draw(st.integers(0, len(data)))
     if kind == "cut":
         return data[:place]
     if kind == "flip" and place < len(data):
         flipped = data[place] ^ (1 << draw(st.integers(0, 7)))
         return data[:place] + bytes([flipped]) + data[place + 1 :]
-    if kind == "raw":
+    if kind == "insert":
         return data[:place] + draw(st.binary(min_size=1, max_size=9)) + data[place:]
-    if kind == "bom":
-        return b"\xef\xbb\xbf" + data
-    if kind == "utf-16":
-        return data.decode().encode("utf-16")
-    if kind == "zeros":  # what a disk without power may leave of the end of a file
+    if kind == "zeros":  # a disk without power may leave the end of a file like this
         return data[:place] + bytes(len(data) - place)
     return data
 

@@ -1,4 +1,4 @@
-"""Bytes and names that nobody meant well: only the documented exceptions come out, and soon."""
+"""Hostile bytes and names give a result or a documented exception, in bounded time and memory."""
 
 import gc
 import json
@@ -14,16 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.make_dataset import make_dataset
+from src.errors import CorruptFileError
 from src.evaluation.evaluator import evaluate_model, load_evaluation
-from src.storage import CorruptFileError
+from src.records.canonical import canonical_json, sha256
+from src.storage import StorePath
 from src.training.config import ConfigError, load_training_config
 from src.training.dataset import resolve_dataset
+from src.training.hashing import count_and_hash_once
 from src.training.pipeline import load_model_metadata, run_training_pipeline
 from src.training.registry import ModelNotFoundError, get_model, list_models, register_model
 from src.training.trainer import train_model
-from tests.examples import CONFIG, METADATA
+from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
+from tests.stores import MemoryStore
 from tests.torture.fuzz import feed
-from tests.torture.strategies_feed import hostile_names, hostile_yaml, spoiled
+from tests.torture.strategies_feed import damaged, damaged_json, hostile_names, hostile_yaml
 
 LONG = os.environ.get("TORTURE") == "long"
 STATEMENT = {
@@ -60,7 +64,7 @@ often = settings(
 
 @pytest.fixture
 def folder(tmp_path):
-    """A project with a config and a dataset; the root of its artifacts is `artifacts`."""
+    """A project with a config and a dataset; its artifacts root is `artifacts`."""
     make_dataset("dataset_v1", samples=20, datasets_dir=tmp_path / "artifacts/datasets")
     (tmp_path / "c.yaml").write_text(CONFIG)
     return tmp_path
@@ -75,7 +79,7 @@ def run_in(folder, version="model_v1"):
 
 @often
 @given(data=hostile_yaml)
-def test_text_that_is_nearly_yaml_is_a_config_or_one_fault_a_line(data, tmp_path):
+def test_hostile_yaml_parses_or_raises_one_fault_per_line(data, tmp_path):
     (tmp_path / "c.yaml").write_bytes(data)
     try:
         load_training_config(tmp_path / "c.yaml")
@@ -89,24 +93,54 @@ def test_text_that_is_nearly_yaml_is_a_config_or_one_fault_a_line(data, tmp_path
 @pytest.mark.parametrize("reader", VALID)
 @often
 @given(data=st.data())
-def test_a_spoiled_file_is_read_or_raises_what_its_reader_documents(reader, data, tmp_path):
-    found = feed(reader, data.draw(spoiled(VALID[reader]) | st.binary(max_size=100)), tmp_path)
+def test_a_damaged_file_parses_or_raises_a_documented_exception(reader, data, tmp_path):
+    found = feed(reader, data.draw(damaged_json(VALID[reader]) | st.binary(max_size=100)), tmp_path)
     if isinstance(found, CorruptFileError):
         assert str(found).endswith(" Left as found.")
         assert ".json: " in str(found)
 
 
 @pytest.mark.parametrize("reader", VALID)
-def test_a_file_that_was_not_spoiled_is_read(reader, tmp_path):
+def test_an_undamaged_file_parses(reader, tmp_path):
     found = feed(reader, json.dumps(VALID[reader]).encode(), tmp_path)
-    assert isinstance(found, Exception) == (
-        reader in ("model", "dataset")
-    )  # other name, other hash
+    # `model` looks for another name, and `dataset` for another digest.
+    assert isinstance(found, Exception) == (reader in ("model", "dataset"))
 
 
-# --- Too much of it ------------------------------------------------------------------------------
+@pytest.fixture
+def in_memory():
+    """A dataset and a registry in an in-memory store."""
+    root = StorePath(MemoryStore())
+    (root / "data.jsonl").replace(DATA)
+    (root / "models/registry.json").replace(canonical_json({"models": [METADATA]}))
+    return root
 
-# Each a Python expression, of M: 1 MiB in the long form, a quarter of it in the short one.
+
+@often
+@given(data=st.data())
+def test_a_damaged_memo_changes_no_result(data, in_memory):
+    path = in_memory / "data.jsonl"
+    count_and_hash_once(path)
+    memo = path.memo()
+    memo.write_bytes(data.draw(damaged(memo.read_bytes()) | st.binary(max_size=100)))
+    assert count_and_hash_once(path) == (3, DATA_SHA256)
+
+
+def test_a_mixture_of_two_memos_makes_no_registry_valid(in_memory):
+    registry = in_memory / "models/registry.json"
+    assert list_models(registry) == [METADATA]
+    memo = registry.memo()
+    checksum, _, _ = memo.read_bytes().partition(b"\n")
+    invalid = canonical_json({"models": [{**METADATA, "num_training_samples": "3"}]})
+    memo.write_bytes(checksum + b"\n" + sha256(invalid).encode())
+    registry.replace(invalid)
+    with pytest.raises(CorruptFileError):
+        list_models(registry)
+
+
+# --- Huge inputs ---------------------------------------------------------------------------------
+
+# Python expressions. M is 1 MiB in the long form and a quarter of it in the short form.
 HUGE = {
     "config": {
         "alias bomb": "b'a0: &a0 [x]\\n' + b''.join("
@@ -155,12 +189,12 @@ HUGE = {
 
 
 def guarded(reader, code, folder, seconds=5):
-    """Feed a reader in a process with 500 MiB and so much processor time; give what came out."""
+    """Return the type of a reader's result, in a process with limited CPU time and 500 MiB."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         sys.settrace(None)
-        gc.freeze()  # what the tests before left is not the reader's to look through
+        gc.freeze()  # so that garbage of earlier tests costs the reader no time
         try:
             model = json.dumps({**METADATA, "model_version": "model_%d"}).encode()
             data = eval(code, {"M": 1 << (20 if LONG else 18), "MODEL": model})
@@ -171,7 +205,7 @@ def guarded(reader, code, folder, seconds=5):
             resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, spent + seconds))
             os.write(theirs, type(feed(reader, data, folder)).__name__.encode())
         except BaseException as error:
-            os.write(theirs, f"not documented: {error!r}"[:1000].encode())
+            os.write(theirs, f"undocumented: {error!r}"[:1000].encode())
         finally:
             os._exit(0)
     os.close(theirs)
@@ -184,9 +218,7 @@ def guarded(reader, code, folder, seconds=5):
 @pytest.mark.parametrize(
     ("reader", "kind"), [(reader, kind) for reader, kinds in HUGE.items() for kind in kinds]
 )
-def test_however_much_there_is_it_is_read_within_5_seconds_and_500_mebibytes(
-    reader, kind, tmp_path
-):
+def test_a_huge_input_is_handled_within_5_seconds_and_500_mebibytes(reader, kind, tmp_path):
     accepted = {"siblings", "escapes", "very many keys", "models", "hash"}
     expected = "ConfigError" if reader == "config" else "CorruptFileError"
     if kind in accepted:
@@ -194,13 +226,13 @@ def test_however_much_there_is_it_is_read_within_5_seconds_and_500_mebibytes(
     assert guarded(reader, HUGE[reader][kind], tmp_path) == expected
 
 
-def test_a_key_given_twice_among_very_many_is_found_within_2_seconds(tmp_path):
+def test_a_duplicate_key_among_50_000_is_found_within_2_seconds(tmp_path):
     code = "b'{' + b','.join(b'\"%d\":0' % i for i in range(50_000)) + b',\"49999\":1}'"
     assert guarded("json", code, tmp_path, seconds=2) == "CorruptFileError"
 
 
 @pytest.mark.parametrize("place", ["models", "model_version"])
-def test_the_message_about_a_long_value_is_short(place, tmp_path):
+def test_a_message_about_a_long_value_is_short(place, tmp_path):
     value = [0] * 100_000
     models = [value] if place == "models" else [{**METADATA, place: value}]
     found = feed("registry", json.dumps({"models": models}).encode(), tmp_path)
@@ -213,7 +245,7 @@ def test_the_message_about_a_long_value_is_short(place, tmp_path):
 
 @often
 @given(name=hostile_names)
-def test_what_is_no_name_is_refused_before_any_file_is_touched(name, tmp_path, tree):
+def test_an_invalid_name_is_refused_before_any_file_is_written(name, tmp_path, tree):
     (tmp_path / "c.yaml").write_text(CONFIG)
     before = tree(tmp_path)
     models, registry = tmp_path / "a/models", tmp_path / "a/models/registry.json"
@@ -235,15 +267,13 @@ def test_what_is_no_name_is_refused_before_any_file_is_touched(name, tmp_path, t
     assert not (tmp_path / "a").exists()
 
 
-# --- A record that cannot be read ----------------------------------------------------------------
+# --- A registry that cannot be parsed ------------------------------------------------------------
 
 
 @often
-@given(data=spoiled({"models": [METADATA]}))
-def test_a_registry_that_cannot_be_read_stops_every_writer_and_is_left_to_the_byte(
-    data, tmp_path_factory
-):
-    folder = tmp_path_factory.getbasetemp() / "spoiled_registry"
+@given(data=damaged_json({"models": [METADATA]}))
+def test_a_corrupt_registry_stops_every_writer_and_stays_unchanged(data, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / "damaged_registry"
     registry, metadata = folder / "models/registry.json", folder / "models/model_v9/metadata.json"
     if not folder.exists():
         make_dataset("dataset_v1", samples=1, datasets_dir=folder / "datasets")
@@ -276,24 +306,24 @@ newer = st.recursive(
 
 
 @often
-@given(of_the_registry=newer, of_a_model=newer, of_its_config=newer)
-def test_fields_of_a_newer_release_survive_a_register(
-    of_the_registry, of_a_model, of_its_config, tmp_path
+@given(in_registry=newer, in_model=newer, in_config=newer)
+def test_fields_of_a_newer_release_survive_a_registration(
+    in_registry, in_model, in_config, tmp_path
 ):
-    config = {**METADATA["training_config"], "newer": of_its_config}
-    old = {**METADATA, "newer": of_a_model, "training_config": config}
+    config = {**METADATA["training_config"], "newer": in_config}
+    old = {**METADATA, "newer": in_model, "training_config": config}
     registry = tmp_path / "registry.json"
-    registry.write_text(json.dumps({"schema": of_the_registry, "models": [old]}))
+    registry.write_text(json.dumps({"schema": in_registry, "models": [old]}))
     new = {**METADATA, "model_version": "model_v2"}
     assert register_model(new, registry)
-    assert json.loads(registry.read_bytes()) == {"schema": of_the_registry, "models": [old, new]}
+    assert json.loads(registry.read_bytes()) == {"schema": in_registry, "models": [old, new]}
     assert not register_model(METADATA, registry)
 
 
 # --- Links ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["there", "not there"])
+@pytest.mark.parametrize("target", ["exists", "is missing"])
 @pytest.mark.parametrize(
     "name",
     [
@@ -314,13 +344,13 @@ def test_fields_of_a_newer_release_survive_a_register(
         "evaluations/model_v1/.provenance.json.tmp",
     ],
 )
-def test_a_link_that_leads_out_of_the_artifacts_lets_nothing_be_written_there(
+def test_nothing_is_written_through_a_link_that_leads_out_of_the_artifacts(
     name, target, folder, tree
 ):
     run_in(folder)
     link, outside = folder / "artifacts" / name, folder / "outside"
     outside.mkdir()
-    if target == "there":
+    if target == "exists":
         if link.exists():
             link.rename(outside / "theirs")
         else:
@@ -337,7 +367,7 @@ def test_a_link_that_leads_out_of_the_artifacts_lets_nothing_be_written_there(
     except (OSError, ValueError) as error:
         assert str(folder / "artifacts") in str(error)
     else:
-        # The version was complete already, so no temporary file was opened.
-        assert (name.endswith(".tmp"), target) == (True, "not there")
+        # The version was already complete, so no temporary file was opened.
+        assert (name.endswith(".tmp"), target) == (True, "is missing")
     assert (tree(outside), sorted(outside.rglob("*"))) == before
     assert link.is_symlink()

@@ -1,4 +1,4 @@
-"""Many processes that work on one record at once."""
+"""Many processes that work on one artifacts root concurrently."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,33 +7,33 @@ from typing import Any
 import pytest
 
 from src.evaluation.evaluator import simulated_metrics
-from src.storage import canonical_json
+from src.records.canonical import canonical_json
 from src.training.registry import list_models
 from tests.examples import without_runs, written
 from tests.torture.harness import (
     LONG,
     Worker,
-    copy,
-    drafts,
+    comparable,
+    copy_root,
     faults,
-    make_place,
-    outcome,
-    working,
+    make_project,
+    running_worker,
+    temporary_files,
 )
 
 WRITERS = 16
 READERS = 2
-VERSIONS = 50 if LONG else 15  # of each writer
+VERSIONS = 50 if LONG else 15  # per writer
 ROUNDS = 100 if LONG else 20
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
-    with working(tmp_path) as worker:
+    with running_worker(tmp_path) as worker:
         yield worker
 
 
-def test_many_writers_lose_nothing_and_readers_see_only_a_list_that_grows(worker, tmp_path):
+def test_many_writers_lose_no_entry_and_readers_see_a_list_that_only_grows(worker, tmp_path):
     registry = tmp_path / "models/registry.json"
     writers = [
         {
@@ -62,52 +62,54 @@ def test_many_writers_lose_nothing_and_readers_see_only_a_list_that_grows(worker
     latest_begin, overlaps = 0, 0
     for entry in models:
         began, acknowledged = stamps[entry["model_version"]]
-        # Each entry was acknowledged after every one before it had begun.
+        # Each entry was acknowledged after the registration of every earlier one had begun.
         assert acknowledged > latest_begin, entry["model_version"]
         overlaps += began < latest_begin
         latest_begin = max(latest_begin, began)
-    assert overlaps >= VERSIONS, "the writers hardly met"
+    assert overlaps >= VERSIONS, "the writers hardly overlapped"
 
     for lengths in results[WRITERS:]:
         assert lengths == sorted(lengths)
         assert lengths[-1] == WRITERS * VERSIONS
-        assert len(lengths) > 10, "the readers hardly read while there was writing"
+        assert len(lengths) > 10, "the readers hardly read during the writes"
     seen = [len(lengths) for lengths in results[WRITERS:]]
-    line = f"{len(models)} entries, {overlaps} overtaken while waiting, {seen} of the lists read"
-    print(line)  # noqa: T201  # for `pytest -rP`: what the test was worth
+    line = f"{len(models)} entries, {overlaps} overtaken while waiting, {seen} lists read"
+    print(line)  # noqa: T201  # shown by `pytest -rP`
 
 
-def test_two_runs_of_one_version_with_one_config_at_once_both_succeed(worker, tmp_path):
-    start, [config, *_] = make_place(tmp_path)
+def test_two_concurrent_runs_of_one_version_with_one_config_both_succeed(worker, tmp_path):
+    start, [config, *_] = make_project(tmp_path)
     versions = [f"model-{number}" for number in range(ROUNDS)]
-    root = copy(start, tmp_path / "root")
+    root = copy_root(start, tmp_path / "root")
     assert race(worker, versions, [config, config], root) == [["succeeded"] * 2] * ROUNDS
 
     alone = run(
-        worker, [(config, version) for version in versions], copy(start, tmp_path / "alone")
+        worker, [(config, version) for version in versions], copy_root(start, tmp_path / "alone")
     )
     assert faults(root) == []
-    # The rounds follow each other, so also the order of the entries is given.
+    # The rounds follow each other, so the order of the entries is fixed too.
     assert without_runs(written(root)) == without_runs(written(alone))
 
 
-def test_of_two_runs_of_one_version_with_other_configs_one_wins_and_the_other_changes_nothing(
+def test_of_two_concurrent_runs_with_different_configs_one_wins_and_one_changes_nothing(
     worker, tmp_path
 ):
-    start, configs = make_place(tmp_path)
+    start, configs = make_project(tmp_path)
     versions = [f"model-{number}" for number in range(ROUNDS)]
-    root = copy(start, tmp_path / "root")
+    root = copy_root(start, tmp_path / "root")
     results = race(worker, versions, configs[:2], root)
     for result in results:
         assert sorted(result) == ["conflict", "succeeded"]
 
     winners = [configs[result.index("succeeded")] for result in results]
-    alone = run(worker, list(zip(winners, versions, strict=True)), copy(start, tmp_path / "alone"))
+    alone = run(
+        worker, list(zip(winners, versions, strict=True)), copy_root(start, tmp_path / "alone")
+    )
     assert faults(root) == []
-    assert outcome(root) == outcome(alone)
+    assert comparable(root) == comparable(alone)
 
 
-def test_of_two_registrations_of_one_version_with_other_content_one_wins(worker, tmp_path):
+def test_of_two_concurrent_registrations_with_different_content_one_wins(worker, tmp_path):
     registry = tmp_path / "models/registry.json"
     contents = [[model(f"model-{n}", samples) for n in range(ROUNDS)] for samples in (20, 21)]
     first, second = worker.results(
@@ -126,7 +128,9 @@ def test_of_two_registrations_of_one_version_with_other_content_one_wins(worker,
     assert registry.read_bytes() == canonical_json({"models": expected})
 
 
-def test_many_evaluations_of_one_version_at_once_all_succeed_and_are_whole(worker, tmp_path):
+def test_concurrent_evaluations_of_one_version_all_succeed_and_leave_complete_files(
+    worker, tmp_path
+):
     versions = [f"model-{number}" for number in range(6 * ROUNDS)]
     for version in versions:
         path = tmp_path / "models" / version / "metadata.json"
@@ -154,7 +158,7 @@ def test_many_evaluations_of_one_version_at_once_all_succeed_and_are_whole(worke
         for version in versions
     ]
     assert worker.results(*[task] * 4) == [expected] * 4
-    assert drafts(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 def model(version: str, samples: int = 20) -> dict[str, Any]:
@@ -168,7 +172,7 @@ def model(version: str, samples: int = 20) -> dict[str, Any]:
 
 
 def race(worker: Worker, versions: list[str], configs: list[str], root: Path) -> list[list[str]]:
-    """Run each version in one process for each config, all at once; give what came of each."""
+    """Run each version concurrently in one process per config; return the results per version."""
     results = worker.results(
         *(
             {
@@ -185,7 +189,7 @@ def race(worker: Worker, versions: list[str], configs: list[str], root: Path) ->
 
 
 def run(worker: Worker, pairs: list[tuple[str, str]], root: Path) -> Path:
-    """Run each version with its config in one process that is alone."""
+    """Run each version with its config in a single process; return the artifacts root."""
     steps = [{"config": config, "version": version, "root": str(root)} for config, version in pairs]
     [results] = worker.results({"task": "rounds", "rounds": steps})
     assert set(results) == {"succeeded"}

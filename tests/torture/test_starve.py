@@ -1,5 +1,6 @@
-"""A machine that refuses: every system call of a run fails once, in a process of its own."""
+"""Refused system calls, full and read-only disks, held locks: each in a separate process."""
 
+import errno
 import json
 import os
 import re
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.make_dataset import make_dataset
+from src.storage import open_path
 from src.training.pipeline import run_training_pipeline
+from src.training.registry import list_models
 from tests.examples import CONFIG, without_runs
 
 LONG = os.environ.get("TORTURE") == "long"
@@ -29,7 +32,7 @@ CALLS = {
 }
 RUN = """
 import json, sys
-from src import storage
+from src.storage import folder as back_end
 from src.training.pipeline import run_training_pipeline
 
 def run(folder):
@@ -50,7 +53,12 @@ def run_in(folder):
 
 
 def process(*arguments, before=()):
-    """Run Python on `arguments`, below the command `before`; give what it printed as JSON."""
+    """Run Python with `arguments`, as a child of the command `before`; return its JSON output."""
+    return [json.loads(line) for line in run_python(*arguments, before=before).stdout.splitlines()]
+
+
+def run_python(*arguments, before=()):
+    """Run Python as `process` does; return the completed process."""
     done = subprocess.run(
         [*before, sys.executable, *map(str, arguments)],
         capture_output=True,
@@ -59,14 +67,14 @@ def process(*arguments, before=()):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return done
 
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory):
-    """Two projects: one in which nothing ran yet, and one with an older model in the record.
+    """Two projects: one in which nothing has run, and one with an older model.
 
-    In the latter the new model has an evaluation that is not its own, which a run replaces.
+    The second one has a wrong evaluation of the new model, which a run replaces.
     """
     folder = tmp_path_factory.mktemp("templates")
     empty, used = folder / "empty", folder / "used"
@@ -85,10 +93,10 @@ def encoded(files):
 
 
 def check_refusal(result, old, after, new, artifacts, leftovers_allowed=False):
-    """Check what a run left that was refused something: `after`, between `old` and `new`."""
+    """Check the files `after` a refusal: each is as in `old` or as in `new`."""
     old, after, new = map(without_runs, (old, after, new))
     if result is None:
-        assert after == new  # the refusal was of no account
+        assert after == new  # the refusal had no effect
         return
     kinds, text = result
     assert "OSError" in kinds
@@ -98,14 +106,14 @@ def check_refusal(result, old, after, new, artifacts, leftovers_allowed=False):
             assert after[name] in (data, new[name])
         else:
             assert after[name] == data
-    drafts = {name for name in after if Path(name).name.endswith(".tmp")}
-    assert not drafts or leftovers_allowed
-    for name in after.keys() - drafts - old.keys():
+    leftovers = {name for name in after if Path(name).name.endswith(".tmp")}
+    assert not leftovers or leftovers_allowed
+    for name in after.keys() - leftovers - old.keys():
         assert after[name] == new[name]
     for name in after:
         if name.endswith(".json"):
             json.loads(after[name])
-    # What a record promises was there before the promise.
+    # A file is written after the files that it is based on.
     if after.get("models/registry.json") == new["models/registry.json"]:
         assert "models/model_v2/metadata.json" in after
     evaluation = "evaluations/model_v2/evaluation.json"
@@ -117,14 +125,19 @@ def check_refusal(result, old, after, new, artifacts, leftovers_allowed=False):
 
 
 def below_strace(folder, names, *options):
-    """Give the command that traces, and changes, only what a run does to its artifacts."""
+    """Return an strace command that is limited to system calls on the artifacts."""
     paths = {folder / "artifacts"}
     for name in names:
         path = folder / "artifacts" / name
         paths |= {path, path.with_name(f".{path.name}.tmp")}
         paths |= {parent for parent in path.parents if parent.is_relative_to(folder / "artifacts")}
+    return strace(folder, paths, *options)
+
+
+def strace(folder, paths, *options):
+    """Return an strace command that is limited to system calls on `paths`."""
     only = [word for path in sorted(paths) for word in ("-P", str(path))]
-    quiet = ["-qq", "-e", "signal=none"]  # git is a child, and its end a signal
+    quiet = ["-qq", "-e", "signal=none"]  # the end of git, a child process, is a signal
     return ["strace", "-f", *quiet, "-o", str(folder.parent / "trace"), *only, *options]
 
 
@@ -132,21 +145,21 @@ def below_strace(folder, names, *options):
 @pytest.mark.parametrize("refusal", REFUSALS if LONG else ["one of them"])
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("state", ["empty", "used"] if LONG else ["used"])
-def test_a_system_call_that_is_refused_costs_nothing_but_the_run(
+def test_a_refused_system_call_damages_no_file_and_the_run_can_be_repeated(
     state, call, refusal, templates, tmp_path, tree
 ):
     folder, artifacts = tmp_path / "project", tmp_path / "project/artifacts"
     old = tree(templates[state] / "artifacts")
 
-    def afresh():
+    def reset():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(templates[state], folder)
 
-    afresh()
+    reset()
     run_in(folder)
     new = tree(artifacts)
     trace = f"trace={CALLS[call]}"
-    afresh()
+    reset()
     process("-c", RUN_ONCE, folder, before=below_strace(folder, new, "-e", trace))
     lines = (tmp_path / "trace").read_text()
     reached = max(Counter(re.findall(r"^\d+", lines, re.MULTILINE)).values())
@@ -155,7 +168,7 @@ def test_a_system_call_that_is_refused_costs_nothing_but_the_run(
     for place in places:
         error = refusal if LONG else REFUSALS[(place + len(call)) % len(REFUSALS)]
         inject = f"inject={CALLS[call]}:error={error}:when={place}"
-        afresh()
+        reset()
         command = below_strace(folder, new, "-e", trace, "-e", inject)
         [result] = process("-c", RUN_ONCE, folder, before=command)
         assert "(INJECTED)" in (tmp_path / "trace").read_text()
@@ -167,26 +180,8 @@ def test_a_system_call_that_is_refused_costs_nothing_but_the_run(
 
 
 @needs("strace")
-@pytest.mark.parametrize("refusal", REFUSALS if LONG else ["ENOSPC"])
-@pytest.mark.parametrize("call", ["fgetxattr", "fsetxattr"])
-def test_a_seal_that_is_refused_changes_nothing(call, refusal, templates, tmp_path, tree):
-    folder, artifacts = tmp_path / "project", tmp_path / "project/artifacts"
-    shutil.copytree(templates["used"], tmp_path / "undisturbed")
-    run_in(tmp_path / "undisturbed")
-    new = tree(tmp_path / "undisturbed/artifacts")
-    shutil.copytree(templates["used"], folder)
-    inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={refusal}"]
-    [result] = process("-c", RUN_ONCE, folder, before=below_strace(folder, new, *inject))
-    assert "(INJECTED)" in (tmp_path / "trace").read_text()
-    assert result is None
-    assert without_runs(tree(artifacts)) == without_runs(new)
-
-
-@needs("strace")
 @pytest.mark.parametrize("place", range(1, 9, 1 if LONG else 2))
-def test_a_read_that_fails_is_an_i_o_error_that_leaves_the_record_as_it_was(
-    place, templates, tmp_path, tree
-):
+def test_a_failed_read_raises_an_i_o_error_and_changes_no_file(place, templates, tmp_path, tree):
     folder, artifacts = tmp_path / "project", tmp_path / "project/artifacts"
     shutil.copytree(templates["used"], folder)
     old = tree(artifacts)
@@ -205,17 +200,92 @@ def test_a_read_that_fails_is_an_i_o_error_that_leaves_the_record_as_it_was(
 
 @needs("strace")
 @pytest.mark.parametrize("name", ["datasets/dataset_v1/data.jsonl", "models/registry.json"])
-def test_a_read_that_fails_names_its_file(name, templates, tmp_path):
+def test_the_error_of_a_failed_read_names_its_file(name, templates, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(templates["used"], folder)
     path = folder / "artifacts" / name
-    command = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-P", str(path)]
-    command += ["-e", "trace=read", "-e", "inject=read:error=EIO:when=1"]
-    [result] = process("-c", RUN_ONCE, folder, before=command)
+    inject = ["-e", "trace=read", "-e", "inject=read:error=EIO:when=1"]
+    [result] = process("-c", RUN_ONCE, folder, before=strace(folder, [path], *inject))
     assert str(path) in result[1]
 
 
-# --- A disk that is full, or only to be read -----------------------------------------------------
+# --- Memos ---------------------------------------------------------------------------------------
+
+
+MEMO_CALLS = {
+    "openat": "openat",
+    "read": "read",
+    "mkdir": "mkdir,mkdirat",
+    "write": "write",
+    "ftruncate": "ftruncate",
+}
+
+
+@pytest.fixture
+def undisturbed(templates, tmp_path, tree):
+    """The artifacts of an undisturbed run in a used project."""
+    shutil.copytree(templates["used"], tmp_path / "undisturbed")
+    run_in(tmp_path / "undisturbed")
+    return without_runs(tree(tmp_path / "undisturbed/artifacts"))
+
+
+@pytest.fixture
+def memo(undisturbed, templates, tmp_path, monkeypatch):
+    """The memo of the registry of a used project, in a cache folder that does not exist yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # after the undisturbed run
+    shutil.copytree(templates["used"], tmp_path / "project")
+    return (open_path(tmp_path / "project/artifacts") / "models/registry.json").memo()
+
+
+def run_below(memo, folder, call, injected):
+    """Run with all `call`s on the memo changed; return the result and the warnings about memos."""
+    paths = [memo, memo.parent, memo.parent.parent]
+    inject = ["-e", f"trace={MEMO_CALLS[call]}", "-e", f"inject={MEMO_CALLS[call]}:{injected}"]
+    done = run_python("-c", RUN_ONCE, folder, before=strace(folder, paths, *inject))
+    assert "(INJECTED)" in (folder.parent / "trace").read_text()
+    warnings = [line for line in done.stderr.splitlines() if "memos" in line]
+    return json.loads(done.stdout), warnings
+
+
+@needs("strace")
+@pytest.mark.parametrize("refusal", REFUSALS if LONG else ["ENOSPC"])
+@pytest.mark.parametrize(
+    ("call", "is_known"),
+    [
+        *((call, True) for call in MEMO_CALLS if call != "mkdir"),  # a known memo has its folder
+        *((call, False) for call in MEMO_CALLS),
+    ],
+)
+def test_a_refused_memo_costs_nothing_but_one_warning(
+    call, is_known, refusal, memo, undisturbed, tmp_path, tree
+):
+    folder, artifacts = tmp_path / "project", tmp_path / "project/artifacts"
+    if is_known:
+        list_models(artifacts / "models/registry.json")
+    assert memo.parent.exists() == is_known
+    result, warnings = run_below(memo, folder, call, f"error={refusal}")
+    assert result is None
+    reason = os.strerror(getattr(errno, refusal))
+    assert warnings == [
+        f"{memo.parent}: memos cannot be written: {reason}. Continuing without them."
+    ] * (call != "read")
+    assert without_runs(tree(artifacts)) == undisturbed
+    run_in(folder)
+    assert without_runs(tree(artifacts)) == undisturbed
+
+
+@needs("strace")
+def test_a_partly_written_memo_costs_nothing(memo, undisturbed, tmp_path, tree):
+    folder, artifacts = tmp_path / "project", tmp_path / "project/artifacts"
+    assert run_below(memo, folder, "write", "retval=9") == (None, [])
+    assert without_runs(tree(artifacts)) == undisturbed
+    assert memo.read_bytes() == bytes(129)
+    run_in(folder)
+    assert without_runs(tree(artifacts)) == undisturbed
+    assert len(memo.read_bytes()) == 129  # two digests
+
+
+# --- Full and read-only disks --------------------------------------------------------------------
 
 
 MOUNTS = (
@@ -251,12 +321,11 @@ def full_of_data(free):
 def full_of_names(free):
     used = 1 + sum(1 for _ in (template / "artifacts").rglob("*"))
     mount("-t", "tmpfs", "-o", f"size=1m,nr_inodes={used + free}", "none")
-    copy = shutil.copyfile  # without the registry's seal: it counts as a name here
-    shutil.copytree(template / "artifacts", artifacts, dirs_exist_ok=True, copy_function=copy)
+    shutil.copytree(template / "artifacts", artifacts, dirs_exist_ok=True)
     yield
     mount("-o", "remount,nr_inodes=1000")
 
-def only_to_be_read(free):
+def read_only(free):
     mount("-t", "tmpfs", "none")
     shutil.copytree(template / "artifacts", artifacts, dirs_exist_ok=True)
     mount("-o", "remount,ro")
@@ -276,7 +345,7 @@ for free in range(int(sys.argv[4])):
 
 @pytest.fixture(scope="module")
 def with_mounts(tmp_path_factory):
-    """Give the command below which a process may mount what it likes, seen by nobody else."""
+    """A command whose child process can mount file systems that no other process sees."""
     command = ["unshare", "--map-root-user", "--mount"]
     probe = [*command, "mount", "-t", "tmpfs", "none", str(tmp_path_factory.mktemp("probe"))]
     if not shutil.which("unshare") or subprocess.run(probe, capture_output=True).returncode:
@@ -286,19 +355,21 @@ def with_mounts(tmp_path_factory):
 
 @pytest.mark.parametrize("state", ["empty", "used"])
 @pytest.mark.parametrize(
-    ("what", "sizes"), [("full_of_data", 12), ("full_of_names", 13), ("only_to_be_read", 1)]
+    ("disk", "sizes"), [("full_of_data", 12), ("full_of_names", 13), ("read_only", 1)]
 )
-def test_a_file_system_that_gives_no_more_is_reported_and_the_run_completes_once_it_does(
-    what, sizes, state, templates, tmp_path, tree, with_mounts
+def test_a_full_or_read_only_disk_is_reported_and_a_later_run_completes(
+    disk, sizes, state, templates, tmp_path, tree, with_mounts
 ):
     template, folder = templates[state], tmp_path / "project"
     shutil.copytree(template, folder)
     run_in(folder)
     new = {name: data.decode() for name, data in tree(folder / "artifacts").items()}
     old = {name: data.decode() for name, data in tree(template / "artifacts").items()}
-    results = process("-c", MOUNTS, template, folder, what, sizes, before=with_mounts)
+    results = process("-c", MOUNTS, template, folder, disk, sizes, before=with_mounts)
     assert results[0][0] is not None
-    assert sizes == 1 or results[-1][0] is None  # so every size in between was tried
+    assert (
+        sizes == 1 or results[-1][0] is None
+    )  # the last size suffices, so every smaller one was tried
     for refused, after, again, completed in results:
         check_refusal(refused, *(encoded(each) for each in (old, after, new)), folder / "artifacts")
         assert again is None
@@ -307,7 +378,7 @@ def test_a_file_system_that_gives_no_more_is_reported_and_the_run_completes_once
 
 @needs("chattr")
 @pytest.mark.parametrize("name", ["models", "models/registry.json", "evaluations/model_v2"])
-def test_what_is_marked_immutable_stays_as_it_was(name, templates, tmp_path, tree):
+def test_an_immutable_file_or_folder_stays_unchanged(name, templates, tmp_path, tree):
     folder, artifacts = tmp_path / "project", tmp_path / "project/artifacts"
     shutil.copytree(templates["used"], tmp_path / "undisturbed")
     run_in(tmp_path / "undisturbed")
@@ -315,7 +386,7 @@ def test_what_is_marked_immutable_stays_as_it_was(name, templates, tmp_path, tre
     shutil.copytree(templates["used"], folder)
     old = tree(artifacts)
     if subprocess.run(["chattr", "+i", artifacts / name], capture_output=True).returncode:
-        pytest.skip("this user, or this file system, marks nothing immutable")
+        pytest.skip("this user or this file system cannot mark files as immutable")
     try:
         with pytest.raises(PermissionError) as caught:
             run_in(folder)
@@ -328,18 +399,18 @@ def test_what_is_marked_immutable_stays_as_it_was(name, templates, tmp_path, tre
     assert without_runs(tree(artifacts)) == without_runs(new)
 
 
-# --- A lock that nobody lets go ------------------------------------------------------------------
+# --- A held lock ---------------------------------------------------------------------------------
 
 
-HOLD = """
+HOLD_LOCK = """
 import sys
 from filelock import FileLock
 with FileLock(sys.argv[1], preserve_lock_file=True):
     print("held", flush=True)
     input()
 """
-WAIT = RUN + "\nstorage.LOCK_TIMEOUT_SECONDS = float(sys.argv[2])\n"
-WAIT += "print(json.dumps(run(sys.argv[1])))\n"
+RUN_WITH_TIMEOUT = RUN + "\nback_end.LOCK_TIMEOUT_SECONDS = float(sys.argv[2])\n"
+RUN_WITH_TIMEOUT += "print(json.dumps(run(sys.argv[1])))\n"
 
 
 @pytest.mark.parametrize("seconds", [0.2, 60.0] if LONG else [0.2])
@@ -354,7 +425,7 @@ WAIT += "print(json.dumps(run(sys.argv[1])))\n"
         "evaluations/model_v2/.evaluation.json.tmp",
     ],
 )
-def test_a_lock_held_too_long_is_named_and_the_run_completes_once_it_is_free(
+def test_a_lock_held_too_long_is_named_and_a_later_run_completes(
     lock, seconds, templates, tmp_path, tree, start
 ):
     folder, artifacts = tmp_path / "project", tmp_path / "project/artifacts"
@@ -364,11 +435,14 @@ def test_a_lock_held_too_long_is_named_and_the_run_completes_once_it_is_free(
     shutil.copytree(templates["used"], folder)
     old = tree(artifacts)
     (artifacts / lock).parent.mkdir(exist_ok=True)
-    holder = start(HOLD, artifacts / lock)
+    holder = start(HOLD_LOCK, artifacts / lock)
     assert holder.hear() == "held"
-    [(kinds, text)] = process("-c", WAIT, folder, seconds)
+    [(kinds, text)] = process("-c", RUN_WITH_TIMEOUT, folder, seconds)
     assert kinds[0] == "TimeoutError"
-    assert text.startswith(f"{artifacts / lock}: another process has held this lock for more than")
+    assert text == (
+        f"{artifacts / lock}: locked by another process for more than {seconds:g} s. "
+        "Nothing was written; find that process, then try again."
+    )
     check_refusal((kinds, text), old, tree(artifacts), new, artifacts, leftovers_allowed=True)
     holder.say()
     holder.end()

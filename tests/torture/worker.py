@@ -1,7 +1,7 @@
-"""A process that forks others on request: to be killed in the middle of work, or to race.
+"""A process that forks others on request, to be killed in the middle of work or to race.
 
 It has imported everything before the first fork, so a child costs milliseconds. It reads requests
-from stdin and answers on stdout, one JSON value a line; see `harness.Worker` for the other end.
+from stdin and answers on stdout, one JSON value per line; see `harness.Worker` for the client.
 """
 
 import fcntl
@@ -19,43 +19,44 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src import storage
 from src.evaluation.evaluator import evaluate_model
+from src.records.metadata import ModelVersionConflict
+from src.storage import StorePath, folder
 from src.training import pipeline
 from src.training.registry import get_model, list_models, register_model
-from src.versions import ModelVersionConflict
 
 CHILD_SECONDS = 240
 
 
 class Log:
-    """Lines that are in the file, whatever happens to the process next."""
+    """Lines in a file that survive the death of the process."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self._sync = os.fsync  # the real one: what is patched in later must not count it
+        # The original functions: calls of the log are not steps of the work.
+        self._write, self._sync = os.write, os.fsync
 
     def add(self, *event: object) -> None:
-        os.write(self._descriptor, (json.dumps(event) + "\n").encode())
+        self._write(self._descriptor, (json.dumps(event) + "\n").encode())
         self._sync(self._descriptor)
 
 
 class Fuse:
-    """Kills this process at the n-th of its steps, and at none where n is 0."""
+    """Kills this process at the n-th of its steps; never if n is 0."""
 
     def __init__(self, step: int, log: Log) -> None:
         self._left = step
         self._log = log
 
-    def burn(self, name: str, last_deed: Callable[[], None] = lambda: None) -> None:
+    def burn(self, name: str, last_action: Callable[[], object] = lambda: None) -> None:
         self._left -= 1
         if self._left == 0:
             self._log.add("died", name)
-            last_deed()
+            last_action()
             os.kill(os.getpid(), signal.SIGKILL)
 
     def arm(self) -> None:
-        """Make steps of every call that changes files, before it, after it, and half-way."""
+        """Add steps before, after and in the middle of every call that changes files."""
         for module, name in (
             (os, "fsync"),
             (os, "link"),
@@ -66,15 +67,24 @@ class Fuse:
             (fcntl, "flock"),
         ):
             setattr(module, name, self._around(getattr(module, name), name))
-        fill = storage._Draft.fill
+        write, write_memo = folder._LockedFile.write, os.write  # only memos use os.write
 
-        def torn(draft: storage._Draft, pieces: Iterable[bytes], seal: bytes | None = None) -> None:
-            data = b"".join(pieces)
-            for end in (0, 1, len(data) // 2, len(data)):
-                self.burn(f"after {end} of {len(data)} bytes", partial(_write, draft, data[:end]))
-            fill(draft, [data], seal)
+        def torn(file: folder._LockedFile, data: Iterable[bytes | memoryview]) -> None:
+            whole = b"".join(data)
+            for end in (0, 1, len(whole) // 2, len(whole)):
+                self.burn(f"after {end} of {len(whole)} bytes", partial(_write, file, whole[:end]))
+            write(file, [whole])
 
-        storage._Draft.fill = torn
+        def torn_memo(descriptor: int, data: bytes) -> int:
+            for end in (0, len(data) // 2, len(data)):
+                self.burn(
+                    f"after {end} of {len(data)} bytes of a memo",
+                    partial(write_memo, descriptor, data[:end]),
+                )
+            return write_memo(descriptor, data)
+
+        folder._LockedFile.write = torn
+        os.write = torn_memo
 
     def _around(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -86,22 +96,22 @@ class Fuse:
         return call
 
 
-def _write(draft: storage._Draft, data: bytes) -> None:
-    with open(draft.descriptor, "wb", closefd=False) as file:
+def _write(locked: folder._LockedFile, data: bytes) -> None:
+    with open(locked.descriptor, "wb", closefd=False) as file:
         file.truncate()
         file.write(data)
 
 
 def run(task: dict[str, Any], barrier: Any, stop: int) -> None:
-    """Train, register and evaluate a pool of configs and versions, in an order of its own."""
+    """Train, register and evaluate a pool of configs and versions, in random order."""
     log = Log(task["log"])
     pool = [tuple(each) for each in task["pool"]]
     random.Random(task["seed"]).shuffle(pool)
 
-    def acknowledged(metadata: dict[str, Any], path: Path) -> bool:
-        added = register_model(metadata, path)
-        log.add("acknowledged", metadata["model_version"], added)
-        return added
+    def acknowledged(metadata: dict[str, Any], path: StorePath) -> bool:
+        is_added = register_model(metadata, path)
+        log.add("acknowledged", metadata["model_version"], is_added)
+        return is_added
 
     pipeline.register_model = acknowledged
     Fuse(task["step"], log).arm()
@@ -112,20 +122,20 @@ def run(task: dict[str, Any], barrier: Any, stop: int) -> None:
 
 
 def register(task: dict[str, Any], barrier: Any, stop: int) -> list[tuple[str, int, int]]:
-    """Register versions, and say when each was begun and when it was acknowledged."""
+    """Register versions; return each with the times of its start and its acknowledgement."""
     stamps = []
     barrier.wait()
     for metadata in task["models"]:
         began = time.monotonic_ns()
-        added = register_model(metadata, task["registry"])
+        is_added = register_model(metadata, task["registry"])
         ended = time.monotonic_ns()
-        assert added
+        assert is_added
         stamps.append((metadata["model_version"], began, ended))
     return stamps
 
 
 def read(task: dict[str, Any], barrier: Any, stop: int) -> list[int]:
-    """Read the registry until all writers are done; give the lengths of the lists it saw."""
+    """Read the registry until all writers are done; return the lengths of the lists."""
     draw = random.Random(task["seed"])
     lengths = [0]
     before: list[dict[str, Any]] = []
@@ -134,7 +144,7 @@ def read(task: dict[str, Any], barrier: Any, stop: int) -> list[int]:
     while not ended:
         ended = bool(select.select([stop], [], [], 0)[0])
         models = list_models(task["registry"])
-        assert models[: len(before)] == before, "the list did not grow by appending alone"
+        assert models[: len(before)] == before, "the list changed other than by appending"
         if models:
             model = draw.choice(models)
             assert get_model(model["model_version"], task["registry"]) == model
@@ -145,7 +155,7 @@ def read(task: dict[str, Any], barrier: Any, stop: int) -> list[int]:
 
 
 def rounds(task: dict[str, Any], barrier: Any, stop: int) -> list[str]:
-    """Do one thing a round, at the same time as another process; give what came of each."""
+    """Take one step per round, concurrently with other processes; return the results."""
     results = []
     for step in task["rounds"]:
         barrier.wait()
@@ -153,9 +163,9 @@ def rounds(task: dict[str, Any], barrier: Any, stop: int) -> list[str]:
             if "metadata" in step:
                 result = str(register_model(step["metadata"], step["registry"]))
             elif "evaluate" in step:
-                folder = evaluate_model(step["evaluate"], step["models"], step["evaluations"])
-                # Read at once, while others still write.
-                result = (folder / "evaluation.json").read_text()
+                evaluation = evaluate_model(step["evaluate"], step["models"], step["evaluations"])
+                # Read immediately, while others still write.
+                result = (evaluation / "evaluation.json").read_text()
             else:
                 pipeline.run_training_pipeline(
                     step["config"], step["version"], artifacts_dir=step["root"]

@@ -13,7 +13,7 @@ def load_config(version: str) -> dict[str, Any]:
 
 
 def register_pipelines() -> dict[str, Any]:
-    """Give the one pipeline there is, as Kedro asks for it."""
+    """Return the only pipeline; Kedro calls this function."""
     return {
         "__default__": pipeline(
             [
