@@ -1,9 +1,6 @@
 """A separate Prefect server with an empty database."""
 
-import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.measure import ROOT, environment
+from ops.server import HOST, ServerError, ServerProcess, free_port, stop_group
 
 __all__ = ["Server", "running_server"]
 
@@ -31,13 +29,6 @@ class Server:
     def __init__(self, url: str, env: dict[str, str]) -> None:
         self.env = env
         self._api = httpx.Client(base_url=f"{url}/", timeout=60)
-
-    def is_up(self) -> bool:
-        """Return whether the server answers."""
-        try:
-            return self._api.get("health").is_success
-        except httpx.HTTPError:
-            return False
 
     def finished_task_runs(self) -> int:
         """Return the number of finished task runs that the API shows."""
@@ -65,31 +56,15 @@ class Server:
 def running_server(folder: Path) -> Iterator[Server]:
     """Start a server on a free port; its database, log and other files are below `folder`."""
     folder.mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
+    port = free_port()
+    url = f"http://{HOST}:{port}/api"
     env = environment(folder.parent, PREFECT_HOME=str(folder), PREFECT_API_URL=url)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    with open(folder / "server.log", "wb") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        server, deadline = Server(url, env), time.monotonic() + START_SECONDS
-        while not server.is_up():
-            if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(
-                    f"The server did not start:\n{(folder / 'server.log').read_text()[-4000:]}"
-                )
-            time.sleep(0.2)
-        yield server
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with open(folder / "server.log", "w+b") as log:
+        server = ServerProcess(port, env=env, log=log, cwd=ROOT)
+        try:
+            server.wait_until_ready(START_SECONDS)
+            yield Server(url, env)
+        except ServerError as error:
+            sys.exit(str(error))
+        finally:
+            stop_group(server.process, (signal.SIGKILL,))

@@ -17,7 +17,15 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO
 
-__all__ = ["HOST", "ServerError", "ServerProcess", "ensure_server", "start_prefect", "stop_group"]
+__all__ = [
+    "HOST",
+    "ServerError",
+    "ServerProcess",
+    "ensure_server",
+    "free_port",
+    "start_prefect",
+    "stop_group",
+]
 
 HOST = "127.0.0.1"
 POLL_SECONDS = 0.05
@@ -80,7 +88,7 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         flush=True,
     )
     server = ServerProcess(
-        _free_port(),
+        free_port(),
         "--no-ui",
         "--no-scheduler",
         "--no-late-runs",
@@ -226,7 +234,8 @@ def stop_group(process: subprocess.Popen[bytes], signals: Sequence[int]) -> None
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of `HOST` that no process listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
