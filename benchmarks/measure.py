@@ -51,7 +51,7 @@ class Sample:
 
     Attributes:
         wall: Elapsed time in seconds.
-        cpu: User and system time in seconds, including child processes.
+        cpu: User and system time in seconds; for `run`, including child processes.
         peak: Peak memory of a single process in MiB; 0 if it was not measured.
         stdout: Standard output of the process.
     """
@@ -85,8 +85,8 @@ class Row:
 def working_folder() -> Iterator[Path]:
     """Create a temporary folder in `$TMPDIR`, whose file system is measured; remove it on exit.
 
-    The memos of this process and its children are kept in another temporary folder. So they exist,
-    as they usually do, and the user's cache folder is not used.
+    The memos of this process and its children are kept next to it. So they exist, as they usually
+    do, and the user's cache folder is not used.
     """
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"

@@ -20,7 +20,7 @@ def console_run() -> Iterator["ServerProcess | None"]:
     Prints an unexpected error once, without its traceback, and exits with 1.
 
     Yields:
-        The temporary server, or None if a server is configured.
+        The temporary server; `None` if none was started.
 
     Raises:
         ValueError: Raised by the run; passed on.
@@ -51,5 +51,5 @@ def console_run() -> Iterator["ServerProcess | None"]:
         raise SystemExit(1) from error
     except Exception as error:
         click.echo(f"error: {type(error).__name__}: {error}", err=True)
-        click.echo("If the flow run had started, its log has the traceback.", err=True)
+        click.echo("The log of the flow run, if one was started, has the traceback.", err=True)
         raise SystemExit(1) from error

@@ -51,15 +51,15 @@ def sweep(
     a config failed; the others are done.
     """
     failure = None
-    with console_run() as own_server:
+    with console_run() as temporary_server:
         from flows.training_sweep import SweepError, training_sweep
 
         try:
             summary = training_sweep(list(configs), grid, concurrency, artifacts_dir)
         except SweepError as error:
             summary, failure = error.summary, error
-        if own_server:
-            own_server.wait_until_recorded()
+        if temporary_server:
+            temporary_server.wait_until_recorded()
     if as_json:
         print_json(summary)
     elif rows := summary["leaderboard"]:

@@ -1,4 +1,4 @@
-"""Tables on stdout: fitted to the width of a terminal; plain and complete otherwise."""
+"""Tables on stdout, fitted to the width of a terminal."""
 
 import re
 import shutil
@@ -21,7 +21,8 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table.
 
     On a terminal, text is folded to fit its width, column names after an underscore. A row is one
-    line in a pipe, and on a terminal that is too narrow for the numbers and the words of the head.
+    line in a pipe, in a table of more than `MAX_FITTED_ROWS` rows, and on a terminal that is too
+    narrow for the numbers and the words of the head.
 
     Args:
         head: The names of the columns.

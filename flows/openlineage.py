@@ -2,8 +2,8 @@
 
 The events are on if one of OpenLineage's own settings is in the environment when the flow is
 imported: `OPENLINEAGE_URL=http://marquez:5000`, or `OPENLINEAGE__TRANSPORT__TYPE=file` with
-`OPENLINEAGE__TRANSPORT__LOG_FILE_PATH`. The extra `openlineage` must be installed. A back end that
-is down, or refuses an event, costs a warning in the log of the run.
+`OPENLINEAGE__TRANSPORT__LOG_FILE_PATH`. The extra `openlineage` must be installed. If the
+OpenLineage server cannot be reached or refuses an event, the run logs a warning.
 """
 
 import os
@@ -54,14 +54,14 @@ def send_event(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> No
     try:
         records = () if state.is_running() else tuple(_records(flow_run, state))
         client.emit(_event(name, flow, flow_run, state, records))
-    except Exception as error:  # no error of a back end may fail the run
+    except Exception as error:  # no error of the server may fail the run
         log.warning("OpenLineage: %s was not sent: %s", name, error)
 
 
 def _records(flow_run: FlowRun, state: State[Any]) -> Iterator[Record]:
     """Yield the records of the models that a run made."""
     result = state.result(raise_on_failure=False)
-    summary = getattr(result, "summary", result)  # of an error that ended a sweep
+    summary = getattr(result, "summary", result)  # a SweepError holds the summary
     if not isinstance(summary, Mapping):
         return
     artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", "artifacts"))

@@ -34,20 +34,20 @@ from tasks.write_metadata import write_metadata
 
 __all__ = ["SweepError", "training_sweep"]
 
-BATCH = 50  # configs that are registered in one write
+BATCH_SIZE = 50  # configs that are registered in one write
 SENDING_SECONDS = 30.0
 GRACE_SECONDS = 5.0
-UNSENT = 500  # configs whose task runs may wait to be sent to the server; they take memory
+MAX_UNSENT = 500  # configs whose task runs may wait to be sent to the server; they take memory
 TIMEOUT_SECONDS = 6 * 60 * 60
 RANKED_BY = {"quality_score": -1, "cost_per_1k_tokens": 1, "latency_ms": 1}
-LISTED = 10  # failed configs in the message of a run; the report lists all
+MAX_LISTED = 10  # failed configs in the message of a run; the report lists all
 
 
 class SweepError(ValueError):
     """Raised when some configs of a sweep failed; the others are done.
 
     Attributes:
-        summary: The value that the sweep returns without failures.
+        summary: `leaderboard`, `failed` and `cached`; see `training_sweep`.
     """
 
     def __init__(self, summary: dict[str, Any]) -> None:
@@ -55,10 +55,10 @@ class SweepError(ValueError):
         faults, done = summary["failed"], len(summary["leaderboard"])
         lines = [
             error if error.startswith(config) else f"{config}: {error}"
-            for config, error in (fault.values() for fault in faults[:LISTED])
+            for config, error in (fault.values() for fault in faults[:MAX_LISTED])
         ]
-        if len(faults) > LISTED:
-            lines.append(f"and {len(faults) - LISTED:,} more")
+        if len(faults) > MAX_LISTED:
+            lines.append(f"and {len(faults) - MAX_LISTED:,} more")
         head = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done:"
         super().__init__("\n".join([head, *lines]))
 
@@ -99,20 +99,21 @@ def training_sweep(
 
     Args:
         configs: Training configs: files, or patterns such as `configs/training/*.yaml`.
-        grid: A sweep, a YAML file, e.g. `configs/sweeps/mistral_finetune.yaml`: a base config, and
-            lists of the values to try. Leave it empty for none.
+        grid: A YAML file with a base config and lists of values to try, e.g.
+            `configs/sweeps/mistral_finetune.yaml`. Leave it empty for none.
         concurrency: Number of configs that run at the same time, at least 1.
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
 
     Returns:
         `leaderboard`: for each finished config, the best first, its `model_version`, metrics,
-        settings and `config`; `failed`: for each failed config, `config` and `error`; `cached`:
-        the number of configs whose steps were all served from the cache.
+        settings and `config`; `failed`: empty, because a failed config raises; `cached`: the number
+        of configs whose steps were all served from the cache.
 
     Raises:
         FileNotFoundError: The grid does not exist, or no file matches a pattern.
         ConfigError: The grid is not valid.
-        SweepError: Some configs failed; the others are done.
+        SweepError: Some configs failed; the others are done. Its summary has, for each failed
+            config, `config` and `error`.
         ValueError: There is no config, or `concurrency` is less than 1.
     """
     try:
@@ -132,7 +133,7 @@ def _configs(
     if grid:
         files += write_grid(grid, artifacts)
     if not files:
-        raise ValueError("A sweep needs configs or a grid. Pass at least one of them.")
+        raise ValueError("sweep: found no config. Pass configs, a grid, or both.")
     return files
 
 
@@ -170,10 +171,10 @@ def _run(files: list[str], concurrency: int, artifacts: Artifacts) -> list[_Tria
         _threads(concurrency) as pool,
     ):
         trials = [_Trial(file) for file in files]
-        for start in range(0, len(trials), BATCH):
-            if start and start % UNSENT == 0:
+        for start in range(0, len(trials), BATCH_SIZE):
+            if start and start % MAX_UNSENT == 0:
                 _wait_until_sent()
-            batch = trials[start : start + BATCH]
+            batch = trials[start : start + BATCH_SIZE]
             _each(pool, prepare, batch)
             # If this fails, each model is registered alone: with retries, or with its own error.
             with suppress(OSError, ValueError):
@@ -194,7 +195,7 @@ def _wait_until_sent() -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of threads; an exception in the block does not wait for a thread that hangs."""
+    """Yield a pool of threads. After an exception, threads that still run are not waited for."""
     pool = ThreadPoolExecutor(count)
     is_done = False
     try:
@@ -272,7 +273,7 @@ def _frozen_heap() -> Iterator[None]:
 
 @contextmanager
 def _quiet_steps() -> Iterator[None]:
-    """Log only warnings of the steps, of which there are thousands."""
+    """Set the log level of the steps to WARNING: a sweep has thousands of them."""
     loggers = [logging.getLogger(name) for name in ("prefect.task_runs", "src")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -65,7 +65,7 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     sends the last log records at exit.
 
     Yields:
-        The temporary server, or None if none was started.
+        The temporary server; `None` if none was started.
 
     Raises:
         ServerError: The temporary server did not start.
@@ -83,7 +83,7 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         yield None
         return
     print(
-        "Starting a Prefect server for this run. (`make up` starts one that stays.)",
+        "Starting a Prefect server for this run. (`make up` starts a permanent one.)",
         file=sys.stderr,
         flush=True,
     )
@@ -148,7 +148,7 @@ class ServerProcess:
             time.sleep(POLL_SECONDS)
 
     def wait_until_recorded(self) -> None:
-        """Wait until the server has recorded all finished task runs in its database.
+        """Wait until the number of recorded task runs no longer changes.
 
         The server receives the states of task runs as events and writes them in batches. States not
         yet written when the server stops are missing in the UI. Returns once the number of finished

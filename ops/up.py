@@ -31,14 +31,14 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class UpError(Exception):
-    """Raised when a part cannot start or has exited."""
+    """Raised when `make up` cannot start, or when the server or the worker has exited."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Start all parts, print the links, and stop all parts on Ctrl-C, SIGTERM or SIGHUP.
+    """Start server and worker, print the links, and stop both on Ctrl-C, SIGTERM or SIGHUP.
 
     Returns:
-        0 after one of these signals; 1 if a part could not start or has exited.
+        0 after one of these signals; 1 if one of them could not start or has exited.
     """
     parser = argparse.ArgumentParser(prog="python -m ops.up", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=4200, help="port of the server (%(default)s)")
@@ -119,7 +119,10 @@ def _only_instance(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UpError(f"it is up already ({path} is held). Ctrl-C there stops it.") from error
+            raise UpError(
+                f"{path}: locked by another process. Only one `make up` can run per PREFECT_HOME. "
+                "Stop the other one with Ctrl-C."
+            ) from error
         yield
 
 

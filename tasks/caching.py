@@ -1,7 +1,7 @@
 """Cache policy and retries of the steps.
 
-A cached result is served only while the files that the step wrote are unchanged. Prefect alone
-would serve it after they were deleted or edited.
+A cached result is served only while the files that the step read or wrote are unchanged. Prefect
+alone would serve it after they were deleted or edited.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ __all__ = [
 TASKS = Path(__file__).parent
 UNCHANGED = "inputs, code and files are unchanged"
 NO_RESULT = "no valid cached result for these inputs and this code"
-FAILED_BEFORE = "the last run of this step failed"
+FAILED_BEFORE = "the last run of this step failed or was stopped"
 ALTERED_RESULT = "the cached result is unreadable or altered"
 
 
@@ -51,7 +51,7 @@ class CacheDecision:
 
 @dataclass
 class DecisionLog:
-    """The cache decisions of one run of the pipeline.
+    """The cache decisions of the steps of one config.
 
     Attributes:
         steps: The decision by step, in the order of the calls.

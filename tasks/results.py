@@ -24,7 +24,7 @@ class StepResults(WritableFileSystem):
     _folder: StorePath = PrivateAttr()
 
     @classmethod
-    def below(cls, folder: StorePath) -> "StepResults":
+    def in_folder(cls, folder: StorePath) -> "StepResults":
         """Return the result files in `folder`."""
         results = cls()
         results._folder = folder
@@ -67,9 +67,9 @@ class StepResults(WritableFileSystem):
 
 @contextmanager
 def step_results(artifacts: Artifacts) -> Iterator[DecisionLog]:
-    """Keep the results of the steps that are called in the block below the artifacts root.
+    """Store the results of the steps that the block calls, in `.cache/` of the artifacts root.
 
-    The results only save time: if they are deleted, steps run again and find their work done.
+    The results only save time: if they are deleted, the steps run again and change nothing.
 
     Yields:
         The cache decisions of those steps.
@@ -77,7 +77,7 @@ def step_results(artifacts: Artifacts) -> Iterator[DecisionLog]:
     context = FlowRunContext.get()
     if context is None:
         raise RuntimeError("step_results: no flow run. Call it within a flow.")
-    storage = StepResults.below(artifacts.cache)
+    storage = StepResults.in_folder(artifacts.cache)
     store = context.result_store.model_copy(update={"result_storage": storage})
     with (
         context.model_copy(update={"result_store": store}),

@@ -135,11 +135,12 @@ class MemoryStore:
             if update.data is None:
                 return update.result
             new = b"".join(update.data)
-            if loses_race:  # another writer is faster, with the same bytes
+            if loses_race:  # another writer is faster, with the same bytes, or deletes its file
                 loses_race = False
-                if data is not None:
-                    with suppress(LostRaceError):
-                        self.server.put(key, data, version=version)
+                if data is None:
+                    continue
+                with suppress(LostRaceError):
+                    self.server.put(key, data, version=version)
             try:
                 self.server.put(key, new, version=version)
             except LostRaceError:

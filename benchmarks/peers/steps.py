@@ -1,6 +1,7 @@
 """The five steps as plain functions on files below the current folder.
 
-Every peer wraps these functions, so a difference between two peers is due to the tools.
+The plain script, the Prefect flow and Kedro wrap these functions, so a difference between two of
+them is due to the tool.
 """
 
 import fcntl

@@ -4,15 +4,14 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from sys import float_info
 from typing import Any
 
 from src.artifacts import read_metadata, read_statement
 from src.environment import Invocation
-from src.errors import truncated_repr
 from src.evaluation.attestation import attest_evaluation
 from src.names import check_version
 from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.evaluation import evaluation_bytes
 from src.records.layout import (
     EVALUATION_FILE,
     METADATA_FILE,
@@ -86,7 +85,8 @@ def evaluate_model(
         CorruptFileError: The metadata of the model, or the provenance.json of an existing
             evaluation, cannot be parsed. Nothing was changed.
         ValueError: The name is not valid, or a metric is not finite.
-        OSError: A file cannot be written; an existing evaluation is unchanged.
+        OSError: A file cannot be read or written; no partial file is left. A second call
+            completes what is missing.
     """
     invocation = invocation or Invocation()
     models = open_path(models_dir)
@@ -95,11 +95,11 @@ def evaluate_model(
     path = evaluation_path(model_version, output_dir)
     read_statement(path.parent)  # raises before anything is written
     found = path.read(METADATA_LIMIT)
+    path.replace(evaluation)
     if found not in (None, evaluation):
         logger.warning(
-            "%s: expected sha256 %s, found %s. Restored.", path, sha256(evaluation), sha256(found)
+            "%s: expected sha256 %s, found %s. Replaced.", path, sha256(evaluation), sha256(found)
         )
-    path.replace(evaluation)
     statement = (models / model_version / STATEMENT_FILE).read(STATEMENT_LIMIT)
     if statement is not None:
         inputs = {METADATA_FILE: canonical_json(metadata), STATEMENT_FILE: statement}
@@ -133,22 +133,8 @@ def serialize_evaluation(
     Raises:
         ValueError: A metric is not a finite number.
     """
-    model_version, dataset_version = metadata["model_version"], metadata["dataset_version"]
-    measured = dict(metrics(metadata))
-    for name, value in measured.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not abs(value) <= float_info.max:
-            raise ValueError(
-                f"metrics of {model_version!r}: {name}: expected a finite number, found "
-                f"{truncated_repr(value)}. No evaluation was written."
-            )
-    return canonical_json(
-        {
-            "model_version": model_version,
-            "dataset_version": dataset_version,
-            "metrics": measured,
-        }
-    )
+    versions = {key: metadata[key] for key in ("model_version", "dataset_version")}
+    return evaluation_bytes(versions, metrics(metadata))
 
 
 def load_evaluation(

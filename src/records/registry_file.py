@@ -42,7 +42,7 @@ class RegistryFile:
     ) -> None:
         self._source = source
         self._data = _EMPTY if data is None else data
-        self._kept = memoryview(self._data)[: -len(_END)]
+        self._prefix = memoryview(self._data)[: -len(_END)]
         self._content: dict[str, Any] | None = None
         self._is_new = self._is_canonical = data is None
         if data is not None and valid_sha256 is not None:
@@ -79,14 +79,14 @@ class RegistryFile:
     def with_entries(
         self, entries: Sequence[dict[str, Any]]
     ) -> tuple[list[bytes | memoryview], str | None]:
-        """Append entries.
+        """Return the contents of the file with `entries` appended.
 
         Returns:
             The new bytes of the file, in pieces; and their SHA-256 if they are in canonical form.
         """
         if self._is_canonical and self._data != _EMPTY:
             end = b"".join(b",\n" + _indented(entry) for entry in entries) + _END
-            return [self._kept, end], self._sha256_with(end)
+            return [self._prefix, end], self._sha256_with(end)
         content = {**(self._content or {}), "models": [*self.models, *entries]}
         data = canonical_json(content)
         is_canonical = content.keys() == {"models"}
@@ -112,13 +112,13 @@ class RegistryFile:
 
     def _sha256_with(self, end: bytes) -> str:
         """Return the SHA-256 of the data with `end` in place of its last two brackets."""
-        digest = self._digest_of_kept.copy()
+        digest = self._prefix_digest.copy()
         digest.update(end)
         return digest.hexdigest()
 
     @cached_property
-    def _digest_of_kept(self) -> "hashlib._Hash":
-        return hashlib.sha256(self._kept)
+    def _prefix_digest(self) -> "hashlib._Hash":
+        return hashlib.sha256(self._prefix)
 
 
 def _indented(entry: dict[str, Any]) -> bytes:
@@ -129,7 +129,8 @@ def _parse(data: bytes, source: object) -> dict[str, Any]:
     registry = parse_json(data, source)
     models = registry.get("models")
     if not isinstance(models, list):
-        raise CorruptFileError(f"{source}: models: expected a list. Left as found.")
+        found = truncated_repr(models) if "models" in registry else "nothing"
+        raise CorruptFileError(f"{source}: models: expected a list, found {found}. Left as found.")
     seen: set[str] = set()
     for index, model in enumerate(models):
         place = f"{source}: models[{index}]"

@@ -39,8 +39,8 @@ REWRITE_LIMIT = 1 << 30  # bytes of a file that is read in order to be rewritten
 class FolderStore:
     """Files below one folder; implements `Store`.
 
-    Links are followed. A write through a link that leads out of the root is refused; reading
-    through one is allowed, because datasets may lie on other disks.
+    A write through a link that leads out of the root is refused; reading through one is allowed,
+    because datasets may be on other disks. `files` does not follow links to folders.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,7 +79,7 @@ class FolderStore:
         with with_filename(path), FileIO(descriptor) as file:
             before = os.fstat(file.fileno())
             yield _OpenFile(_stat(key, before), file.readinto)
-            if _version(before) != _version(os.fstat(file.fileno())):
+            if _size_and_times(before) != _size_and_times(os.fstat(file.fileno())):
                 raise FileChangedError(
                     f"{path}: written to while it was being read. Wait until the writer has "
                     "finished, then run again."
@@ -90,7 +90,7 @@ class FolderStore:
         folder = self._path(prefix)
         found = [
             str(Path(here, name).relative_to(self.root))
-            for here, _, names in os.walk(folder)
+            for here, _, names in os.walk(folder, onerror=_raise_unless_missing)
             for name in names
             if not name.endswith((LOCK_SUFFIX, TEMPORARY_SUFFIX))
         ]
@@ -133,7 +133,7 @@ class FolderStore:
             _sync_folder(path.parent)
 
     def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
-        """Implement `Store.update`; `<key>.lock` is locked meanwhile, and stays."""
+        """Implement `Store.update`; locks the file `<key>.lock`, which is not removed."""
         path = self._make_folder(key)
         with with_filename(path), _locked(path):
             update = decide(read_file(path, REWRITE_LIMIT))
@@ -216,7 +216,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def _version(status: os.stat_result) -> tuple[int, int, int]:
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _size_and_times(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -253,9 +258,9 @@ class _LockedFile:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`: the file `<path>.lock`, which stays.
+    """Hold the lock of `path`: the file `<path>.lock`.
 
-    The lock file is never unlinked: two waiters could then lock different inodes of one name.
+    The lock file is never removed: two waiters could then lock different inodes of one name.
 
     Raises:
         TimeoutError: The lock was held for `LOCK_TIMEOUT_SECONDS`.

@@ -53,7 +53,7 @@ def _checksum(data: bytes) -> bytes:
 
 
 def write_memo(path: Path | None, data: bytes) -> None:
-    """Replace a memo. If that fails, log one warning per process and go on without it.
+    """Replace a memo. If that fails, log one warning per process and reason, and continue.
 
     The memo is overwritten in place, which is several times as fast as a temporary file and a
     rename: the checksum reveals one that was only partly written.
@@ -84,7 +84,7 @@ def _open_own(path: str, flags: int) -> int:
     is_own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if not (is_own and stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
         os.close(descriptor)
-        raise CorruptFileError(f"{path}: expected a regular file that only this user can write.")
+        raise CorruptFileError(f"{path} is not a regular file that only this user can write")
     return descriptor
 
 

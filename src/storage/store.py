@@ -6,7 +6,7 @@
 Guarantees of every back end:
 
 - A reader sees a whole file or no file, also after a writer was killed or the power failed.
-- What `create`, `replace` or `update` returned for is durable.
+- After `create`, `replace` or `update` returns, the write is durable.
 - No write leaves the root of the store.
 """
 
@@ -33,8 +33,8 @@ class Stat(NamedTuple):
     Attributes:
         key: Its key.
         size: Its size in bytes.
-        identity: Text that changes whenever the bytes change; `None` while the store cannot tell,
-            for example because the file changed less than two seconds ago.
+        identity: Text that changes whenever the bytes change; `None` if unknown, for example
+            because the file changed less than two seconds ago.
     """
 
     key: Key
@@ -70,8 +70,8 @@ class Reader(Protocol):
 class Store(Protocol):
     """A back end: files by key below one root.
 
-    Every method raises `OSError` if the store cannot be reached, refuses, or fails; and
-    `CorruptFileError` where a key holds something other than a regular file.
+    Every method raises `OSError` if the store cannot be reached, refuses, or fails. The methods
+    that read or write a file raise `CorruptFileError` if the key is not a regular file.
     """
 
     @property
@@ -133,9 +133,9 @@ class Store(Protocol):
         Args:
             key: The file.
             decide: Receives the bytes of the file, `None` if there is no file, and returns the
-                new bytes and a result. It is pure, and may be applied to its own outcome: a back
-                end calls it again if another writer was faster, or if it cannot tell whether its
-                own write was carried out. An exception it raises leaves the file unchanged.
+                new bytes and a result. It must be repeatable: a back end calls it again if
+                another writer was faster, and with the bytes that it returned before if the answer
+                to their write was lost. An exception it raises leaves the file unchanged.
 
         Returns:
             The result of the decision that was applied.
@@ -147,9 +147,9 @@ class Store(Protocol):
         ...
 
     def memo(self, key: Key) -> Path | None:
-        """Return where this user on this host remembers facts about a file that it verified.
+        """Return the path of the memo about a file; see `src.storage.memo`.
 
-        The path lies in the user's cache folder, never below the root; `None` if the user has no
+        The path is in the user's cache folder, never below the root; `None` if the user has no
         such folder.
         """
         ...
@@ -165,7 +165,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StorePath:
-    """A key in a store; `path / "name"` appends to the key, `str(path)` is for messages."""
+    """A key in a store; `path / "name"` appends to the key, `str(path)` is its location."""
 
     store: Store
     key: Key = ""

@@ -1,4 +1,8 @@
-"""The registry: one list of all models, and the commit point of a training run."""
+"""The registry: one list of all models, and the commit point of a training run.
+
+Reading or writing a registry also writes a memo in the user's cache folder: the SHA-256 of the
+bytes that were checked last, which are then not checked again.
+"""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -37,8 +41,8 @@ class ModelNotFoundError(KeyError):
 def register_model(metadata: Mapping[str, Any], registry_path: Location = DEFAULT_PATH) -> bool:
     """Append a model to the registry, unless it is registered already.
 
-    Afterwards the entry is durable. Entries and fields that other releases wrote are kept. The
-    registry's folder holds a lock file `<registry_path>.lock`, which stays.
+    Afterwards the entry is durable. Entries and fields that other releases wrote are kept. In
+    a folder, a lock file `<registry_path>.lock` remains.
 
     Args:
         metadata: The contents of the model's metadata.json.
@@ -137,8 +141,8 @@ def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> lis
         if not new:
             return Update(added)
         contents, checksum = registry.with_entries(new)
-        # The memo is about bytes, not about the file: it is true even if they are never written.
-        # Written here, under the lock, it is there for the next writer.
+        # The memo is a digest of valid bytes, so it stays correct if this update fails. Written
+        # before the update returns, it is available to the next writer.
         if checksum is not None:
             write_memo(path.memo(), checksum.encode())
         return Update(added, contents)
@@ -168,10 +172,7 @@ def _read(path: StorePath) -> RegistryFile:
 
 
 def _parse(data: bytes | None, path: StorePath) -> RegistryFile:
-    """Parse and check the registry; bytes that this user checked before are not checked again.
-
-    The memo of the registry is the SHA-256 of the bytes that were checked last.
-    """
+    """Parse and check the registry, unless the memo says that these bytes were checked."""
     memo = path.memo()
     known = (read_memo(memo) or b"").decode(errors="replace")
     registry = RegistryFile(data, path, valid_sha256=known or None)

@@ -1,4 +1,4 @@
-"""The trainer: record which config and which data a model version is made of."""
+"""The trainer: record the config and the data of a model version. It trains nothing."""
 
 import logging
 import re
@@ -50,7 +50,7 @@ def train_model(
     datasets_dir: Location = "artifacts/datasets",
     invocation: Invocation | None = None,
 ) -> Path:
-    """Record a training run.
+    """Write metadata.json and provenance.json of a model version; nothing is trained.
 
     Afterwards `<artifacts_dir>/<model_version>/` holds metadata.json, with exactly the fields of
     `model_metadata`, and provenance.json, which describes the first run that wrote it. A second
@@ -59,7 +59,7 @@ def train_model(
     Args:
         training_config_path: A YAML file; see `load_training_config`.
         model_version: Name of the new version; derived from config and data if `None`.
-        artifacts_dir: Folder of all model versions.
+        artifacts_dir: Folder of all model versions. (The specification has this name.)
         datasets_dir: Folder of all dataset versions.
         invocation: The run that provenance.json records; a run that starts now if `None`.
 
@@ -176,16 +176,17 @@ def write_metadata(
     expected = canonical_json(metadata)
     found = path.read(METADATA_LIMIT)
     if found is None:
-        # If the file was deleted, the registry still has the content of the version.
+        # Raises if the version is registered with other content: the file may have been deleted.
         is_registered(metadata, models / REGISTRY_FILE)
     elif found != expected:
         raise _mismatch(path, metadata, expected, found, dependencies)
     is_new = bind_model(metadata, path.parent, dependencies, invocation or Invocation())
     if is_new and found is not None:
         logger.warning(
-            "%s: not found next to %s. An older release wrote none, or the file was deleted. "
-            "Written again; it records this run, not the first.",
+            "%s: not found next to %s: an older release wrote none, or the file was deleted. "
+            "Written; it describes this run, not the run that wrote %s.",
             path.parent / STATEMENT_FILE,
+            METADATA_FILE,
             METADATA_FILE,
         )
     written = path.create(expected)
@@ -214,14 +215,14 @@ def _mismatch(
     if details:
         return ModelVersionConflict(version, path, details)
     return CorruptFileError(
-        f"{path}: {change}, with the same five fields. Left as found. {RESTORE}"
+        f"{path}: {change}. The five fields are equal. Left as found. {RESTORE}"
     )
 
 
 def _is_bound(
     metadata: dict[str, Any], folder: StorePath, dependencies: Sequence[ResolvedDependency]
 ) -> bool:
-    """Return whether the version can only be this model, by its statement or by its name."""
+    """Return whether the statement, or the digest in the name, ties the version to `metadata`."""
     data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
     try:
         if check_binding(metadata, folder, data_sha256) is not None:

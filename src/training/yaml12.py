@@ -1,4 +1,4 @@
-"""YAML of configs: one small mapping, by the core schema of YAML 1.2."""
+"""YAML of configs: one small mapping, by the YAML 1.2 core schema without octal and hexadecimal."""
 
 import math
 import re

@@ -25,7 +25,7 @@ module.{function} = fail
 from cli.main import main
 main()
 """
-HINT = "If the flow run had started, its log has the traceback."
+HINT = "The log of the flow run, if one was started, has the traceback."
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log_of_the_
     assert "in fail\n" in text
 
 
-def test_an_error_of_the_disk_is_one_line(config, server):
+def test_a_disk_error_prints_one_line(config, server):
     error = 'OSError(28, "No space left on device", "registry.json")'
     code = BUG.format(flow="training_pipeline", function="_train", error=error)
     done = run(server, code, "run", config)
@@ -93,7 +93,7 @@ def test_an_error_of_the_disk_is_one_line(config, server):
 
 
 @pytest.mark.parametrize("command", ["run", "sweep"])
-def test_a_configured_server_that_does_not_answer_is_one_line(config, env, command):
+def test_an_unreachable_server_prints_the_error_and_a_hint(config, env, command):
     url = "http://127.0.0.1:1/api"
     done = run(env | {"PREFECT_API_URL": url}, MAIN, command, config)
     assert (done.returncode, done.stdout) == (1, "")
@@ -105,6 +105,6 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(c
     done = run(env | timeout, MAIN, "run", config)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "Starting a Prefect server for this run. (`make up` starts one that stays.)\n"
+        "Starting a Prefect server for this run. (`make up` starts a permanent one.)\n"
         "error: Prefect server: not ready after 0 s. End of its log:\n\n"
     )

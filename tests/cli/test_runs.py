@@ -1,4 +1,4 @@
-"""Tests of the commands `run` and `sweep` without a server; tests/flows has those with one."""
+"""The help of `sweep`. Tests of `run` and `sweep` on a server are in tests/flows."""
 
 SWEEP_HELP = """\
 Usage: llm-train sweep [OPTIONS] [CONFIGS]...

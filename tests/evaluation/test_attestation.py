@@ -112,7 +112,7 @@ def test_a_damaged_statement_is_left_as_found(artifacts, folder, files):
 @pytest.mark.parametrize(
     ("evaluation", "run_id"), [(b"{}", "faster"), (b"[]", "run-1")], ids=["the same", "another"]
 )
-def test_a_faster_run_keeps_its_statement_if_its_evaluation_is_the_same(
+def test_a_statement_written_first_is_kept_only_if_it_attests_the_same_evaluation(
     evaluation, run_id, folder, monkeypatch
 ):
     create = folder.store.create

@@ -167,7 +167,7 @@ def test_an_edited_evaluation_is_restored_with_a_warning_that_has_both_digests(
             "WARNING",
             "artifacts/evaluations/model_v1/evaluation.json: expected sha256 "
             f"a809825432d24bc91db6339de1f87432a0588af97636da123c3ea835d5d5c0b2, "
-            f"found {digest}. Restored.",
+            f"found {digest}. Replaced.",
         )
     ]
 

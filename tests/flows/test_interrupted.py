@@ -72,8 +72,10 @@ def test_without_an_api_the_command_fails_at_the_start_and_writes_no_file(projec
 DATA = Path("artifacts/datasets/dataset_v1/data.jsonl")
 
 
-def test_data_that_changed_between_runs_is_detected_despite_equal_size_and_mtime(steps):
+def test_data_that_changed_between_runs_is_detected_despite_equal_size_and_mtime(steps, reads):
     steps()
+    steps()
+    assert len(reads) == 1  # unchanged data is not read again
     before = DATA.stat()
     recorded = hashlib.sha256(DATA.read_bytes()).hexdigest()
     DATA.write_bytes(DATA.read_bytes().replace(b"a", b"b", 1))
@@ -85,6 +87,7 @@ def test_data_that_changed_between_runs_is_detected_despite_equal_size_and_mtime
         f"  dataset_hash: recorded '{recorded}', found '{found}'\n"
         "Build the dataset again under a new version, or restore the recorded data."
     )
+    assert len(reads) > 1
 
 
 def test_data_that_is_written_to_while_it_is_read_is_read_again(project, monkeypatch):

@@ -42,7 +42,7 @@ EVALUATION_STATEMENT = EVALUATION.with_name("provenance.json")
 # --- Results -------------------------------------------------------------------------------------
 
 
-def test_the_flow_and_the_function_write_the_same_bytes(project):
+def test_the_flow_and_the_function_write_the_same_bytes_except_run_details(project):
     shutil.copytree("artifacts", "others")
     by_flow = training_pipeline("config.yaml", "model_v1")
     by_function = run_training_pipeline("config.yaml", "model_v1", artifacts_dir="others")
@@ -135,7 +135,7 @@ def test_an_edited_evaluation_is_restored_with_a_warning(steps, caplog):
     assert steps("model_v1") == CACHED | {"evaluate": "Completed"}
     assert record() == before
     expected = hashlib.sha256(EVALUATION.read_bytes()).hexdigest()
-    assert f"{EVALUATION}: expected sha256 {expected}, found {found}. Restored." in caplog.messages
+    assert f"{EVALUATION}: expected sha256 {expected}, found {found}. Replaced." in caplog.messages
 
 
 def test_an_edited_metadata_fails_the_run_and_is_left_as_found(project):
@@ -184,7 +184,7 @@ def test_a_truncated_evaluation_is_restored(steps, size):
     assert record() == before
 
 
-def test_a_changed_comment_runs_only_load_config(steps):
+def test_a_changed_comment_or_notation_of_a_number_runs_only_load_config(steps):
     steps()
     config = Path("config.yaml")
     config.write_text("# a remark\n" + config.read_text().replace("2e-5", "0.00002"))
@@ -215,7 +215,7 @@ def test_one_changed_byte_of_data_runs_all_steps_but_load_config(steps):
     assert len(registry.list_models()) == 2
 
 
-def test_a_changed_line_of_the_core_runs_all_steps_and_changes_no_file(project, server):
+def test_a_comment_added_to_the_core_runs_all_steps_and_changes_no_file(project, server):
     for package in ("src", "tasks", "flows"):
         shutil.copytree(ROOT / package, project / package)
     code = (
@@ -315,7 +315,7 @@ def test_a_run_that_hangs_times_out_and_keeps_its_files(project, monkeypatch):
     assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
 
 
-def test_a_bug_in_the_code_writes_no_file_next_to_the_artifacts(project, monkeypatch):
+def test_a_run_with_an_unexpected_error_writes_no_file_next_to_the_artifacts(project, monkeypatch):
     def faulty(*_, **__):
         raise KeyError("a bug")
 
@@ -414,7 +414,7 @@ SERVED = "Served from the cache: inputs, code and files are unchanged."
 NO_RESULT = "Runs: no valid cached result for these inputs and this code."
 
 
-def test_the_first_run_logs_that_there_are_no_cached_results(project, caplog):
+def test_each_run_logs_whether_its_steps_are_cached(project, caplog):
     training_pipeline("config.yaml", "model_v1")
     assert decisions(caplog) == [NO_RESULT] * 5
     training_pipeline("config.yaml", "model_v1")
@@ -511,7 +511,10 @@ def test_a_step_that_failed_runs_again_and_logs_that_its_last_run_failed(project
     assert decisions(caplog) == [*[SERVED] * 4, f"Runs: {message}."]
     EVALUATION_STATEMENT.write_bytes(before["evaluations/model_v1/provenance.json"])
     training_pipeline("config.yaml", "model_v1")
-    assert decisions(caplog) == [*[SERVED] * 4, "Runs: the last run of this step failed."]
+    assert decisions(caplog) == [
+        *[SERVED] * 4,
+        "Runs: the last run of this step failed or was stopped.",
+    ]
     assert record() == before
 
 
@@ -533,11 +536,16 @@ def command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess
     )
 
 
-def test_invalid_input_gives_one_readable_error_and_exit_code_2(project, server):
+def test_a_missing_config_gives_one_error_and_exit_code_2(project, server):
+    path = project / "none.yaml"
+    done = command(str(path), "--artifacts-dir", str(project / "artifacts"), env=server)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error: {path}: no such training config.\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_invalid_config_gives_all_its_faults_and_exit_code_2(project, server):
     Path("bad.yaml").write_text("epoch: 3\nlearning_rate: fast\n")
-    done = command("bad.yaml", env=server)
-    assert done.returncode == 2
-    assert "unknown" not in done.stdout
     path = project / "bad.yaml"
     done = command(str(path), "--artifacts-dir", str(project / "artifacts"), env=server)
     assert (done.returncode, done.stdout) == (2, "")

@@ -83,7 +83,7 @@ def fails(*arguments):
 @pytest.mark.parametrize("batch", [50, 4])
 def test_a_sweep_writes_the_same_bytes_as_its_configs_one_by_one(project, monkeypatch, batch):
     shutil.copytree("artifacts", "others")
-    monkeypatch.setattr(flows.training_sweep, "BATCH", batch)
+    monkeypatch.setattr(flows.training_sweep, "BATCH_SIZE", batch)
     summary = training_sweep(grid="grid.yaml")
     assert (len(summary["leaderboard"]), summary["failed"], summary["cached"]) == (6, [], 0)
     shutil.copytree("artifacts/sweeps", "others/sweeps")
@@ -126,7 +126,7 @@ def test_a_long_sweep_waits_until_task_runs_are_sent_but_not_forever(project, mo
     monkeypatch.setattr(
         EventsWorker, "wait_until_empty", lambda worker: waits.append(worker) or Event().wait()
     )
-    for name, value in {"BATCH": 1, "UNSENT": 2, "SENDING_SECONDS": 0.1}.items():
+    for name, value in {"BATCH_SIZE": 1, "MAX_UNSENT": 2, "SENDING_SECONDS": 0.1}.items():
         monkeypatch.setattr(flows.training_sweep, name, value)
     assert len(training_sweep(grid="grid.yaml")["leaderboard"]) == 6
     assert len(waits) == 2  # before the third and the fifth
@@ -352,7 +352,7 @@ def test_after_a_failed_batch_each_model_is_registered_alone(project, monkeypatc
     ("arguments", "message"),
     [
         ([["config.yaml"], "", 0], "concurrency: expected 1 or more, found 0."),
-        ([[], ""], "A sweep needs configs or a grid. Pass at least one of them."),
+        ([[], ""], "sweep: found no config. Pass configs, a grid, or both."),
         ([["config.yaml"], "none.yaml"], "none.yaml: no such sweep."),
         ([["config.yaml", "x*.yaml"]], "x*.yaml: no training config matches this pattern."),
         (

@@ -79,7 +79,7 @@ def test_the_folder_of_a_missing_version_is_not_named_as_the_nearest(models):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (REGISTRY, "models: expected a list. Left as found."),
+        (REGISTRY, "models: expected a list, found nothing. Left as found."),
         (STATEMENT, "_type: expected text, found nothing. Left as found."),
     ],
 )

@@ -70,8 +70,8 @@ def test_only_a_canonical_file_without_other_fields_has_a_digest():
     ("data", "message"),
     [
         (b"", "r.json: line 1, column 1: the file is empty."),
-        (b"{}", "r.json: models: expected a list."),
-        (b'{"models": {}}', "r.json: models: expected a list."),
+        (b"{}", "r.json: models: expected a list, found nothing."),
+        (b'{"models": {}}', "r.json: models: expected a list, found {}."),
         (b'{"models": [3]}', "r.json: models[0]: expected an object, found 3."),
         (registry_of(ONE, {}), "r.json: models[1]: model_version: expected text, found nothing."),
         (registry_of(ONE, TWO, ONE), "r.json: models[2]: duplicate entry of 'model_v1'."),

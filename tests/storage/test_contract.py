@@ -354,7 +354,7 @@ def test_two_files_of_equal_bytes_have_different_identities(store, monkeypatch):
     assert len({store.stat(key).identity for key in ("f", "g")} - {None}) == 2
 
 
-def test_the_same_facts_come_from_stat_open_and_files(path, monkeypatch):
+def test_stat_open_and_files_return_the_same_stat(path, monkeypatch):
     monkeypatch.setattr(folder, "RACY_NS", 0)
     path.create(b"data")
     time.sleep(0.02)
@@ -413,7 +413,7 @@ def test_a_memo_lies_in_the_users_cache_folder_and_not_below_the_root(
     assert not memo.is_relative_to(tmp_path / "root")
 
 
-def test_each_file_has_one_memo(store):
+def test_two_files_have_different_memos(store):
     memos = [store.memo(key) for key in ("a/f", "a/g", "a/f")]
     assert memos[0] == memos[2] != memos[1]
 
@@ -451,7 +451,9 @@ def test_any_bytes_read_back_unchanged(back_end, operation, data, tmp_path_facto
 @each_back_end
 @each_rewrite
 @given(old=st.binary(max_size=300), new=st.binary(max_size=300))
-def test_any_bytes_take_the_place_of_any_others(back_end, operation, old, new, tmp_path_factory):
+def test_a_rewritten_file_has_exactly_the_new_bytes(
+    back_end, operation, old, new, tmp_path_factory
+):
     path = StorePath(new_store(back_end, tmp_path_factory.mktemp("rewritten"))) / "f"
     write(operation, path, old)
     write(operation, path, new)
@@ -538,7 +540,7 @@ def test_a_path_is_shown_as_the_user_wrote_the_root(store, key, text):
     assert str(StorePath(store, key)) == text
 
 
-def test_paths_in_one_folder_are_equal_and_in_two_folders_are_not(tmp_path):
+def test_paths_are_equal_if_their_roots_and_keys_are_equal(tmp_path):
     one, same, other = (StorePath(FolderStore(tmp_path / name)) / "f" for name in "aab")
     assert one == same
     assert one != other

@@ -23,7 +23,7 @@ from tasks.results import StepResults
 UNCHANGED = "inputs, code and files are unchanged"
 NO_RESULT = "no valid cached result for these inputs and this code"
 ALTERED = "the cached result is unreadable or altered"
-FAILED = "the last run of this step failed"
+FAILED = "the last run of this step failed or was stopped"
 STALE = "artifacts/models/model_v1/metadata.json was changed"
 
 
@@ -76,7 +76,7 @@ class Step:
     @property
     def store(self):
         """The results, as another process opens them."""
-        storage = StepResults.below(self.artifacts.cache)
+        storage = StepResults.in_folder(self.artifacts.cache)
         return ResultStore(
             result_storage=storage, serializer=JSONSerializer(), cache_result_in_memory=False
         )

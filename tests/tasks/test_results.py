@@ -19,7 +19,7 @@ KEY = "load_config-0123-4567"
 @pytest.fixture
 def storage(artifacts):
     """The storage of results below an artifacts root, on each back end in turn."""
-    return StepResults.below(artifacts.cache)
+    return StepResults.in_folder(artifacts.cache)
 
 
 # --- The storage block ---------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_a_result_above_the_size_limit_is_not_read(storage, monkeypatch):
 
 def test_results_on_a_folder_leave_no_other_file(project, tree):
     before = tree(project)
-    storage = StepResults.below(Artifacts.open().cache)
+    storage = StepResults.in_folder(Artifacts.open().cache)
     storage.write_path(KEY, b"one")
     storage.write_path(KEY, b"two")
     assert tree(project) == before | {f"artifacts/.cache/{KEY}": b"two"}
@@ -99,7 +99,7 @@ def test_a_cache_folder_that_leads_out_of_the_root_is_not_written_to(project, tm
     outside.mkdir()
     (project / "artifacts/.cache").symlink_to(outside)
     with pytest.raises(ValueError, match=re.escape(f"leads out of artifacts, to {outside}/{KEY}.")):
-        StepResults.below(Artifacts.open().cache).write_path(KEY, b"one")
+        StepResults.in_folder(Artifacts.open().cache).write_path(KEY, b"one")
     assert list(outside.iterdir()) == []
 
 

@@ -111,9 +111,9 @@ def test_a_version_without_a_statement_gets_one_from_the_next_run_with_a_warning
     assert warnings == [
         (
             "WARNING",
-            "artifacts/models/model_v1/provenance.json: not found next to metadata.json. An older "
-            "release wrote none, or the file was deleted. Written again; it records this run, not "
-            "the first.",
+            "artifacts/models/model_v1/provenance.json: not found next to metadata.json: an older "
+            "release wrote none, or the file was deleted. Written; it describes this run, not the "
+            "run that wrote metadata.json.",
         )
     ]
 

@@ -132,7 +132,9 @@ def test_a_config_error_is_a_value_error():
         ("dataset_version", "'1.0'", "1.0"),
     ],
 )
-def test_a_scalar_has_the_value_of_the_core_schema_of_yaml_1_2(key, text, value):
+def test_a_scalar_has_the_value_of_the_yaml_1_2_core_schema_without_hexadecimal_and_octal(
+    key, text, value
+):
     found = getattr(parse_training_config(with_line(key, text), "c.yaml"), key)
     assert (found, type(found)) == (value, type(value))
 

@@ -436,7 +436,9 @@ def test_bytes_changed_under_the_memo_give_the_results_of_a_registry_without_one
         (b"\n}\n", b"\n \n", "line 31, column 1: not valid JSON (Expecting ',' delimiter)."),
     ],
 )
-def test_an_invalid_registry_is_refused_with_any_memo(old, new, fault, registry, metadata):
+def test_an_invalid_registry_is_refused_although_its_old_bytes_have_a_memo(
+    old, new, fault, registry, metadata
+):
     register_models(versions_of(metadata, "a", "b"), registry)
     valid, memo = contents(registry), memo_of(registry)
     invalid = valid.replace(old, new)
@@ -684,7 +686,9 @@ states = pytest.mark.parametrize(("data", "is_added", "written"), STATES.values(
 
 @states
 @pytest.mark.parametrize("first", [state[0] for state in STATES.values()], ids=STATES)
-def test_only_the_last_decision_counts(first, data, is_added, written, metadata):
+def test_a_registration_returns_and_writes_its_last_decision(
+    first, data, is_added, written, metadata
+):
     registry = StorePath(Overtaken(first), "models/registry.json")
     if data is not None:
         registry.replace(data)
@@ -744,9 +748,9 @@ def test_the_memo_of_bytes_that_were_not_written_changes_no_result(registry, met
         (b"", "line 1, column 1: the file is empty."),
         (b'{"models": [', "line 1, column 13: not valid JSON (Expecting value)."),
         (b"[]", "expected a JSON object, found a list."),
-        (b"{}", "models: expected a list."),
-        (b'{"models": null}', "models: expected a list."),
-        (b'{"models": {}}', "models: expected a list."),
+        (b"{}", "models: expected a list, found nothing."),
+        (b'{"models": null}', "models: expected a list, found None."),
+        (b'{"models": {}}', "models: expected a list, found {}."),
         (b'{"models": [], "models": []}', "duplicate key 'models'."),
         (b'{"models": [1]}', "models[0]: expected an object, found 1."),
         (b'{"models": [{}]}', "models[0]: model_version: expected text, found nothing."),

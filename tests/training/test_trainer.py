@@ -346,8 +346,8 @@ def test_reformatted_metadata_is_an_error_with_both_digests_and_left_as_found(
     assert str(caught.value) == (
         "artifacts/models/model_v1/metadata.json: expected sha256 "
         "e7d538341a632063d3cd0d8b71fd4c55287c4f8483da2c356f21b0e4f66da0e7, found "
-        "62803e38fec2bb456f52935d43393545533793eb6a4fbae62cdc15bab0527f82, "
-        "with the same five fields. Left as found. The file was edited after it was written: "
+        "62803e38fec2bb456f52935d43393545533793eb6a4fbae62cdc15bab0527f82. "
+        "The five fields are equal. Left as found. The file was edited after it was written: "
         "restore it, or delete it to have it written again."
     )
     assert contents(file) == found
@@ -357,7 +357,7 @@ def test_metadata_with_a_field_added_is_left_as_found(artifacts, file, metadata)
     found = canonical_json({**metadata, "note": "added by hand"})
     file.replace(found)
     with pytest.raises(
-        CorruptFileError, match=r"with the same five fields\. Left as found\. The file was edited"
+        CorruptFileError, match=r"The five fields are equal\. Left as found\. The file was edited"
     ):
         train(artifacts)
     assert contents(file) == found
@@ -534,9 +534,9 @@ def test_a_deleted_statement_is_written_again_with_a_warning(artifacts, file, me
     assert warnings == [
         (
             "WARNING",
-            "artifacts/models/model_v1/provenance.json: not found next to metadata.json. An older "
-            "release wrote none, or the file was deleted. Written again; it records this run, not "
-            "the first.",
+            "artifacts/models/model_v1/provenance.json: not found next to metadata.json: an older "
+            "release wrote none, or the file was deleted. Written; it describes this run, not the "
+            "run that wrote metadata.json.",
         )
     ]
     train(artifacts)

@@ -1,4 +1,4 @@
-"""The checks of a model's record: each compares one file with its expected contents. Pure."""
+"""The checks of a model's record: each compares one part with its expected value. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Check:
         verdict: MATCH; MISMATCH; or UNREADABLE for a file that exists and cannot be read.
         expected: Its expected value.
         found: Its value; for a file that cannot be parsed or read, the reason.
-        diverged: The cause of a mismatch, if it is not the thing itself: `code`, `metrics` or
+        diverged: What explains a mismatch, if it is not the checked thing: `code`, `metrics` or
             `provenance.json`.
-        note: Further facts.
+        note: The fields that differ, or the origin of the code.
     """
 
     what: str
@@ -53,8 +53,8 @@ class Case:
     dataset: DatasetEvidence | None
 
     @property
-    def is_statement_altered(self) -> bool:
-        """Whether the evaluation's statement attests another statement of the model."""
+    def has_statement_mismatch(self) -> bool:
+        """Whether the evaluation's statement names another digest of the model's statement."""
         return self.expected.statement_sha256 not in (self.evidence.statement.sha256, None)
 
 
@@ -91,16 +91,16 @@ def _check_entry(case: Case) -> Check:
 
 def _check_metadata(case: Case) -> Check:
     file, expected = case.evidence.metadata, case.expected
-    is_code_changed = expected.is_code_changed
-    metadata = expected.derived_metadata if is_code_changed else expected.metadata
+    is_metadata_changed_by_code = expected.is_metadata_changed_by_code
+    metadata = expected.recomputed_metadata if is_metadata_changed_by_code else expected.metadata
     is_expected = file.value is not None and file.sha256 == expected.metadata_sha256
     return _check(
         METADATA_FILE,
-        is_expected and not is_code_changed,
+        is_expected and not is_metadata_changed_by_code,
         is_unreadable=file.is_unreadable,
         expected=_sha256(json_sha256(metadata) or expected.metadata_sha256),
         found=file.found,
-        diverged="code" if is_code_changed else None,
+        diverged="code" if is_metadata_changed_by_code else None,
         note=_changes(metadata, file.value),
     )
 
@@ -110,17 +110,17 @@ def _check_statement(case: Case) -> Check:
     file, statement = evidence.statement, evidence.statement.value
     notes = []
     if statement is None:
-        notes.append("Without it, the config, the code and the digest of the data are unknown.")
+        notes.append("The config, the code and the digest of the data are unknown.")
         if file.data is None and not file.is_unreadable:
-            notes.append("Older releases did not write it; the next run of the version does.")
+            notes.append("Older releases did not write this file; a run of the version writes it.")
     else:
-        if case.is_statement_altered:
+        if case.has_statement_mismatch:
             path = evidence.evaluation_statement.path
             notes.append(f"{path} names another sha256: one of the two was altered.")
         if statement.subject_sha256 != expected.metadata_sha256:
             notes.append(f"Its subject has sha256 {statement.subject_sha256}.")
-        is_derived = json_sha256(expected.derived_metadata) == expected.metadata_sha256
-        if not is_derived and not expected.is_code_changed:
+        is_derived = json_sha256(expected.recomputed_metadata) == expected.metadata_sha256
+        if not is_derived and not expected.is_metadata_changed_by_code:
             notes.append(f"Its config and num_samples do not give {METADATA_FILE}.")
     return _check(
         STATEMENT_FILE,
@@ -173,7 +173,7 @@ def _check_data(case: Case) -> Check | None:
             version.num_samples == samples,
             expected=expected,
             found=f"{version.num_samples} samples",
-            note="Its digest is not recorded.",
+            note="The digest of the data is not recorded.",
         )
     # Data that agrees with its own metadata.json is not at fault if the statement was altered.
     is_confirmed = dataset.metadata.data is not None and not _dataset_mismatch(dataset)
@@ -183,7 +183,7 @@ def _check_data(case: Case) -> Check | None:
         version.sha256 == recorded and is_same_count,
         expected=expected,
         found=f"sha256 {version.sha256}",
-        diverged=STATEMENT_FILE if case.is_statement_altered and is_confirmed else None,
+        diverged=STATEMENT_FILE if case.has_statement_mismatch and is_confirmed else None,
         note="" if is_same_count else f"expected {samples} samples, found {version.num_samples}.",
     )
 
@@ -209,7 +209,7 @@ def _check_code(case: Case) -> Check | None:
         return None
     expected = case.expected
     recorded, found = statement.digest("core"), case.evidence.core_sha256
-    is_divergent = expected.is_code_changed or expected.evaluation_divergence == "code"
+    is_divergent = expected.is_metadata_changed_by_code or expected.evaluation_divergence == "code"
     notes = []
     if commit := statement.digest("code", "gitCommit"):
         is_dirty = statement.annotations("code").get("dirty")
@@ -322,8 +322,8 @@ def _config_note(evidence: ModelEvidence) -> str:
     statement, config = evidence.statement.value, evidence.config
     if statement is None or config is None:
         return ""
-    if config.sha256 is None:
-        return f"{config.uri} no longer exists."
+    if config.reason:
+        return f"{config.uri} {config.reason}."
     if config.sha256 == statement.digest("config"):
         return ""
     return f"{config.uri} was edited after the run."

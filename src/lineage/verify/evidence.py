@@ -1,9 +1,8 @@
-"""Evidence about a model: its files as they are, without judgement."""
+"""Evidence about a model: its files, read and parsed, before they are compared."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from src.artifacts import Artifacts
@@ -43,7 +42,7 @@ Registry = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class File(Generic[T]):
-    """A file as it is.
+    """Contents of one file, or the reason why there are none.
 
     Attributes:
         path: Its path.
@@ -77,11 +76,13 @@ class ConfigEvidence:
 
     Attributes:
         uri: Its location.
-        sha256: SHA-256 of the file; `None` if there is no file, empty if it cannot be parsed.
+        sha256: SHA-256 of the file; `None` if it cannot be read or parsed.
+        reason: Why there is no digest.
     """
 
     uri: str
-    sha256: str | None
+    sha256: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,11 @@ class DatasetEvidence:
 
 
 def read_registry(artifacts: Artifacts) -> File[Registry]:
-    """Read the registry."""
+    """Read the registry.
+
+    Raises:
+        ConnectionError, TimeoutError: The store cannot be reached.
+    """
     return _read(artifacts.registry, _parse_registry, REGISTRY_LIMIT)
 
 
@@ -200,9 +205,13 @@ def _read(path: StorePath, parse: Callable[[bytes, StorePath], T], limit: int) -
 
 
 def _failure(error: OSError | ValueError, path: StorePath) -> tuple[str, bool]:
-    """Return why a file has no value, and whether it is unreadable rather than damaged."""
+    """Return why a file has no value, and whether it is unreadable rather than damaged.
+
+    Raises:
+        ConnectionError, TimeoutError: The store cannot be reached.
+    """
     if isinstance(error, ConnectionError | TimeoutError):
-        raise error  # the store, not the file
+        raise error
     if not isinstance(error, OSError):
         return str(error), False
     return f"{path}: cannot be read ({error.strerror})" if error.strerror else str(error), True
@@ -213,10 +222,14 @@ def _read_config(statement: Statement | None) -> ConfigEvidence | None:
     if config is None or config.uri is None:
         return None
     try:
-        found = read_config_file(config.uri).sha256 if Path(config.uri).is_file() else None
-    except (ConfigError, OSError):
-        found = ""
-    return ConfigEvidence(uri=config.uri, sha256=found)
+        return ConfigEvidence(uri=config.uri, sha256=read_config_file(config.uri).sha256)
+    except FileNotFoundError:
+        reason = "no longer exists"
+    except ConfigError:
+        reason = "is no longer a valid config"
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    return ConfigEvidence(uri=config.uri, reason=reason)
 
 
 def _parse_registry(data: bytes, path: StorePath) -> Registry:

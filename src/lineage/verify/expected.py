@@ -1,7 +1,7 @@
 """The expected contents of a model's files, computed from the evidence. Pure.
 
-The expected metadata.json is decided by a vote: see `vote`. So a single altered file is the one
-that a mismatch names, not the files that still agree with each other.
+Several files name the digest of metadata.json. The digest that most of them name is expected; see
+`vote`. A single altered file is then the one that a mismatch names, not the files that agree.
 """
 
 from collections import Counter
@@ -26,27 +26,27 @@ class Expected:
     """The expected contents of a model's files; `None` where nothing determines them.
 
     Attributes:
-        derived_metadata: The metadata that the core derives from the model's statement.
+        recomputed_metadata: The metadata.json that the core computes from the model's statement.
         metadata_sha256: Digest of metadata.json and of the registry entry, by vote.
         metadata: The metadata of that digest.
         evaluation: The bytes of evaluation.json, measured again.
         statement_sha256: Digest of the model's statement as the evaluation's statement attests
             it; `None` if that statement has mismatches of its digests.
         attestation_mismatches: Mismatches of the evaluation's statement.
-        is_code_changed: Whether the code of the core derives another metadata.json than the code
-            that wrote it, and everything else agrees.
+        is_metadata_changed_by_code: Whether this core computes another metadata.json than the
+            core that wrote it, which the statements agree on.
         evaluation_divergence: Why an evaluation.json that agrees with its statement differs from
             `evaluation`: other metrics, or other code.
         dataset_version: The dataset version that the model was trained on.
     """
 
-    derived_metadata: Mapping[str, Any] | None
+    recomputed_metadata: Mapping[str, Any] | None
     metadata_sha256: str | None
     metadata: Mapping[str, Any] | None
     evaluation: bytes | None
     statement_sha256: str | None
     attestation_mismatches: list[str]
-    is_code_changed: bool
+    is_metadata_changed_by_code: bool
     evaluation_divergence: Literal["metrics", "code"] | None
     dataset_version: str | None
 
@@ -60,14 +60,14 @@ def expect(evidence: ModelEvidence, metrics: Metrics) -> Expected:
     """
     statement = evidence.statement.value
     derived = _derive_metadata(evidence)
-    digest = vote(_witnesses(evidence, derived))
+    digest = vote(_named_digests(evidence, derived))
     candidates = (derived, evidence.metadata.value, evidence.entry)
     metadata = next((each for each in candidates if each and json_sha256(each) == digest), None)
     evaluation = _measure(metadata, metrics)
     mismatches = _attestation_mismatches(evidence, digest, evaluation)
     attested = evidence.evaluation_statement.value
     statement_sha256 = attested.digest(STATEMENT_FILE) if attested and not mismatches else None
-    is_code_changed = (
+    is_metadata_changed_by_code = (
         statement is not None
         and statement.digest("core") != evidence.core_sha256
         and statement_sha256 == evidence.statement.sha256
@@ -75,23 +75,22 @@ def expect(evidence: ModelEvidence, metrics: Metrics) -> Expected:
     )
     source = metadata or derived or evidence.metadata.value or evidence.entry
     return Expected(
-        derived_metadata=derived,
+        recomputed_metadata=derived,
         metadata_sha256=digest,
         metadata=metadata,
         evaluation=evaluation,
         statement_sha256=statement_sha256,
         attestation_mismatches=mismatches,
-        is_code_changed=is_code_changed,
+        is_metadata_changed_by_code=is_metadata_changed_by_code,
         evaluation_divergence=_evaluation_divergence(evidence, evaluation),
         dataset_version=source["dataset_version"] if source else None,
     )
 
 
 def vote(digests: Iterable[str | None]) -> str | None:
-    """Return the digest that most witnesses name; `None` if no witness names one.
+    """Return the most common digest; `None` if there is none.
 
-    In a tie the digest that is named first wins, so the order of the witnesses is the order of
-    trust.
+    In a tie the digest that comes first is returned, so `digests` starts with the most reliable.
     """
     votes = Counter(digest for digest in digests if digest)
     return votes.most_common(1)[0][0] if votes else None
@@ -102,8 +101,8 @@ def json_sha256(value: object) -> str | None:
     return None if value is None else sha256(canonical_json(value))
 
 
-def _witnesses(evidence: ModelEvidence, derived: Mapping[str, Any] | None) -> list[str | None]:
-    """Return the digest of metadata.json by each witness, the most trusted first."""
+def _named_digests(evidence: ModelEvidence, derived: Mapping[str, Any] | None) -> list[str | None]:
+    """Return the digest of metadata.json that each file names, the most reliable first."""
     statement, attested = evidence.statement.value, evidence.evaluation_statement.value
     return [
         statement.subject_sha256 if statement else None,

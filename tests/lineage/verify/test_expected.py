@@ -139,13 +139,13 @@ def test_most_witnesses_win_and_the_first_witness_wins_a_tie(digests, winner):
 
 def test_the_expected_contents_of_an_undamaged_model():
     assert found() == Expected(
-        derived_metadata=METADATA,
+        recomputed_metadata=METADATA,
         metadata_sha256=METADATA_SHA256,
         metadata=METADATA,
         evaluation=canonical_json(EVALUATION),
         statement_sha256=STATEMENT_SHA256,
         attestation_mismatches=[],
-        is_code_changed=False,
+        is_metadata_changed_by_code=False,
         evaluation_divergence=None,
         dataset_version="dataset_v1",
     )
@@ -192,13 +192,13 @@ def test_in_a_tie_the_provenance_is_trusted_more_than_metadata_and_entry():
 def test_no_metadata_is_expected_if_no_value_has_the_digest_of_the_vote():
     expected = found(statement=None, metadata=None, entry=None)
     assert expected == Expected(
-        derived_metadata=None,
+        recomputed_metadata=None,
         metadata_sha256=METADATA_SHA256,
         metadata=None,
         evaluation=None,
         statement_sha256=STATEMENT_SHA256,
         attestation_mismatches=[],
-        is_code_changed=False,
+        is_metadata_changed_by_code=False,
         evaluation_divergence=None,
         dataset_version=None,
     )
@@ -207,13 +207,13 @@ def test_no_metadata_is_expected_if_no_value_has_the_digest_of_the_vote():
 def test_nothing_is_expected_without_witnesses():
     expected = found(statement=None, evaluation_statement=None, metadata=None, entry=None)
     assert expected == Expected(
-        derived_metadata=None,
+        recomputed_metadata=None,
         metadata_sha256=None,
         metadata=None,
         evaluation=None,
         statement_sha256=None,
         attestation_mismatches=["no such file"],
-        is_code_changed=False,
+        is_metadata_changed_by_code=False,
         evaluation_divergence=None,
         dataset_version=None,
     )
@@ -232,12 +232,12 @@ def test_nothing_is_expected_without_witnesses():
 )
 def test_no_metadata_is_derived_from_an_invalid_config(parameters):
     expected = found(statement=replace(STATEMENT, parameters=parameters))
-    assert expected.derived_metadata is None
+    assert expected.recomputed_metadata is None
     assert expected.metadata == METADATA
 
 
 def test_no_metadata_is_derived_without_a_sample_count():
-    assert found(statement=replace(STATEMENT, dependencies=())).derived_metadata is None
+    assert found(statement=replace(STATEMENT, dependencies=())).recomputed_metadata is None
 
 
 def test_the_dataset_version_is_known_from_any_file_that_names_it():
@@ -350,12 +350,12 @@ def code_that_derives(monkeypatch, metadata):
 def test_code_that_derives_other_metadata_is_changed(monkeypatch):
     code_that_derives(monkeypatch, ALTERED)
     expected = found(core_sha256=OTHER_CORE)
-    assert expected.is_code_changed
-    assert (expected.derived_metadata, expected.metadata) == (ALTERED, METADATA)
+    assert expected.is_metadata_changed_by_code
+    assert (expected.recomputed_metadata, expected.metadata) == (ALTERED, METADATA)
 
 
 def test_code_that_derives_the_same_metadata_is_not_changed():
-    assert not found(core_sha256=OTHER_CORE).is_code_changed
+    assert not found(core_sha256=OTHER_CORE).is_metadata_changed_by_code
 
 
 @pytest.mark.parametrize(
@@ -372,4 +372,4 @@ def test_code_that_derives_the_same_metadata_is_not_changed():
 )
 def test_code_is_not_the_cause_unless_all_else_agrees(changes, monkeypatch):
     code_that_derives(monkeypatch, ALTERED)
-    assert not found(**{"core_sha256": OTHER_CORE, **changes}).is_code_changed
+    assert not found(**{"core_sha256": OTHER_CORE, **changes}).is_metadata_changed_by_code

@@ -595,21 +595,21 @@ def test_without_provenance_the_other_checks_remain(models):
     names = [check.what for check in verify("model_v1", models.root)]
     assert names == [name for name in WHAT if name not in ("config", "code")]
     assert check_of("provenance.json", models).note == (
-        "Without it, the config, the code and the digest of the data are unknown. "
-        "Older releases did not write it; the next run of the version does."
+        "The config, the code and the digest of the data are unknown. "
+        "Older releases did not write this file; a run of the version writes it."
     )
     data = check_of("dataset bytes", models)
     assert (data.verdict, data.found, data.note) == (
         "MATCH",
         "3 samples",
-        "Its digest is not recorded.",
+        "The digest of the data is not recorded.",
     )
 
 
 def test_a_provenance_that_cannot_be_parsed_is_not_taken_for_an_older_release(models):
     write(models, STATEMENT, b"{")
     assert check_of("provenance.json", models).note == (
-        "Without it, the config, the code and the digest of the data are unknown."
+        "The config, the code and the digest of the data are unknown."
     )
 
 
@@ -760,7 +760,7 @@ def test_an_unreadable_file_does_not_hide_a_mismatch(models):
 
 def test_an_unreadable_provenance_is_not_taken_for_an_older_release(models):
     check = check_of("provenance.json", failing(models, STATEMENT, io_error()))
-    assert check.note == "Without it, the config, the code and the digest of the data are unknown."
+    assert check.note == "The config, the code and the digest of the data are unknown."
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError])
@@ -783,10 +783,10 @@ def test_a_lost_connection_to_the_store_is_raised(key, error, models):
             lambda path: path.write_bytes(path.read_bytes() + b"# more\n"),
             "was edited after the run.",
         ),
-        (lambda path: path.write_bytes(b"epochs"), "was edited after the run."),
+        (lambda path: path.write_bytes(b"epochs"), "is no longer a valid config."),
         (Path.unlink, "no longer exists."),
-        (lambda path: (path.unlink(), path.mkdir()), "no longer exists."),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "no longer exists."),
+        (lambda path: (path.unlink(), path.mkdir()), "is no longer a valid config."),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "is no longer a valid config."),
     ],
     ids=["unchanged", "edited", "not a config", "deleted", "a folder", "a FIFO"],
 )

@@ -1,0 +1,36 @@
+"""evaluation.json of a model version: its three fields."""
+
+from collections.abc import Mapping
+from sys import float_info
+from typing import Any
+
+from src.errors import truncated_repr
+from src.records.canonical import canonical_json
+
+__all__ = ["evaluation_bytes"]
+
+
+def evaluation_bytes(metadata: Mapping[str, Any], metrics: Mapping[str, float]) -> bytes:
+    """Return the bytes of a model's evaluation.json.
+
+    Args:
+        metadata: The contents of the model's metadata.json.
+        metrics: Its metrics by name.
+
+    Raises:
+        ValueError: A metric is not a finite number.
+    """
+    for name, value in metrics.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= float_info.max:
+            raise ValueError(
+                f"metrics of {metadata['model_version']!r}: {name}: expected a finite number, "
+                f"found {truncated_repr(value)}. No evaluation was written."
+            )
+    return canonical_json(
+        {
+            "model_version": metadata["model_version"],
+            "dataset_version": metadata["dataset_version"],
+            "metrics": dict(metrics),
+        }
+    )
