@@ -118,7 +118,7 @@ class Platform:
             "PREFECT_API_URL": f"{self.url}/api",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
-        self.api = httpx.Client(base_url=f"{self.url}/api/", timeout=30)
+        self.api = httpx.Client(base_url=f"{self.url}/api/", timeout=120)
         port = self.url.rpartition(":")[2]
         self.server = Process(
             [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port],
