@@ -103,7 +103,8 @@ class FolderStore:
         try:
             with os.scandir(self._path(prefix)) as entries:
                 return sorted(entry.name for entry in entries if _is_folder(entry))
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            _raise_unless_missing(error)
             return []
 
     def create(self, key: Key, data: bytes) -> bytes:
@@ -211,13 +212,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        if error.errno == errno.ELOOP:  # links form a circle
-            return False
-        raise
+        _raise_unless_missing(error)
+        return False
 
 
 def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+    """Raise `error` unless it says that there is no such folder, or that links form a circle."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
         raise error
 
 

@@ -409,6 +409,11 @@ def test_a_circle_of_links_is_not_listed(circle, store):
     assert store.folders("") == []
 
 
+def test_a_circle_of_links_in_place_of_a_folder_has_no_files_and_no_folders(circle, store):
+    assert list(store.files(circle)) == []
+    assert store.folders(circle) == []
+
+
 def test_a_circle_of_links_has_a_memo_without_an_error(circle, store):
     assert store.memo(circle) not in (None, store.memo("f"))
 
