@@ -212,7 +212,7 @@ def dying(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return evaluate_model(*arguments, **options)
 evaluator.evaluate_model = dying
-sweep.BATCH = 2
+sweep.BATCH_SIZE = 2
 sweep.training_sweep(grid="grid.yaml", concurrency=1)
 """
 
