@@ -175,7 +175,7 @@ class FolderStore:
             real = path.resolve()
             with suppress(FileNotFoundError, NotADirectoryError):
                 real.stat()
-            inside = real.is_relative_to(self.root.resolve())
+            inside = self.root.resolve() in real.parents
         except (OSError, RuntimeError) as error:
             # Since Python 3.13 `resolve` returns a circle unchanged, and only `stat` fails.
             if isinstance(error, OSError) and error.errno != errno.ELOOP:

@@ -55,8 +55,8 @@ def count_and_hash_once(path: StorePath) -> tuple[int, str]:
     memo = path.memo()
     file = path.stat()
     if file is not None and file.identity is not None:
-        known = (read_memo(memo) or b"").decode().split("\n")
-        if known[0] == file.identity:
+        known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
+        if len(known) == 3 and known[0] == file.identity:
             return int(known[1]), known[2]
     file, num_lines, digest = _read_through(path, None)
     if file.identity is not None:

@@ -409,6 +409,13 @@ def test_a_circle_of_links_is_not_listed(circle, store):
     assert store.folders("") == []
 
 
+@each_operation
+def test_a_write_to_the_root_itself_is_refused(operation, tmp_path):
+    with pytest.raises(ValueError, match="leads out of"):
+        write(operation, FolderStore(tmp_path / "root"), "", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_circle_of_links_in_place_of_a_folder_has_no_files_and_no_folders(circle, store):
     assert list(store.files(circle)) == []
     assert store.folders(circle) == []

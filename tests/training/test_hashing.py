@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.storage import FileChangedError, StorePath, folder, open_file
-from src.storage.memo import read_memo
+from src.storage.memo import read_memo, write_memo
 from src.training import hashing
 from src.training.hashing import count_and_hash, count_and_hash_once
 from tests.examples import DATA, DATA_SHA256
@@ -425,6 +425,15 @@ def test_a_missing_file_is_an_error_and_gets_no_memo(artifacts, settled):
     with pytest.raises(FileNotFoundError):
         count_and_hash_once(path)
     assert not path.memo().exists()
+
+
+@pytest.mark.parametrize("contents", [b"", b"\xff\xfe", b"identity"])
+def test_a_memo_with_other_contents_is_not_used_and_written_again(contents, data, settled):
+    identity = str(data.stat().identity).encode()
+    write_memo(data.memo(), contents.replace(b"identity", identity))
+    assert count_and_hash_once(data) == expected(LINES)
+    assert count_and_hash_once(data) == expected(LINES)
+    assert times_read(data) == 1
 
 
 def test_a_deleted_file_is_an_error_with_any_memo(file, settled):
