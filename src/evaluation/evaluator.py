@@ -134,7 +134,7 @@ def serialize_evaluation(
         ValueError: A metric is not a finite number.
     """
     versions = {key: metadata[key] for key in ("model_version", "dataset_version")}
-    return evaluation_bytes(versions, metrics(metadata))
+    return evaluation_bytes(versions, dict(metrics(metadata)))
 
 
 def load_evaluation(

@@ -57,7 +57,7 @@ def open_file(location: Location) -> StorePath:
     """Return the path of one file, in a store whose root is the folder that holds the file."""
     if isinstance(location, StorePath):
         return location
-    folder, name = os.path.split(_local(location))
+    folder, name = os.path.split(_local(location).rstrip("/"))
     return open_path(folder) / name
 
 

@@ -165,26 +165,29 @@ class FolderStore:
         return self.root / key
 
     def _confined(self, key: Key) -> Path:
-        """Return the path of `key` with all links resolved; it lies inside the root.
+        """Return the path of `key` with all links resolved.
+
+        It lies inside the first folder of the key, which lies inside the root: a link from
+        `evaluations/` to `models/` would let one file replace another.
 
         Raises:
-            ValueError: A link leads out of the root, or links form a circle.
+            ValueError: A link leads out of the root or of that folder, or links form a circle.
         """
-        path = self._path(key)
+        path, top = self._path(key), key.partition("/")[0]
+        folders = [self.root, self._path(top)] if "/" in key else [self.root]
         try:
             real = path.resolve()
             with suppress(FileNotFoundError, NotADirectoryError):
                 real.stat()
-            inside = self.root.resolve() in real.parents
+            left = next((each for each in folders if each.resolve() not in real.parents), None)
         except (OSError, RuntimeError) as error:
             # Since Python 3.13 `resolve` returns a circle unchanged, and only `stat` fails.
             if isinstance(error, OSError) and error.errno != errno.ELOOP:
                 raise
             raise ValueError(f"{path}: its links form a circle. Nothing was written.") from error
-        if not inside:
+        if left is not None:
             raise ValueError(
-                f"{path}: leads out of {self.root}, to {real}. Nothing was written; remove the "
-                "link."
+                f"{path}: leads out of {left}, to {real}. Nothing was written; remove the link."
             )
         return real
 

@@ -229,7 +229,7 @@ def _is_bound(
             return True
     except ModelVersionConflict:
         return False
-    except CorruptFileError:
+    except (CorruptFileError, OSError):
         pass  # the name may still be derived from this content
     try:
         config = TrainingConfig(**metadata["training_config"])

@@ -416,6 +416,26 @@ def test_a_write_to_the_root_itself_is_refused(operation, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@each_operation
+@pytest.mark.parametrize("key", ["evaluations/m1/provenance.json", "evaluations/f"])
+def test_a_link_from_one_folder_of_the_root_to_another_is_not_written_through(
+    operation, key, tmp_path
+):
+    (tmp_path / "models/m1").mkdir(parents=True)
+    (tmp_path / "models/m1/provenance.json").write_bytes(b"theirs")
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "evaluations/m1").symlink_to("../models/m1")
+    (tmp_path / "evaluations/f").symlink_to("../models/m1/provenance.json")
+    with pytest.raises(ValueError) as caught:
+        write(operation, FolderStore(tmp_path), key, b"new")
+    assert str(caught.value) == (
+        f"{tmp_path}/{key}: leads out of {tmp_path}/evaluations, to "
+        f"{tmp_path}/models/m1/provenance.json. Nothing was written; remove the link."
+    )
+    assert (tmp_path / "models/m1/provenance.json").read_bytes() == b"theirs"
+    assert names_in(tmp_path / "models/m1") == ["provenance.json"]
+
+
 def test_a_circle_of_links_in_place_of_a_folder_has_no_files_and_no_folders(circle, store):
     assert list(store.files(circle)) == []
     assert store.folders(circle) == []

@@ -70,3 +70,7 @@ def test_a_write_to_an_opened_file_cannot_leave_its_folder(tmp_path):
     with pytest.raises(ValueError, match=r"leads out of .*/folder, to .*/outside\. Nothing was"):
         open_file(tmp_path / "folder/f").replace(b"new")
     assert not (tmp_path / "outside").exists()
+
+
+def test_a_slash_at_the_end_of_a_file_is_ignored():
+    assert open_file("some/registry.json/") == open_file("some/registry.json")

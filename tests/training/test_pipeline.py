@@ -362,3 +362,14 @@ def test_a_run_killed_at_any_step_leaves_whole_files_in_order_and_can_be_repeate
         run_training_pipeline(CONFIG, "model_v1", artifacts_dir=step / "artifacts")
         assert without_runs(tree(step)) == expected
     assert stages == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("target", ["../models/model_v1", "../datasets/dataset_v1"])
+def test_a_run_does_not_write_through_a_link_to_another_folder_of_the_root(target, project, tree):
+    run_training_pipeline(CONFIG, "model_v1")
+    shutil.rmtree("artifacts/evaluations/model_v1")
+    Path("artifacts/evaluations/model_v1").symlink_to(target)
+    before = tree(project / "artifacts/models"), tree(project / "artifacts/datasets")
+    with pytest.raises((ValueError, OSError)):
+        run_training_pipeline(CONFIG, "model_v1")
+    assert (tree(project / "artifacts/models"), tree(project / "artifacts/datasets")) == before
