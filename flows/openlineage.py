@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
 from src.artifacts import Artifacts
-from src.lineage.record import Record, read_record
+from src.lineage.record import Record, read_records
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import DATA_FILE, METADATA_FILE
 from src.storage import StorePath
@@ -65,8 +65,8 @@ def _records(flow_run: FlowRun, state: State[Any]) -> Iterator[Record]:
     if not isinstance(summary, Mapping):
         return
     artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", "artifacts"))
-    for row in summary.get("leaderboard", [summary]):
-        yield read_record(row["model_version"], artifacts)
+    versions = {row["model_version"] for row in summary.get("leaderboard", [summary])}
+    yield from read_records(artifacts, versions)
 
 
 def _event(

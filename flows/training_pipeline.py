@@ -79,16 +79,17 @@ def _train(
     if model_version is not None:
         check_version("model_version", model_version)
     artifacts = Artifacts.open(artifacts_dir)
+    root = str(artifacts.root)
     with step_results(artifacts) as decisions:
         config_file = load_config(training_config_path)
         config = config_file.config
-        dataset = resolve_dataset(config.dataset_version, artifacts_dir)
+        dataset = resolve_dataset(config.dataset_version, root)
         if model_version is None:
             model_version = derive_model_version(config, dataset)
             _rename_run(f"train {model_version}")
-        metadata = write_metadata(config_file, dataset, model_version, artifacts_dir)
-        register(metadata, artifacts_dir)
-        evaluation = evaluate(metadata, artifacts_dir)
+        metadata = write_metadata(config_file, dataset, model_version, root)
+        register(metadata, root)
+        evaluation = evaluate(metadata, root)
     table = f"key/{TABLE_KEY}"
     if not decisions.is_cached:
         table = f"artifact/{publish_models(artifacts)}"

@@ -21,6 +21,7 @@ __all__ = ["main", "notify_failures"]
 
 BLOCK = "training-failures"
 AUTOMATION = "Notify of failed training runs"
+FORMER_AUTOMATION = "Tell of failed training runs"  # its name up to release 0.1
 SUBJECT = "{{ flow_run.name }}: {{ flow_run.state.name }}"
 BODY = "{{ flow_run.state.message }}\n{{ flow_run | ui_url }}"
 
@@ -57,8 +58,9 @@ async def notify_failures(url: str) -> None:
         ),
         actions=[SendNotification(block_document_id=block_id, subject=SUBJECT, body=BODY)],
     )
-    with suppress(ValueError):  # the automation does not exist yet
-        await (await Automation.aread(name=AUTOMATION)).adelete()
+    for name in (AUTOMATION, FORMER_AUTOMATION):
+        with suppress(ValueError):  # there is no such automation
+            await (await Automation.aread(name=name)).adelete()
     await automation.acreate()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 from prefect.context import FlowRunContext
 from prefect.filesystems import WritableFileSystem
+from prefect.logging import get_run_logger
 from pydantic import PrivateAttr
 
 from src.artifacts import Artifacts
@@ -22,6 +23,7 @@ class StepResults(WritableFileSystem):
     _block_type_name = "Step results"
     _block_type_slug = "step-results"
     _folder: StorePath = PrivateAttr()
+    _has_warned: bool = PrivateAttr(default=False)
 
     @classmethod
     def in_folder(cls, folder: StorePath) -> "StepResults":
@@ -46,8 +48,19 @@ class StepResults(WritableFileSystem):
     def write_path(  # type: ignore[override]
         self, path: str, content: bytes, *, _sync: bool = True
     ) -> None:
-        """Write or replace a result file."""
-        self._file(path).replace(content)
+        """Write or replace a result file.
+
+        Raises:
+            OSError, ValueError: The file cannot be written. The run continues without it, and logs
+                the first such error as a warning.
+        """
+        try:
+            self._file(path).replace(content)
+        except (OSError, ValueError) as error:  # Prefect logs this at the level DEBUG
+            if not self._has_warned:
+                self._has_warned = True
+                get_run_logger().warning("Results of steps are not cached: %s", error)
+            raise
 
     async def aread_path(self, path: str) -> bytes:
         """Read a result file; see `read_path`."""

@@ -8,6 +8,9 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmarks", "cli", "configs", "docs", "flows", "ops", "src", "tasks", "tests")
 KINDS = {".md", ".py", ".toml", ".yaml"}
 FIXTURES = ROOT / "tests/fixtures"
+FORMER_NAME = (
+    "Tell of failed training runs"  # of an automation on servers, which ops.notify deletes
+)
 
 BANNED = {
     r"accuses?|accused": "differs from, contradicts",
@@ -49,7 +52,7 @@ def found(path: Path) -> Iterator[str]:
     if path == Path(__file__):
         return
     for number, line in enumerate(path.read_text().splitlines(), start=1):
-        spaced = line.replace("_", " ")
+        spaced = line.replace("_", " ").replace(FORMER_NAME, "")
         for match in [*PATTERN.finditer(spaced), *re.finditer(VERBS, line)]:
             yield f"{path.relative_to(ROOT)}:{number}: {match[0]!r}"
 

@@ -1,6 +1,6 @@
 """Records: everything that is stored about a model version, read together."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -63,15 +63,22 @@ def read_record(model_version: str, artifacts: Artifacts) -> Record:
     return _with_files(metadata, artifacts)
 
 
-def read_records(artifacts: Artifacts) -> Iterator[Record]:
+def read_records(artifacts: Artifacts, versions: Collection[str] | None = None) -> Iterator[Record]:
     """Read the records of all models: registered ones in their order, then others by name.
+
+    Args:
+        artifacts: The artifacts root.
+        versions: The registered models to read; if `None`, all models, registered or not.
 
     Raises:
         CorruptFileError: A file of a record cannot be parsed; names the file.
     """
     registered = list_models(artifacts.registry)
     for metadata in registered:
-        yield _with_files(metadata, artifacts)
+        if versions is None or metadata["model_version"] in versions:
+            yield _with_files(metadata, artifacts)
+    if versions is not None:
+        return
     versions = {model["model_version"] for model in registered}
     for version in version_folders(artifacts.models):
         if version not in versions:
@@ -98,9 +105,11 @@ def version_folders(folder: StorePath) -> list[str]:
 
 def model_not_found(model_version: object, artifacts: Artifacts) -> ModelNotFoundError:
     """Return the error for a model version that does not exist; it names the nearest ones."""
+    folders: list[str] = []
+    with suppress(OSError):
+        folders = version_folders(artifacts.models)
     # A run that was killed leaves the folder of a version that does not exist.
-    folders = [name for name in version_folders(artifacts.models) if name != model_version]
-    near = nearest(str(model_version), folders)
+    near = nearest(str(model_version), [name for name in folders if name != model_version])
     return ModelNotFoundError(
         f"{artifacts.models}: no model {truncated_repr(model_version)}. Nearest: {near}."
     )

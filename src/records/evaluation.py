@@ -6,6 +6,7 @@ from typing import Any
 
 from src.errors import truncated_repr
 from src.records.canonical import canonical_json
+from src.records.layout import EVALUATION_FILE, METADATA_LIMIT
 
 __all__ = ["evaluation_bytes"]
 
@@ -18,7 +19,7 @@ def evaluation_bytes(metadata: Mapping[str, Any], metrics: Mapping[str, float]) 
         metrics: Its metrics by name.
 
     Raises:
-        ValueError: A metric is not a finite number.
+        ValueError: A metric is not a finite number, or the file would be too large to be read.
     """
     for name, value in metrics.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -27,10 +28,16 @@ def evaluation_bytes(metadata: Mapping[str, Any], metrics: Mapping[str, float]) 
                 f"metrics of {metadata['model_version']!r}: {name}: expected a finite number, "
                 f"found {truncated_repr(value)}. No evaluation was written."
             )
-    return canonical_json(
+    data = canonical_json(
         {
             "model_version": metadata["model_version"],
             "dataset_version": metadata["dataset_version"],
             "metrics": dict(metrics),
         }
     )
+    if len(data) > METADATA_LIMIT:
+        raise ValueError(
+            f"metrics of {metadata['model_version']!r}: expected an {EVALUATION_FILE} of at most "
+            f"{METADATA_LIMIT:,} bytes, found {len(data):,}. No evaluation was written."
+        )
+    return data

@@ -29,7 +29,7 @@ def read_file(path: Path, limit: int) -> bytes | None:
     with with_filename(path):
         try:
             descriptor = open_regular(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
         try:
             size = os.fstat(descriptor).st_size

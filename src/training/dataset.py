@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from src.errors import CorruptFileError, truncated_repr
@@ -134,7 +135,9 @@ def check_dataset_metadata(dataset: DatasetVersion, data: bytes, source: object)
 
 def _not_found(path: StorePath) -> str:
     folder = path.parent
-    known = folder.parent.folders()
+    known: list[str] = []
+    with suppress(OSError):
+        known = folder.parent.folders()
     if folder.name in known:
         return f"{path}: no such file. The folder of the dataset version exists."
     return f"{path}: no dataset version {folder.name!r}. Nearest: {nearest(folder.name, known)}."

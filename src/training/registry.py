@@ -141,6 +141,12 @@ def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> lis
         if not new:
             return Update(added)
         contents, checksum = registry.with_entries(new)
+        size = sum(map(len, contents))
+        if size > REGISTRY_LIMIT:
+            raise ValueError(
+                f"{path}: full: {size:,} bytes with the new entries, and at most "
+                f"{REGISTRY_LIMIT:,} can be read. Nothing was written; use another artifacts root."
+            )
         # The memo is a digest of valid bytes, so it stays correct if this update fails. Written
         # before the update returns, it is available to the next writer.
         if checksum is not None:

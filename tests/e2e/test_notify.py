@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import httpx
 import pytest
 
+from ops.notify import FORMER_AUTOMATION
 from tests.e2e.conftest import eventually
 from tests.network import receiver
 
@@ -30,6 +32,11 @@ def notify(platform, url):
 def test_a_failed_run_is_posted_once_and_a_completed_run_is_not(platform, webhook):
     url, messages = webhook
     for _ in range(2):  # the second call replaces the first automation
+        with httpx.Client(base_url=f"{platform.url}/api") as client:
+            for automation in client.post("/automations/filter", json={}).json():
+                if automation["name"] == "Notify of failed training runs":
+                    former = {**automation, "name": FORMER_AUTOMATION}
+                    client.put(f"/automations/{automation['id']}", json=former).raise_for_status()
         done = notify(platform, url)
         assert (done.returncode, done.stdout) == (
             0,

@@ -230,6 +230,24 @@ def test_a_metric_larger_than_any_float_is_refused_and_nothing_is_written(artifa
     assert not FILE.parent.parent.exists()
 
 
+def test_an_evaluation_that_would_be_too_large_to_read_is_refused_and_nothing_is_written(
+    artifacts, files
+):
+    before = files(artifacts)
+    with pytest.raises(ValueError) as caught:
+        evaluate(artifacts, metrics=lambda _: {"n" * (1 << 24): 1.0})
+    assert str(caught.value) == (
+        "metrics of 'model_v1': expected an evaluation.json of at most 16,777,216 bytes, "
+        "found 16,777,317. No evaluation was written."
+    )
+    assert files(artifacts) == before
+
+
+def test_metrics_may_be_given_as_pairs(artifacts, file):
+    evaluate(artifacts, metrics=lambda _: [("latency_ms", 9)])
+    assert json.loads(contents(file))["metrics"] == {"latency_ms": 9}
+
+
 def test_a_metrics_function_that_fails_leaves_the_old_evaluation(artifacts, file):
     evaluate(artifacts)
 

@@ -2,6 +2,7 @@ import pytest
 
 from src.errors import CorruptFileError
 from src.lineage.record import Record, model_not_found, read_record, read_records, version_folders
+from src.storage import StorePath
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import ModelNotFoundError
 from tests.examples import METADATA
@@ -33,6 +34,22 @@ def test_the_metadata_of_an_unregistered_model_is_its_file(models):
     remove(models, REGISTRY)
     edit(models, METADATA_FILE, "base_model", value="other")
     assert read_record("model_v1", models).metadata == {**METADATA, "base_model": "other"}
+
+
+def test_only_the_wanted_records_are_read(models):
+    write(models, "models/model_v1/provenance.json", b"not a statement")
+    assert [each.model_version for each in read_records(models, ["model_v2"])] == ["model_v2"]
+    assert list(read_records(models, ["model_v3"])) == []
+
+
+def test_a_missing_version_is_reported_although_the_folder_cannot_be_listed(models, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(StorePath, "folders", refused)
+    with pytest.raises(ModelNotFoundError) as caught:
+        read_record("model_v3", models)
+    assert str(caught.value) == "artifacts/models: no model 'model_v3'. Nearest: none."
 
 
 def test_a_record_without_provenance_and_evaluation_has_none(models):

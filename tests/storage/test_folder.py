@@ -269,6 +269,13 @@ def test_a_file_in_place_of_a_folder_is_named(operation, store, tmp_path):
     assert (tmp_path / "a").read_bytes() == b"a file"
 
 
+def test_a_file_in_place_of_a_folder_is_an_error_for_a_reader(store, tmp_path):
+    (tmp_path / "models").write_bytes(b"data")
+    with pytest.raises(NotADirectoryError) as caught:
+        store.read("models/registry.json", LIMIT)
+    assert caught.value.filename == f"{tmp_path}/models/registry.json"
+
+
 @each_operation
 def test_a_folder_in_place_of_a_file_is_not_written_to(operation, store, tmp_path, tree):
     (tmp_path / "f").mkdir()

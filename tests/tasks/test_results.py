@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 from prefect.context import FlowRunContext
+from prefect.logging import disable_run_logger
 from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
 
+from flows.training_pipeline import training_pipeline
 from src.artifacts import Artifacts
 from src.errors import CorruptFileError
 from src.training.config import ConfigFile, read_config_file
@@ -98,7 +100,8 @@ def test_a_cache_folder_that_leads_out_of_the_root_is_not_written_to(project, tm
     outside = tmp_path / "outside"
     outside.mkdir()
     (project / "artifacts/.cache").symlink_to(outside)
-    with pytest.raises(ValueError, match=re.escape(f"leads out of artifacts, to {outside}/{KEY}.")):
+    message = re.escape(f"leads out of artifacts, to {outside}/{KEY}.")
+    with disable_run_logger(), pytest.raises(ValueError, match=message):
         StepResults.in_folder(Artifacts.open().cache).write_path(KEY, b"one")
     assert list(outside.iterdir()) == []
 
@@ -132,6 +135,16 @@ def test_the_result_store_of_prefect_finds_no_damaged_result(storage, artifacts)
 
 
 # --- Within a flow -------------------------------------------------------------------------------
+
+
+def test_a_run_whose_results_cannot_be_written_warns_once_and_completes(project, tmp_path, caplog):
+    (tmp_path / "outside").mkdir()
+    (project / "artifacts/.cache").symlink_to(tmp_path / "outside")
+    training_pipeline("configs/training/mistral_finetune.yaml", "model_v1")
+    [warning] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.startswith("Results of steps are not cached: artifacts/.cache/load_config-")
+    assert warning.endswith("Nothing was written; remove the link.")
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 def test_results_are_stored_only_within_a_flow(artifacts):

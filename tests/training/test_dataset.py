@@ -3,6 +3,7 @@ import json
 import pytest
 
 from src.errors import CorruptFileError
+from src.storage import StorePath
 from src.training.dataset import DatasetMismatchError, DatasetVersion, resolve_dataset
 from tests.examples import DATA
 from tests.stores import delete
@@ -161,6 +162,17 @@ def not_found(datasets, dataset_version="dataset_v1"):
     with pytest.raises(FileNotFoundError) as caught:
         resolve_dataset(dataset_version, datasets)
     return str(caught.value)
+
+
+def test_a_missing_dataset_is_reported_although_the_folder_cannot_be_listed(datasets, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(StorePath, "folders", refused)
+    assert not_found(datasets, "dataset_v12") == (
+        "artifacts/datasets/dataset_v12/data.jsonl: no dataset version 'dataset_v12'. "
+        "Nearest: none."
+    )
 
 
 def test_the_error_for_a_missing_dataset_has_the_nearest_versions(datasets):

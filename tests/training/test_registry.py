@@ -905,3 +905,19 @@ def test_a_registration_killed_at_any_step_leaves_old_or_new_bytes_and_can_be_re
         ]
     assert set(found) == {old, new}
     assert found == sorted(found, key=[old, new].index)  # once written, the new bytes stay
+
+
+def test_a_registry_that_would_be_too_large_to_read_is_not_written(
+    artifacts, metadata, monkeypatch
+):
+    register_model(metadata, artifacts.registry)
+    before = artifacts.registry.read(1 << 20)
+    monkeypatch.setattr("src.training.registry.REGISTRY_LIMIT", len(before) + 10)
+    with pytest.raises(ValueError) as caught:
+        register_model({**metadata, "model_version": "model_v2"}, artifacts.registry)
+    assert str(caught.value) == (
+        f"artifacts/models/registry.json: full: {2 * len(before) - 21:,} bytes with the new "
+        f"entries, and at most {len(before) + 10:,} can be read. Nothing was written; use another "
+        "artifacts root."
+    )
+    assert artifacts.registry.read(1 << 20) == before

@@ -267,6 +267,18 @@ def test_the_conflict_of_edited_metadata_of_a_derived_version_advises_to_restore
     assert files(artifacts) == before
 
 
+def test_the_conflict_of_edited_metadata_is_found_although_the_statement_cannot_be_parsed(
+    artifacts, file, metadata
+):
+    train(artifacts)
+    file.replace(canonical_json(edited(metadata)))
+    (file.parent / "provenance.json").replace(b"{")
+    assert conflict_of(artifacts).startswith(
+        "artifacts/models/model_v1/metadata.json: model version 'model_v1' already exists with "
+        "other content:"
+    )
+
+
 def test_edited_metadata_is_written_again_after_it_was_deleted(artifacts, file, metadata):
     train(artifacts)
     file.replace(canonical_json(edited(metadata)))

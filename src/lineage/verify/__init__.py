@@ -73,12 +73,14 @@ def verify_all(
     artifacts = Artifacts.open(artifacts_dir)
     registry = read_registry(artifacts)
     entries = {model["model_version"]: model for model in registry.value or []}
-    folders = [*version_folders(artifacts.models), *version_folders(artifacts.evaluations)]
-    known = dict.fromkeys([*entries, *folders])
-    versions = list(known if versions is None else versions)
-    for version in versions:
-        if version not in known:
-            raise model_not_found(version, artifacts)
+    versions = None if versions is None else list(versions)
+    if versions is None or not entries.keys() >= set(versions):
+        folders = [*version_folders(artifacts.models), *version_folders(artifacts.evaluations)]
+        known = dict.fromkeys([*entries, *folders])
+        versions = list(known) if versions is None else versions
+        for version in versions:
+            if version not in known:
+                raise model_not_found(version, artifacts)
     hash_dataset_once = cache(hash_dataset)
     for version in versions:
         evidence = read_model(version, artifacts, registry, entries.get(version))

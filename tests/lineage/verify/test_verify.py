@@ -747,6 +747,14 @@ def test_data_written_to_while_it_is_read_is_unreadable(models):
     )
 
 
+def test_a_registered_model_is_verified_although_the_folder_cannot_be_listed(models, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(StorePath, "folders", refused)
+    assert verdict(verify("model_v1", models.root)) == "MATCH"
+
+
 def test_an_unreadable_file_does_not_hide_a_mismatch(models):
     edit(models, EVALUATION, "metrics", "latency_ms", value=12)
     artifacts = failing(models, METADATA, io_error())
