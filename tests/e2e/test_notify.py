@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 
-import httpx
 import pytest
+from prefect.automations import Automation
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from ops.notify import FORMER_AUTOMATION
+from ops.notify import AUTOMATION, FORMER_AUTOMATION
 from tests.e2e.conftest import eventually
 from tests.network import receiver
 
@@ -32,11 +34,13 @@ def notify(platform, url):
 def test_a_failed_run_is_posted_once_and_a_completed_run_is_not(platform, webhook):
     url, messages = webhook
     for _ in range(2):  # the second call replaces the first automation
-        with httpx.Client(base_url=f"{platform.url}/api") as client:
-            for automation in client.post("/automations/filter", json={}).json():
-                if automation["name"] == "Notify of failed training runs":
-                    former = {**automation, "name": FORMER_AUTOMATION}
-                    client.put(f"/automations/{automation['id']}", json=former).raise_for_status()
+        with (
+            temporary_settings({PREFECT_API_URL: f"{platform.url}/api"}),
+            suppress(ValueError),  # before the first call
+        ):
+            automation = Automation.read(name=AUTOMATION, _sync=True)
+            automation.name = FORMER_AUTOMATION
+            automation.update(_sync=True)
         done = notify(platform, url)
         assert (done.returncode, done.stdout) == (
             0,
