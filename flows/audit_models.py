@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from flows.report import report_link
-from flows.states import failed_state
+from flows.states import FLOW_OPTIONS, failed_state
 from src.lineage.verify import Check, failed_checks, verdict, verify_all
 
 __all__ = ["audit_models"]
@@ -16,7 +16,12 @@ TABLE_ROWS = 1000
 TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
 
 
-@flow(name="audit-models", flow_run_name="audit {artifacts_dir}", timeout_seconds=TIMEOUT_SECONDS)
+@flow(
+    name="audit-models",
+    flow_run_name="audit {artifacts_dir}",
+    timeout_seconds=TIMEOUT_SECONDS,
+    **FLOW_OPTIONS,
+)
 def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
     """Verify the record of every model by recomputing it.
 

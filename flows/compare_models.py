@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.chart import Point, as_image, scatter
 from flows.report import report_link
-from flows.states import failed_state
+from flows.states import FLOW_OPTIONS, failed_state
 from src.lineage.compare import Comparison, compare
 
 __all__ = ["compare_models"]
@@ -19,7 +19,7 @@ def _run_name() -> str:
     return f"compare {' and '.join(runtime.flow_run.parameters['model_versions'])}"
 
 
-@flow(name="compare-models", flow_run_name=_run_name)
+@flow(name="compare-models", flow_run_name=_run_name, **FLOW_OPTIONS)
 def compare_models(
     model_versions: list[str], everything: bool = False, artifacts_dir: str = "artifacts"
 ) -> dict[str, Any]:

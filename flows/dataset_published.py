@@ -11,7 +11,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
-from flows.states import failed_state
+from flows.states import FLOW_OPTIONS, failed_state
 from src.names import check_version
 from src.training.config import load_training_config
 
@@ -20,7 +20,7 @@ __all__ = ["dataset_published"]
 DEPLOYMENT = "training-pipeline/on-dataset"
 
 
-@flow(name="dataset-published", flow_run_name="published {dataset_version}")
+@flow(name="dataset-published", flow_run_name="published {dataset_version}", **FLOW_OPTIONS)
 def dataset_published(dataset_version: str, configs_dir: str = "configs/training") -> list[str]:
     """Start a training run for every config that uses a dataset version.
 

@@ -1,10 +1,19 @@
-"""Final states of flows."""
+"""Final states of flows, and how Prefect stores them."""
 
 from typing import Any
 
 from prefect.states import Failed
 
-__all__ = ["failed_state"]
+from tasks.results import PlainSerializer
+
+__all__ = ["FLOW_OPTIONS", "failed_state"]
+
+FLOW_OPTIONS: dict[str, Any] = {"persist_result": False, "result_serializer": PlainSerializer()}
+"""Options of every flow: no result is stored; the error of a failed run is stored as text.
+
+What a run returns is stored below the artifacts root already. Prefect stores errors always, and
+would store them in a form (pickle) that can run code when it is read.
+"""
 
 
 def failed_state(error: Exception) -> Any:

@@ -10,15 +10,15 @@ from prefect.settings import get_current_settings
 
 from flows.openlineage import lineage_hooks
 from flows.report import TABLE_KEY, publish_models, report_key, training_report
-from flows.states import failed_state
+from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
 from src.names import check_version
 from src.training.trainer import derive_model_version
+from tasks.caching import step_results
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
 from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
-from tasks.results import step_results
 from tasks.write_metadata import write_metadata
 
 TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
@@ -34,10 +34,10 @@ def _run_name() -> str:
     name="training-pipeline",
     flow_run_name=_run_name,
     timeout_seconds=TIMEOUT_SECONDS,
-    # The returned value is stored below the artifacts root already. Prefect stores the error of a
-    # failed run here, as by default; naming the place saves three requests to the server.
-    persist_result=False,
+    # Prefect stores the error of a failed run here, as by default; naming the place saves three
+    # requests to the server.
     result_storage=get_current_settings().results.local_storage_path,
+    **FLOW_OPTIONS,
     **lineage_hooks(),
 )
 def training_pipeline(

@@ -19,17 +19,16 @@ from prefect.events.worker import EventsWorker
 from flows.openlineage import lineage_hooks
 from flows.progress import progress_artifact
 from flows.report import publish_models, sweep_report
-from flows.states import failed_state
+from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
 from src.training.grids import find_configs, write_grid
 from src.training.registry import register_models
 from src.training.trainer import derive_model_version
-from tasks.caching import DecisionLog
+from tasks.caching import DecisionLog, step_results
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
 from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
-from tasks.results import step_results
 from tasks.write_metadata import write_metadata
 
 __all__ = ["SweepError", "training_sweep"]
@@ -83,6 +82,7 @@ def _run_name() -> str:
     name="training-sweep",
     flow_run_name=_run_name,
     timeout_seconds=TIMEOUT_SECONDS,
+    **FLOW_OPTIONS,
     **lineage_hooks(),
 )
 def training_sweep(

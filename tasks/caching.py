@@ -4,7 +4,7 @@ A cached result is served only while the files that the step read or wrote are u
 alone would serve it after they were deleted or edited.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,15 +14,24 @@ from typing import Any
 from prefect import Task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.results import ResultStore
-from prefect.types import DateTime
+from prefect.settings import get_current_settings
 
+from src.artifacts import Artifacts
 from src.environment import CORE, source_digest
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import METADATA_LIMIT
-from src.storage import StorePath
+from src.storage import StorePath, open_path
+from tasks.results import (
+    PlainSerializer,
+    StepCall,
+    StepResults,
+    StoredResult,
+    begin_call,
+    file_digests,
+)
 
 __all__ = [
     "ALTERED_RESULT",
@@ -32,12 +41,12 @@ __all__ = [
     "VerifiedResult",
     "difference_reason",
     "is_transient",
+    "step_results",
 ]
 
 TASKS = Path(__file__).parent
 UNCHANGED = "inputs, code and files are unchanged"
 NO_RESULT = "no valid cached result for these inputs and this code"
-FAILED_BEFORE = "the last run of this step failed or was stopped"
 ALTERED_RESULT = "the cached result is unreadable or altered"
 
 
@@ -88,10 +97,13 @@ class VerifiedResult(CachePolicy):
         depends_on: Receives the inputs of the task; returns the values that its result depends on.
         stale_reason: Receives a cached result and the inputs of the task; returns why the result
             is stale, or `None`. An `OSError` or `ValueError` that it raises is such a reason.
+        files: Receives the inputs of the task; returns files that have to be unchanged since the
+            step ran.
     """
 
     depends_on: Callable[..., list[str]]
     stale_reason: Callable[..., str | None]
+    files: Callable[..., Sequence[StorePath]] = lambda **_: ()
 
     def compute_key(
         self,
@@ -100,18 +112,26 @@ class VerifiedResult(CachePolicy):
         flow_parameters: dict[str, Any],  # noqa: ARG002  # Prefect's signature
         **kwargs: Any,  # noqa: ARG002
     ) -> str | None:
-        """Return the cache key, after expiring a stale result that is stored under it."""
+        """Return the cache key, after deciding whether the result stored under it is served."""
         try:
             parts = self.depends_on(**inputs)
         except (OSError, ValueError):
             return None  # the step itself raises the same error
-        step, store = task_ctx.task.name, task_ctx.result_store
+        step, results = task_ctx.task.name, _step_results(task_ctx.result_store)
         key = f"{step}-{sha256(canonical_json(parts))}-{source_digest(CORE, TASKS)}"
-        result, reason = _read_result(store, key)
-        if reason is None:
-            reason = self._stale_reason(result, inputs)
-            if reason is not None:
-                store.write(None, key, expiration=DateTime.now())
+        stored, reason = _load(results, key)
+        files = self.files(**inputs)
+        if stored is not None:
+            reason = self._stale_reason(stored, files, inputs)
+        is_stale = reason is not None
+        begin_call(
+            StepCall(
+                key=key,
+                cached=None if is_stale else stored,
+                stale=stored if is_stale else None,
+                files=files,
+            )
+        )
         decision = CacheDecision(reason is None, reason or UNCHANGED)
         if (log := _LOG.get()) is not None:
             log.steps[step] = decision
@@ -119,24 +139,62 @@ class VerifiedResult(CachePolicy):
         get_run_logger().info("%s: %s.", verb, decision.reason)
         return key
 
-    def _stale_reason(self, result: Any, inputs: dict[str, Any]) -> str | None:
+    def _stale_reason(
+        self, stored: StoredResult, files: Sequence[StorePath], inputs: dict[str, Any]
+    ) -> str | None:
         try:
-            return self.stale_reason(result, **inputs)
+            reason = self.stale_reason(stored.value, **inputs)
+            return reason or _changed_file(stored, files)
         except (OSError, ValueError) as error:
             return str(error)
 
 
-def _read_result(store: ResultStore, key: str) -> tuple[Any, str | None]:
-    """Return a cached result, or the reason why there is none."""
+def _step_results(store: ResultStore) -> StepResults:
+    """Return the storage of a step, which is never one that follows the form of its files."""
+    if not isinstance(store.result_storage, StepResults):  # called outside of `step_results`
+        folder = get_current_settings().results.local_storage_path
+        store.result_storage = StepResults.in_folder(open_path(folder))
+    return store.result_storage
+
+
+def _load(results: StepResults, key: str) -> tuple[StoredResult | None, str | None]:
+    """Return a stored result, or the reason why there is none."""
     try:
-        record = store.read(key)
-    except FileNotFoundError:
-        return None, NO_RESULT
-    except Exception:  # an altered file can make the serializer raise anything
+        stored = results.stored(key)
+    except (OSError, ValueError):
         return None, ALTERED_RESULT
-    if record.metadata.storage_key is None:  # JSON that is not a record, read as a bare value
-        return None, ALTERED_RESULT
-    return record.result, FAILED_BEFORE if record.metadata.expiration else None
+    return stored, NO_RESULT if stored is None else None
+
+
+def _changed_file(stored: StoredResult, files: Sequence[StorePath]) -> str | None:
+    found = file_digests(files)
+    if stored.files.keys() != found.keys():
+        return ALTERED_RESULT
+    for file in files:
+        if found[file.key] != stored.files[file.key]:
+            return f"{file} {'was changed' if found[file.key] else 'does not exist'}"
+    return None
+
+
+@contextmanager
+def step_results(artifacts: Artifacts) -> Iterator[DecisionLog]:
+    """Store the results of the steps that the block calls, in `.cache/` of the artifacts root.
+
+    The results only save time: if they are deleted, the steps run again and change nothing.
+
+    Yields:
+        The cache decisions of those steps.
+    """
+    context = FlowRunContext.get()
+    if context is None:
+        raise RuntimeError("step_results: no flow run. Call it within a flow.")
+    storage = StepResults.in_folder(artifacts.cache)
+    store = context.result_store.model_copy(update={"result_storage": storage})
+    with (
+        context.model_copy(update={"result_store": store}),
+        DecisionLog().recording() as decisions,
+    ):
+        yield decisions
 
 
 def difference_reason(path: StorePath, expected: bytes) -> str | None:
@@ -161,7 +219,7 @@ def is_transient(
 
 STEP_OPTIONS: dict[str, Any] = {
     "persist_result": True,
-    "result_serializer": "json",
+    "result_serializer": PlainSerializer(),
     "retries": 3,
     "retry_delay_seconds": [1, 2, 4],
     "retry_jitter_factor": 0.5,

@@ -5,11 +5,15 @@ from typing import Any
 from prefect import task
 
 from src.artifacts import Artifacts, read_statement
+from src.errors import CorruptFileError
 from src.evaluation import evaluator
 from src.records.canonical import canonical_json, sha256
+from src.records.evaluation import evaluation_bytes
 from src.records.layout import STATEMENT_FILE
-from tasks.caching import STEP_OPTIONS, VerifiedResult, difference_reason
+from src.storage import StorePath
+from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
 from tasks.invocation import flow_invocation
+from tasks.results import file_digests, stale_result
 
 
 def _depends_on(metadata: dict[str, Any], artifacts_dir: str) -> list[str]:
@@ -21,20 +25,54 @@ def _stale_reason(
 ) -> str | None:
     evaluations = Artifacts.open(artifacts_dir).evaluations
     path = evaluator.evaluation_path(metadata["model_version"], evaluations)
-    evaluation = canonical_json(result)
+    metrics = result.get("metrics") if isinstance(result, dict) else None
+    if not isinstance(metrics, dict):
+        return ALTERED_RESULT
+    evaluation = evaluation_bytes(metadata, metrics)
+    if evaluation != canonical_json(result):
+        return ALTERED_RESULT
     statement = read_statement(path.parent)
-    if statement is None or statement.subject_sha256 != sha256(evaluation):
+    if statement is not None and statement.subject_sha256 != sha256(evaluation):
         return f"{path.parent / STATEMENT_FILE} is not the statement of this evaluation"
     return difference_reason(path, evaluation)
 
 
+def _files(metadata: dict[str, Any], artifacts_dir: str) -> list[StorePath]:
+    """Return the statement of the model and the statement of its evaluation."""
+    artifacts = Artifacts.open(artifacts_dir)
+    version = metadata["model_version"]
+    evaluation = evaluator.evaluation_path(version, artifacts.evaluations)
+    return [artifacts.models / version / STATEMENT_FILE, evaluation.parent / STATEMENT_FILE]
+
+
+def _refuse_replaced_statement(files: list[StorePath]) -> None:
+    """Raise if the statement of the model was replaced and the statement that names it removed.
+
+    A new statement of the evaluation would attest the replaced one.
+    """
+    stale = stale_result()
+    if stale is None:
+        return
+    found = file_digests(files)
+    of_model, of_evaluation = files
+    expected = stale.files.get(of_model.key)
+    if found[of_evaluation.key] is None and expected not in (None, found[of_model.key]):
+        raise CorruptFileError(
+            f"{of_model}: expected sha256 {expected}, as when the model was evaluated, found "
+            f"{found[of_model.key]}; {of_evaluation}, which names it too, does not exist. Nothing "
+            "was written; restore both files. If they cannot be restored, train the config under "
+            "another model_version."
+        )
+
+
 @task(
     task_run_name="evaluate {metadata[model_version]}",
-    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason, files=_files),
     **STEP_OPTIONS,
 )
 def evaluate(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:
     """Evaluate the registered model and write its evaluation.json."""
+    _refuse_replaced_statement(_files(metadata, artifacts_dir))
     artifacts = Artifacts.open(artifacts_dir)
     version = metadata["model_version"]
     evaluator.evaluate_model(

@@ -5,6 +5,7 @@ from prefect import task
 from src.training import config
 from src.training.config import ConfigFile
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
+from tasks.results import PlainSerializer
 
 
 def _depends_on(training_config_path: str) -> list[str]:
@@ -19,7 +20,7 @@ def _stale_reason(result: ConfigFile, training_config_path: str) -> str | None:
 @task(
     task_run_name="load_config {training_config_path}",
     cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
-    **STEP_OPTIONS,
+    **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="load_config")},
 )
 def load_config(training_config_path: str) -> ConfigFile:
     """Read and check the training config."""

@@ -8,6 +8,7 @@ from src.training import dataset
 from src.training.dataset import DatasetVersion
 from src.training.hashing import count_and_hash_once
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
+from tasks.results import PlainSerializer
 
 
 def _depends_on(dataset_version: str, artifacts_dir: str) -> list[str]:
@@ -23,8 +24,6 @@ def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: s
     now = _resolve(dataset_version, artifacts_dir)
     if result == now:
         return None
-    if not isinstance(result, DatasetVersion):
-        return ALTERED_RESULT
     if result.sha256 != now.sha256:
         return f"{now.path} was changed from sha256 {result.sha256} to {now.sha256}"
     if result.metadata_sha256 != now.metadata_sha256:
@@ -36,7 +35,7 @@ def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: s
 @task(
     task_run_name="resolve_dataset {dataset_version}",
     cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
-    **STEP_OPTIONS,
+    **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="resolve_dataset")},
 )
 def resolve_dataset(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
     """Count and hash the data, and check it against the dataset's metadata.json."""

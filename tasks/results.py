@@ -1,24 +1,122 @@
-"""Storage of step results: Prefect's result files, kept below the artifacts root by its store."""
+"""Results of steps: their form on disk, and the storage that Prefect reads them from.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Prefect stores a result together with the name of the serializer that reads it, and follows that
+name: a forged file can have any code run (pickle) or any module imported (JSON with `__class__`).
+The files of this module name no serializer and no class. A result file is one line of JSON:
+
+    {"files": {"<key below the artifacts root>": "<SHA-256>", ...}, "result": <value>}
+
+`files` are the files of which the result is served only while they are unchanged. The type of the
+value follows from the step.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
-from prefect.context import FlowRunContext
 from prefect.filesystems import WritableFileSystem
 from prefect.logging import get_run_logger
-from pydantic import PrivateAttr
+from prefect.results import ResultStore
+from prefect.serializers import Serializer
+from pydantic import Field, JsonValue, PrivateAttr, TypeAdapter
 
-from src.artifacts import Artifacts
-from src.records.layout import RESULT_LIMIT
+from src.errors import CorruptFileError
+from src.records.canonical import parse_json, sha256
+from src.records.layout import RESULT_LIMIT, STATEMENT_LIMIT
 from src.storage import StorePath
-from tasks.caching import DecisionLog
+from src.training.config import ConfigFile
+from src.training.dataset import DatasetVersion
 
-__all__ = ["step_results"]
+__all__ = [
+    "PlainSerializer",
+    "StepCall",
+    "StepResults",
+    "StoredResult",
+    "begin_call",
+    "file_digests",
+    "stale_result",
+]
+
+_JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)
+_TYPES: dict[str, TypeAdapter[Any]] = {
+    "load_config": TypeAdapter(ConfigFile),
+    "resolve_dataset": TypeAdapter(DatasetVersion),
+}
+_FILES = TypeAdapter(dict[str, str | None])
+_KEY = re.compile("([a-z_]+)-[0-9a-f]{64}-[0-9a-f]{64}")
+
+
+class PlainSerializer(Serializer):
+    """Serialize a value as JSON that names no class.
+
+    Attributes:
+        step: The step that returned the value, if its values have a type that JSON does not have.
+    """
+
+    type: str = Field(default="plain-json", frozen=True)
+    step: str = ""
+
+    def dumps(self, obj: Any) -> bytes:
+        """Return the JSON of a value, or of the message of an exception."""
+        if isinstance(obj, BaseException):
+            return _json(str(obj))
+        return _json(_type(self.step).dump_python(obj, mode="json"))
+
+    def loads(self, blob: bytes) -> Any:
+        """Parse a value.
+
+        Raises:
+            ValueError: The JSON is not valid, or not of the type of the step.
+        """
+        return _type(self.step).validate_json(blob, strict=True)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _type(step: str) -> TypeAdapter[Any]:
+    return _TYPES.get(step, _JSON)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A cached result, and the SHA-256 by key of the files that it depends on."""
+
+    value: Any
+    files: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCall:
+    """The present call of a step, after its cache decision.
+
+    Attributes:
+        key: The cache key.
+        cached: The result that is served; `None` if the step runs.
+        stale: The result that is not served because it is stale.
+        files: The files of which the new result is served only while they are unchanged.
+    """
+
+    key: str
+    cached: StoredResult | None
+    stale: StoredResult | None
+    files: Sequence[StorePath]
+
+
+_CALL: ContextVar[StepCall | None] = ContextVar("step_call", default=None)
 
 
 class StepResults(WritableFileSystem):
-    """Result files of steps, one per cache key, in one folder of a store."""
+    """Result files of steps, one per cache key, in one folder of a store.
+
+    `stored` reads a file. Prefect itself is given only the result that the cache decision of the
+    present call has checked, so a file that is replaced after the decision changes nothing.
+    """
 
     _block_type_name = "Step results"
     _block_type_slug = "step-results"
@@ -32,30 +130,53 @@ class StepResults(WritableFileSystem):
         results._folder = folder
         return results
 
-    def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """Read a result file.
+    def stored(self, key: str) -> StoredResult | None:
+        """Read the result file of a cache key; return `None` if there is no such file.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            OSError, CorruptFileError: The file cannot be read.
+            CorruptFileError: The file is not a result of the step.
+            OSError: The file cannot be read.
         """
-        file = self._file(path)
+        file = self._folder / key
         data = file.read(RESULT_LIMIT)
-        if data is None:
-            raise FileNotFoundError(f"{file}: no such result.")
-        return data
+        return None if data is None else _parse(data, _step(key), file)
+
+    def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
+        """Return the result that is served to the present call, in Prefect's form.
+
+        Raises:
+            FileNotFoundError: The step runs, or the key is not that of the present call.
+        """
+        key = PurePath(path).name
+        call = _CALL.get()
+        if call is None or call.key != key or call.cached is None:
+            raise FileNotFoundError(f"{self._folder / key}: no result for the present call.")
+        store = ResultStore(result_storage=self, serializer=PlainSerializer(step=_step(key)))
+        return store.create_result_record(call.cached.value, key=key).serialize()
 
     def write_path(  # type: ignore[override]
         self, path: str, content: bytes, *, _sync: bool = True
     ) -> None:
-        """Write or replace a result file.
+        """Write or replace the result file of the present call.
+
+        Other results, which are the errors of failed steps, are not stored.
+
+        Args:
+            path: The cache key.
+            content: The result in Prefect's form.
 
         Raises:
             OSError, ValueError: The file cannot be written. The run continues without it, and logs
                 the first such error as a warning.
         """
+        key = PurePath(path).name
+        call = _CALL.get()
+        if call is None or call.key != key:
+            return
+        value = json.loads(json.loads(content)["result"])
         try:
-            self._file(path).replace(content)
+            data = _json({"files": file_digests(call.files), "result": value})
+            (self._folder / key).replace(data)
         except (OSError, ValueError) as error:  # Prefect logs this at the level DEBUG
             if not self._has_warned:
                 self._has_warned = True
@@ -63,37 +184,48 @@ class StepResults(WritableFileSystem):
             raise
 
     async def aread_path(self, path: str) -> bytes:
-        """Read a result file; see `read_path`."""
+        """Return a result; see `read_path`."""
         return self.read_path(path)
 
     async def awrite_path(self, path: str, content: bytes) -> None:
-        """Write or replace a result file."""
+        """Write or replace a result file; see `write_path`."""
         self.write_path(path, content)
-
-    def _file(self, path: str) -> StorePath:
-        return self._folder / PurePath(path).name
 
     def _resolve_path(self, path: str) -> Path:
         """Return the location that Prefect records for a key."""
         return Path(str(self._folder)).resolve() / path
 
 
-@contextmanager
-def step_results(artifacts: Artifacts) -> Iterator[DecisionLog]:
-    """Store the results of the steps that the block calls, in `.cache/` of the artifacts root.
+def begin_call(call: StepCall | None) -> None:
+    """Set the present call, whose result Prefect reads or writes next."""
+    _CALL.set(call)
 
-    The results only save time: if they are deleted, the steps run again and change nothing.
 
-    Yields:
-        The cache decisions of those steps.
-    """
-    context = FlowRunContext.get()
-    if context is None:
-        raise RuntimeError("step_results: no flow run. Call it within a flow.")
-    storage = StepResults.in_folder(artifacts.cache)
-    store = context.result_store.model_copy(update={"result_storage": storage})
-    with (
-        context.model_copy(update={"result_store": store}),
-        DecisionLog().recording() as decisions,
-    ):
-        yield decisions
+def stale_result() -> StoredResult | None:
+    """Return the result that was not served to the step that runs, because it was stale."""
+    call = _CALL.get()
+    return None if call is None else call.stale
+
+
+def file_digests(files: Sequence[StorePath]) -> dict[str, str | None]:
+    """Return the SHA-256 of each file by its key; `None` if there is no file."""
+    found = {file.key: file.read(STATEMENT_LIMIT) for file in files}
+    return {key: None if data is None else sha256(data) for key, data in found.items()}
+
+
+def _step(key: str) -> str:
+    match = _KEY.fullmatch(key)
+    return match[1] if match else ""
+
+
+def _parse(data: bytes, step: str, source: StorePath) -> StoredResult:
+    content, serializer = parse_json(data, source), PlainSerializer(step=step)
+    reason = f"not a result of the step {step!r}. Left as found."
+    try:
+        value = serializer.loads(_json(content.get("result")))
+        files = _FILES.validate_python(content.get("files"), strict=True)
+    except ValueError as error:
+        raise CorruptFileError(f"{source}: {reason}") from error
+    if _json({"files": files, "result": json.loads(serializer.dumps(value))}) != data:
+        raise CorruptFileError(f"{source}: {reason}")
+    return StoredResult(value, files)

@@ -7,6 +7,7 @@ from prefect import task
 from src.artifacts import Artifacts
 from src.records.canonical import canonical_json
 from src.records.layout import METADATA_FILE, STATEMENT_FILE
+from src.storage import StorePath
 from src.training import trainer
 from src.training.binding import check_binding
 from src.training.config import ConfigFile
@@ -32,14 +33,17 @@ def _stale_reason(
     if result != metadata:
         return ALTERED_RESULT
     folder = Artifacts.open(artifacts_dir).models / model_version
-    if check_binding(metadata, folder, dataset.sha256) is None:
-        return f"{folder / STATEMENT_FILE} does not exist"
+    check_binding(metadata, folder, dataset.sha256)
     return difference_reason(folder / METADATA_FILE, canonical_json(metadata))
+
+
+def _files(model_version: str, artifacts_dir: str, **_: object) -> list[StorePath]:
+    return [Artifacts.open(artifacts_dir).models / model_version / STATEMENT_FILE]
 
 
 @task(
     task_run_name="write_metadata {model_version}",
-    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason, files=_files),
     **STEP_OPTIONS,
 )
 def write_metadata(

@@ -8,8 +8,8 @@ from prefect import flow, task
 from flows.training_pipeline import training_pipeline
 from src.artifacts import Artifacts
 from src.storage import StorePath
-from tasks.caching import STEP_OPTIONS, VerifiedResult
-from tasks.results import StepResults, step_results
+from tasks.caching import STEP_OPTIONS, VerifiedResult, step_results
+from tasks.results import StepResults
 from tests.flows.runs import record
 from tests.stores import FAULTS, MemoryStore
 

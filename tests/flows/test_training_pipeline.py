@@ -14,6 +14,7 @@ from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
 from src.artifacts import Artifacts, read_statement
 from src.lineage.verify import failed_checks, verify
+from src.records.canonical import canonical_json
 from src.training import dataset, registry, trainer
 from src.training.pipeline import run_training_pipeline
 from tests.examples import without_runs
@@ -433,14 +434,13 @@ def alter_result(step, old, new):
     ("damage", "step", "reason"),
     [
         (METADATA.unlink, "write_metadata", f"{METADATA} does not exist"),
-        (STATEMENT.unlink, "write_metadata", f"{STATEMENT} does not exist"),
         (REGISTRY.unlink, "register", f"{REGISTRY} has no entry of the model"),
         (EVALUATION.unlink, "evaluate", f"{EVALUATION} does not exist"),
         (lambda: EVALUATION.write_text("{}"), "evaluate", f"{EVALUATION} was changed"),
         (
             EVALUATION_STATEMENT.unlink,
             "evaluate",
-            f"{EVALUATION_STATEMENT} is not the statement of this evaluation",
+            f"{EVALUATION_STATEMENT} does not exist",
         ),
         (
             lambda: alter_result("load_config", '"', ""),
@@ -453,14 +453,12 @@ def alter_result(step, old, new):
             "the cached result is unreadable or altered",
         ),
         (
-            lambda: alter_result(
-                "resolve_dataset", '\\"num_samples\\": 20', '\\"num_samples\\": 21'
-            ),
+            lambda: alter_result("resolve_dataset", '"num_samples": 20', '"num_samples": 21'),
             "resolve_dataset",
             "the cached result is unreadable or altered",
         ),
         (
-            lambda: alter_result("resolve_dataset", "dataset.DatasetVersion", "dataset.Missing"),
+            lambda: alter_result("resolve_dataset", '"num_samples"', '"num_lines"'),
             "resolve_dataset",
             "the cached result is unreadable or altered",
         ),
@@ -482,6 +480,58 @@ def test_a_step_that_runs_again_logs_the_reason(project, caplog, damage, step, r
     assert logged[STEPS.index(step)] == f"Runs: {reason}."
 
 
+def test_a_deleted_statement_of_a_model_is_written_again_and_the_model_evaluated_again(
+    project, caplog
+):
+    training_pipeline("config.yaml", "model_v1")
+    STATEMENT.unlink()
+    caplog.clear()
+    training_pipeline("config.yaml", "model_v1")
+    assert decisions(caplog) == [
+        SERVED,
+        SERVED,
+        f"Runs: {STATEMENT} does not exist.",
+        SERVED,
+        f"Runs: {STATEMENT} was changed.",
+    ]
+
+
+def reformat(path):
+    """Change the bytes of a JSON file, not its contents."""
+    path.write_text(json.dumps(json.loads(path.read_text())))
+
+
+@pytest.mark.parametrize(
+    ("statement", "steps_that_run"),
+    [(STATEMENT, ["write_metadata", "evaluate"]), (EVALUATION_STATEMENT, ["evaluate"])],
+)
+def test_a_statement_with_other_bytes_is_not_served_from_the_cache(
+    steps, statement, steps_that_run
+):
+    steps("model_v1")
+    reformat(statement)
+    assert steps("model_v1") == CACHED | dict.fromkeys(steps_that_run, "Completed")
+
+
+def test_a_replaced_statement_is_not_attested_by_a_new_statement_of_the_evaluation(project):
+    training_pipeline("config.yaml", "model_v1")
+    expected = hashlib.sha256(STATEMENT.read_bytes()).hexdigest()
+    content = json.loads(STATEMENT.read_text())
+    content["predicate"]["runDetails"]["metadata"]["startedOn"] = "2020-01-01T00:00:00.000Z"
+    STATEMENT.write_bytes(canonical_json(content))
+    EVALUATION_STATEMENT.unlink()
+    before = record()
+    found = hashlib.sha256(STATEMENT.read_bytes()).hexdigest()
+    for _ in range(2):
+        assert failure(training_pipeline, "config.yaml", "model_v1") == (
+            f"{STATEMENT}: expected sha256 {expected}, as when the model was evaluated, found "
+            f"{found}; {EVALUATION_STATEMENT}, which names it too, does not exist. Nothing was "
+            "written; restore both files. If they cannot be restored, train the config under "
+            "another model_version."
+        )
+        assert record() == before
+
+
 def test_changed_data_and_changed_dataset_metadata_are_logged_as_such(project, caplog):
     training_pipeline("config.yaml")
     old = hashlib.sha256((DATASET / "data.jsonl").read_bytes()).hexdigest()
@@ -501,7 +551,7 @@ def test_changed_data_and_changed_dataset_metadata_are_logged_as_such(project, c
         assert decisions(caplog)[1] == f"Runs: {reason}."
 
 
-def test_a_step_that_failed_runs_again_and_logs_that_its_last_run_failed(project, caplog):
+def test_a_step_that_failed_is_served_from_the_cache_after_its_files_were_restored(project, caplog):
     training_pipeline("config.yaml", "model_v1")
     before = record()
     EVALUATION_STATEMENT.write_text("{")
@@ -511,10 +561,7 @@ def test_a_step_that_failed_runs_again_and_logs_that_its_last_run_failed(project
     assert decisions(caplog) == [*[SERVED] * 4, f"Runs: {message}."]
     EVALUATION_STATEMENT.write_bytes(before["evaluations/model_v1/provenance.json"])
     training_pipeline("config.yaml", "model_v1")
-    assert decisions(caplog) == [
-        *[SERVED] * 4,
-        "Runs: the last run of this step failed or was stopped.",
-    ]
+    assert decisions(caplog) == [SERVED] * 5
     assert record() == before
 
 

@@ -1,12 +1,14 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prefect import flow
 from prefect.logging import disable_run_logger
 from prefect.results import ResultStore
-from prefect.serializers import JSONSerializer
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Failed
 
 from src.environment import CORE, source_digest
@@ -18,12 +20,13 @@ from tasks.caching import (
     difference_reason,
     is_transient,
 )
-from tasks.results import StepResults
+from tasks.load_config import load_config
+from tasks.results import PlainSerializer, StepResults
+from tests.conftest import CONFIG
 
 UNCHANGED = "inputs, code and files are unchanged"
 NO_RESULT = "no valid cached result for these inputs and this code"
 ALTERED = "the cached result is unreadable or altered"
-FAILED = "the last run of this step failed or was stopped"
 STALE = "artifacts/models/model_v1/metadata.json was changed"
 
 
@@ -78,7 +81,7 @@ class Step:
         """The results, as another process opens them."""
         storage = StepResults.in_folder(self.artifacts.cache)
         return ResultStore(
-            result_storage=storage, serializer=JSONSerializer(), cache_result_in_memory=False
+            result_storage=storage, serializer=PlainSerializer(), cache_result_in_memory=False
         )
 
     def decide(self, value="value"):
@@ -136,22 +139,65 @@ def test_an_error_of_the_check_is_the_reason(step, error):
     assert step.run() == CacheDecision(is_cached=False, reason=str(error))
 
 
-def test_a_step_that_failed_after_its_result_was_stale_runs_again(step):
+def test_a_stale_result_is_kept_until_the_step_has_written_another(step):
     step.run()
     step.reason = STALE
     _, decision = step.decide()
     assert decision == CacheDecision(is_cached=False, reason=STALE)
     # The step failed: no result was written.
     step.reason = None
-    assert step.run() == CacheDecision(is_cached=False, reason=FAILED)
     assert step.run() == CacheDecision(is_cached=True, reason=UNCHANGED)
 
 
-def without_fields(data):
-    """Return a cached result whose value names a class and lacks its fields."""
-    record = json.loads(data)
-    record["result"] = json.dumps({"__class__": "src.training.config.TrainingConfig"})
-    return json.dumps(record).encode()
+def test_a_result_that_appears_after_the_decision_is_not_served(step, artifacts):
+    step.run()
+    [path] = [artifacts.root / file.key for file in artifacts.cache.files()]
+    forged = path.read(1 << 20)
+    path.replace(b"")
+    key, decision = step.decide()
+    assert not decision.is_cached
+    path.replace(forged)
+    assert not step.store.exists(key)
+
+
+def test_a_result_that_is_replaced_after_the_decision_changes_nothing(step, artifacts):
+    step.run()
+    [path] = [artifacts.root / file.key for file in artifacts.cache.files()]
+    key, decision = step.decide()
+    assert decision.is_cached
+    path.replace(path.read(1 << 20).replace(b"result of value", b"forged"))
+    assert step.store.read(key).result == "result of value"
+
+
+def test_a_result_is_served_only_while_its_files_are_unchanged(step, artifacts):
+    step.policy.files = lambda value: [artifacts.root / "one", artifacts.root / "two"]
+    (artifacts.root / "one").replace(b"1")
+    step.run()
+    assert step.run().is_cached
+    (artifacts.root / "one").replace(b"2")
+    assert step.run() == CacheDecision(is_cached=False, reason="artifacts/one was changed")
+    assert step.run().is_cached
+    (artifacts.root / "two").replace(b"2")
+    assert step.run() == CacheDecision(is_cached=False, reason="artifacts/two was changed")
+    assert step.run().is_cached
+    step.policy.files = lambda value: []
+    assert step.run() == CacheDecision(is_cached=False, reason=ALTERED)
+
+
+def test_a_step_outside_of_a_flow_with_step_results_is_cached_in_the_same_form(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(CONFIG)
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "results"}):
+
+        @flow
+        def own():
+            return [load_config("config.yaml", return_state=True).name for _ in range(2)]
+
+        assert own() == ["Completed", "Cached"]
+    [file] = (tmp_path / "results").iterdir()
+    assert json.loads(file.read_text()).keys() == {"files", "result"}
 
 
 @pytest.mark.parametrize(
@@ -161,9 +207,21 @@ def without_fields(data):
         lambda data: data[:40],
         lambda data: b"[]",
         lambda data: b"\xff",
-        without_fields,
+        lambda data: data + b" ",
+        lambda data: b'{"result": 1}',
+        lambda data: b'{"files": {"one": 1}, "result": 1}',
+        lambda data: data.replace(b'"result"', b'"data"'),
     ],
-    ids=["empty", "truncated", "not a record", "not text", "no fields"],
+    ids=[
+        "empty",
+        "truncated",
+        "not an object",
+        "not text",
+        "other white space",
+        "no files",
+        "no digest",
+        "no result",
+    ],
 )
 def test_a_damaged_result_is_not_served(step, artifacts, damage):
     step.run()
