@@ -34,6 +34,7 @@ packages: ## Install the Debian packages that make e2e needs (as root)
 torture: .venv/torture ## Run the long kill, race, resource and fuzz tests of the core
 	TORTURE=long $(BIN)/pytest -rP tests/torture
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
+	$(BIN)/python -m tests.torture.tamper --rounds 20000
 
 # Systems for comparison, each in a separate environment.
 PEERS := kedro mlflow
