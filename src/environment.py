@@ -16,7 +16,10 @@ from src import __version__
 from src.records.statement import ResolvedDependency
 
 __all__ = [
+    "BUILDERS",
     "CORE",
+    "PREFECT_BUILDER",
+    "PROJECT",
     "Invocation",
     "core_dependency",
     "environment_dependencies",
@@ -27,6 +30,9 @@ __all__ = [
 CORE = Path(__file__).parent
 PROJECT = "llm-training-pipeline"
 PYTHON_BUILDER = "urn:llm-training-pipeline:builder:python"
+PREFECT_BUILDER = "urn:llm-training-pipeline:builder:prefect"
+BUILDERS = (PYTHON_BUILDER, PREFECT_BUILDER)
+"""The systems that run the code of this project; `verify` reports any other one."""
 GIT_TIMEOUT_SECONDS = 5.0
 
 
@@ -45,11 +51,14 @@ def _new_id() -> str:
 class Invocation:
     """Identity and timing of a run (SLSA `runDetails`).
 
+    A statement of a run with other values than these does not match in `verify`.
+
     Attributes:
-        id: Identifier of the run; by default 32 random hexadecimal digits.
-        url: Page with more about the run.
-        builder: URI of the system that runs the code.
-        started_on: RFC 3339, UTC; by default the current time.
+        id: Identifier of the run, at most 200 characters without spaces; by default 32 random
+            hexadecimal digits. The id of a flow run is a UUID.
+        url: HTTP page with more about the run.
+        builder: URI of the system that runs the code; one of `BUILDERS`.
+        started_on: RFC 3339 in UTC, in milliseconds, ending in `Z`; by default the current time.
         clock: Returns the time at which a result is finished, in the same form.
     """
 
