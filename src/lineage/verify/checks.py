@@ -34,7 +34,7 @@ class Check:
         found: Its value; for a file that cannot be parsed or read, the reason.
         diverged: What explains a mismatch, if it is not the checked thing: `code`, `metrics` or
             `provenance.json`.
-        note: The fields that differ, or the origin of the code.
+        note: The fields that differ, the origin of the code, or times that run backwards.
     """
 
     what: str
