@@ -16,7 +16,10 @@ from src import __version__
 from src.records.statement import ResolvedDependency
 
 __all__ = [
+    "BUILDERS",
     "CORE",
+    "PREFECT_BUILDER",
+    "PROJECT",
     "Invocation",
     "core_dependency",
     "environment_dependencies",
@@ -27,6 +30,9 @@ __all__ = [
 CORE = Path(__file__).parent
 PROJECT = "llm-training-pipeline"
 PYTHON_BUILDER = "urn:llm-training-pipeline:builder:python"
+PREFECT_BUILDER = "urn:llm-training-pipeline:builder:prefect"
+BUILDERS = (PYTHON_BUILDER, PREFECT_BUILDER)
+"""The systems that run the code of this project; `verify` reports any other one."""
 GIT_TIMEOUT_SECONDS = 5.0
 
 
@@ -45,11 +51,14 @@ def _new_id() -> str:
 class Invocation:
     """Identity and timing of a run (SLSA `runDetails`).
 
+    A statement of a run with other values than these does not match in `verify`.
+
     Attributes:
-        id: Identifier of the run; by default 32 random hexadecimal digits.
-        url: Page with more about the run.
-        builder: URI of the system that runs the code.
-        started_on: RFC 3339, UTC; by default the current time.
+        id: Identifier of the run, at most 200 characters without spaces; by default 32 random
+            hexadecimal digits. The id of a flow run is a UUID.
+        url: HTTP page with more about the run.
+        builder: URI of the system that runs the code; one of `BUILDERS`.
+        started_on: RFC 3339 in UTC, in milliseconds, ending in `Z`; by default the current time.
         clock: Returns the time at which a result is finished, in the same form.
     """
 
@@ -80,11 +89,16 @@ def source_digest(*folders: Path) -> str:
     """
     digest = hashlib.sha256()
     for folder in folders:
-        paths = (Path(here, name) for here, _, names in os.walk(folder) for name in names)
-        for path in sorted(path for path in paths if path.suffix == ".py"):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{folder.name}/{path.relative_to(folder)}\0{content}\n".encode())
+        for path in _python_files(folder):
+            content = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+            digest.update(f"{folder.name}/{path}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def _python_files(folder: Path) -> list[Path]:
+    """Return the relative paths of the Python files below a folder, sorted."""
+    paths = (Path(here, name) for here, _, names in os.walk(folder) for name in names)
+    return sorted(path.relative_to(folder) for path in paths if path.suffix == ".py")
 
 
 def core_dependency() -> ResolvedDependency:
@@ -105,29 +119,77 @@ def environment_dependencies() -> tuple[ResolvedDependency, ...]:
 
 
 def _checkout(folder: Path) -> list[ResolvedDependency]:
-    """Return the commit that `folder` was checked out from; an empty list without one."""
+    """Return the commit that `folder` was checked out from; an empty list without one.
+
+    A repository counts if it tracks at least half of the Python files in the folder: a folder that
+    was installed inside another project's repository has no commit. Untracked Python files are
+    uncommitted changes, other untracked files are not part of the code.
+    """
+    files = {str(path) for path in _python_files(folder)}
+    listed = _git(folder, "ls-files", "-z")
+    tracked = files.intersection((listed or "").split("\0"))
+    if not tracked or 2 * len(tracked) < len(files):
+        return []
+    status = _git(
+        folder,
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "--no-ahead-behind",
+        "--untracked-files=no",
+        "--ignore-submodules=dirty",
+    )
+    commit = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", status or "", re.MULTILINE)
+    if status is None or commit is None:
+        return []
+    is_dirty = tracked != files or re.search("^[^#]", status, re.MULTILINE) is not None
+    digest, annotations = {"gitCommit": commit[1]}, {"dirty": is_dirty}
+    return [ResolvedDependency(name="code", digest=digest, annotations=annotations)]
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return the output of a git command about the repository that contains `folder`.
+
+    Nothing is written or fetched, and no file system monitor of the repository's config is run.
+
+    Returns:
+        `None` without git or a repository, and if the repository belongs to another user.
+    """
     import subprocess
 
-    # Without optional locks git writes nothing. Untracked files are not part of the code.
-    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch"]
+    variables = {name: each for name, each in os.environ.items() if name not in _OTHER_REPOSITORY}
     try:
-        status = subprocess.run(  # noqa: S603  # a constant command
-            [*command, "--untracked-files=no"],
+        return subprocess.run(  # noqa: S603  # constant commands
+            ["git", "-c", "core.fsmonitor=false", *arguments],  # noqa: S607  # of the user's PATH
             cwd=folder,
+            env={**variables, "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,
             encoding="utf-8",
-            errors="replace",
+            errors="surrogateescape",
             timeout=GIT_TIMEOUT_SECONDS,
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return []
-    commit = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", status, re.MULTILINE)
-    is_dirty = re.search("^[^#]", status, re.MULTILINE) is not None
-    if commit is None:
-        return []
-    digest, annotations = {"gitCommit": commit[1]}, {"dirty": is_dirty}
-    return [ResolvedDependency(name="code", digest=digest, annotations=annotations)]
+        return None
+
+
+# Variables that select another repository than the one that contains the folder. Git sets some of
+# them for hooks and aliases.
+_OTHER_REPOSITORY = {
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+}
 
 
 def _packages(folders: Sequence[str]) -> dict[str, str]:

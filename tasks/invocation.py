@@ -5,11 +5,9 @@ from datetime import UTC
 from prefect.context import FlowRunContext
 from prefect.utilities.urls import url_for
 
-from src.environment import Invocation
+from src.environment import PREFECT_BUILDER, Invocation
 
 __all__ = ["flow_invocation"]
-
-BUILDER = "urn:llm-training-pipeline:builder:prefect"
 
 
 def flow_invocation() -> Invocation:
@@ -22,6 +20,6 @@ def flow_invocation() -> Invocation:
         id=str(context.flow_run.id),
         # `runtime.flow_run.ui_url` is an old route, and `None/...` without a UI.
         url=url_for("flow-run", obj_id=context.flow_run.id),
-        builder=BUILDER,
+        builder=PREFECT_BUILDER,
         started_on=f"{started.isoformat(timespec='milliseconds')}Z",
     )

@@ -1,4 +1,6 @@
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -112,10 +114,137 @@ def test_the_commit_is_that_of_the_checkout(checkout):
         return dependency.annotations
 
     assert found() == {"dirty": False}
-    (checkout / "untracked.py").write_text("b = 1\n")
+    (checkout / "untracked.txt").write_text("b\n")
     assert found() == {"dirty": False}
     (checkout / "a.py").write_text("a = 2\n")
     assert found() == {"dirty": True}
+    git("checkout", "a.py", folder=checkout)
+    assert found() == {"dirty": False}
+    (checkout / "untracked.py").write_text("b = 1\n")  # it is part of the source digest
+    assert found() == {"dirty": True}
+
+
+@pytest.mark.parametrize("ignored", ["", "vendor/\n"], ids=["untracked", "ignored"])
+def test_a_copy_inside_the_repository_of_another_project_has_no_commit(ignored, checkout):
+    (checkout / ".gitignore").write_text(ignored)
+    git("add", ".gitignore", folder=checkout)
+    git("commit", "-m", "first", folder=checkout)
+    copied = checkout / "vendor/src"
+    copied.mkdir(parents=True)
+    for name in ("a.py", "b.py", "c.py"):
+        (copied / name).touch()
+    assert environment._checkout(copied) == []
+    git("add", "--force", "vendor/src/a.py", folder=checkout)  # its file, by chance of our name
+    git("commit", "-m", "second", folder=checkout)
+    assert environment._checkout(copied) == []
+    git("add", "--force", "vendor/src/b.py", folder=checkout)
+    git("commit", "-m", "third", folder=checkout)
+    [code] = environment._checkout(copied)
+    assert code.annotations == {"dirty": True}
+    git("add", "--force", "vendor", folder=checkout)
+    git("commit", "-m", "fourth", folder=checkout)
+    [code] = environment._checkout(copied)
+    assert code.digest == {"gitCommit": git("rev-parse", "HEAD", folder=checkout)}
+    assert code.annotations == {"dirty": False}
+
+
+def test_a_folder_without_python_files_has_no_commit(checkout):
+    (checkout / "docs").mkdir()
+    (checkout / "docs/a.txt").touch()
+    git("add", ".", folder=checkout)
+    git("commit", "-m", "first", folder=checkout)
+    assert environment._checkout(checkout / "docs") == []
+
+
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_COMMON_DIR", "GIT_INDEX_FILE"])
+def test_variables_of_git_select_no_other_repository(variable, checkout, tmp_path, monkeypatch):
+    git("commit", "-m", "first", folder=checkout)
+    expected = environment._checkout(checkout)
+    other = tmp_path / "other"
+    git("clone", str(checkout), str(other))
+    (other / "b.py").touch()
+    git("add", "b.py", folder=other)
+    git("commit", "-m", "other", folder=other)
+    file = "index" if variable == "GIT_INDEX_FILE" else ""
+    monkeypatch.setenv(variable, str(other / ".git" / file))
+    if variable == "GIT_DIR":
+        monkeypatch.setenv("GIT_WORK_TREE", str(checkout))
+    assert environment._checkout(checkout) == expected
+    assert len(expected) == 1
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.py").write_text("a = 1\n")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert environment._checkout(outside) == []
+
+
+def commit_of(folder):
+    [code] = environment._checkout(folder)
+    assert code.annotations == {"dirty": False}
+    return code.digest["gitCommit"]
+
+
+def test_the_commit_of_a_worktree_a_shallow_clone_and_a_submodule_is_found(checkout, tmp_path):
+    git("commit", "-m", "first", folder=checkout)
+    (checkout / "b.py").touch()
+    git("add", "b.py", folder=checkout)
+    git("commit", "-m", "second", folder=checkout)
+    commit = git("rev-parse", "HEAD", folder=checkout)
+    git("worktree", "add", str(tmp_path / "worktree"), "HEAD~1", folder=checkout)
+    assert commit_of(tmp_path / "worktree") == git("rev-parse", "HEAD~1", folder=checkout)
+    git("clone", "--depth", "1", f"file://{checkout}", str(tmp_path / "shallow"))
+    assert commit_of(tmp_path / "shallow") == commit
+    outer = tmp_path / "outer"
+    git("init", str(outer))
+    (outer / "c.py").touch()
+    allowed = ["-c", "protocol.file.allow=always"]
+    git(*allowed, "submodule", "add", str(checkout), "module", folder=outer)
+    git("add", ".", folder=outer)
+    git("commit", "-m", "outer", folder=outer)
+    assert commit_of(outer / "module") == commit
+    (outer / "module/a.py").write_text("a = 2\n")
+    assert environment._checkout(outer / "module")[0].annotations == {"dirty": True}
+
+
+def test_no_command_of_the_config_is_run_and_nothing_is_written(checkout, tmp_path):
+    git("commit", "-m", "first", folder=checkout)
+    (tmp_path / "command").write_text(f"#!/bin/sh\ntouch {tmp_path}/was_run\n")
+    (tmp_path / "command").chmod(0o755)
+    (checkout / ".git/hooks").mkdir(exist_ok=True)
+    (checkout / ".git/hooks/post-index-change").symlink_to(tmp_path / "command")
+    git("config", "core.fsmonitor", str(tmp_path / "command"), folder=checkout)
+    (checkout / "a.py").touch()  # a refresh of the index would write it
+    before = (checkout / ".git/index").read_bytes()
+    assert len(environment._checkout(checkout)) == 1
+    assert not (tmp_path / "was_run").exists()
+    assert (checkout / ".git/index").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the owner of a file")
+def test_the_repository_of_another_user_has_no_commit(checkout, monkeypatch):
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)
+    git("commit", "-m", "first", folder=checkout)
+    assert len(environment._checkout(checkout)) == 1
+    for path in (checkout, checkout / ".git"):
+        os.chown(path, 65534, 65534)
+    assert environment._checkout(checkout) == []
+
+
+def test_the_core_installed_in_the_repository_of_another_project_has_no_commit(checkout):
+    git("commit", "-m", "first", folder=checkout)
+    shutil.copytree(CORE, checkout / "site-packages/src", ignore=shutil.ignore_patterns("*.pyc"))
+    program = (
+        "from src.environment import environment_dependencies as found; print(found()[0].name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=checkout / "site-packages",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "core\n"
 
 
 def test_a_checkout_without_a_commit_has_none(checkout):

@@ -27,6 +27,11 @@ _END = b"\n  ]\n}\n"
 class RegistryFile:
     """The contents of a registry.json, checked.
 
+    Text in another than the canonical form can be read, and nothing can be appended to it.
+
+    Attributes:
+        unknown_fields: Fields besides the list of models, which another release may have written.
+
     Args:
         data: The bytes of the file; `None` if there is no file.
         source: The file the bytes came from; used in errors.
@@ -47,16 +52,34 @@ class RegistryFile:
         self._is_new = self._is_canonical = data is None
         if data is not None and valid_sha256 is not None:
             self._is_canonical = valid_sha256 == self._sha256_with(self._data[-len(_END) :])
+        self.unknown_fields: list[str] = []
         if not self._is_canonical:
             self._content = _parse(self._data, source)
-            self._is_canonical = (
-                self._content.keys() == {"models"} and canonical_json(self._content) == self._data
+            self._is_canonical = canonical_json(self._content) == self._data
+            self.unknown_fields = sorted(self._content.keys() - {"models"})
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the bytes are in canonical form, with no key but `models`."""
+        return self._is_canonical and not self.unknown_fields
+
+    def check_form(self) -> None:
+        """Check that the file is in canonical form, as every registration writes it.
+
+        Raises:
+            CorruptFileError: It was edited; says how to continue.
+        """
+        if not self._is_canonical:
+            raise CorruptFileError(
+                f"{self._source}: not in canonical form: edited after it was written. Left as "
+                "found. Restore the file; or, if its entries are right, write it in canonical "
+                "form: python -m json.tool --sort-keys --indent 2 --no-ensure-ascii."
             )
 
     @property
     def sha256(self) -> str | None:
         """SHA-256 of the file if it is in canonical form, with no key but `models`."""
-        if self._is_new or not self._is_canonical:
+        if self._is_new or not self._is_plain:
             return None
         return self._sha256_with(self._data[-len(_END) :])
 
@@ -70,7 +93,7 @@ class RegistryFile:
 
     def find(self, versions: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the entries of `versions` that are registered, and possibly further entries."""
-        if self._is_canonical and self._content is None:
+        if self._is_plain and self._content is None:
             found: Iterable[dict[str, Any]] = map(self._entry, self._positions(versions))
         else:
             found = self.models
@@ -82,15 +105,18 @@ class RegistryFile:
         """Return the contents of the file with `entries` appended.
 
         Returns:
-            The new bytes of the file, in pieces; and their SHA-256 if they are in canonical form.
+            The new bytes of the file, in pieces; and their SHA-256 if there is no key but `models`.
+
+        Raises:
+            CorruptFileError: See `check_form`.
         """
-        if self._is_canonical and self._data != _EMPTY:
+        self.check_form()
+        if self._is_plain and self._data != _EMPTY:
             end = b"".join(b",\n" + _indented(entry) for entry in entries) + _END
             return [self._prefix, end], self._sha256_with(end)
         content = {**(self._content or {}), "models": [*self.models, *entries]}
         data = canonical_json(content)
-        is_canonical = content.keys() == {"models"}
-        return [data], hashlib.sha256(data).hexdigest() if is_canonical else None
+        return [data], None if self.unknown_fields else hashlib.sha256(data).hexdigest()
 
     def _positions(self, versions: Iterable[str]) -> Iterator[int]:
         """Yield the positions of the lines that name one of `versions`."""

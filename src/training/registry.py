@@ -53,7 +53,7 @@ def register_model(metadata: Mapping[str, Any], registry_path: Location = DEFAUL
 
     Raises:
         ModelVersionConflict: The version is registered with other content.
-        CorruptFileError: The registry cannot be parsed; it is left as found.
+        CorruptFileError: The registry cannot be parsed, or was edited; it is left as found.
         ValueError: `metadata` is not the metadata of a model.
         TimeoutError: Other writers held the lock of the registry for too long.
         OSError: The registry cannot be written; it is unchanged.
@@ -115,10 +115,12 @@ def is_registered(metadata: Mapping[str, Any], registry_path: Location = DEFAULT
 
     Raises:
         ModelVersionConflict: The version is registered with other content.
-        CorruptFileError: The registry cannot be parsed.
+        CorruptFileError: The registry cannot be parsed, or was edited.
     """
     path = open_file(registry_path)
-    return _is_listed(_read(path).find([metadata["model_version"]]), metadata, path)
+    registry = _read(path)
+    registry.check_form()
+    return _is_listed(registry.find([metadata["model_version"]]), metadata, path)
 
 
 def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> list[bool]:
@@ -130,6 +132,7 @@ def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> lis
 
     def append(data: bytes | None) -> Update[list[bool]]:
         registry = _parse(data, path)
+        registry.check_form()
         listed = registry.find([entry["model_version"] for entry in entries])
         added, new = [], []
         for entry in entries:

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from src.environment import Invocation
+from src.evaluation import attestation
 from src.records.statement import ResolvedDependency
 from src.training import binding
 from src.training.pipeline import run_training_pipeline
@@ -42,6 +43,7 @@ def models(project, monkeypatch) -> Path:
     Path("two.yaml").write_text(OTHER_CONFIG)
     with monkeypatch.context() as patch:
         patch.setattr(binding, "environment_dependencies", lambda: ENVIRONMENT)
+        patch.setattr(attestation, "core_dependency", lambda: ENVIRONMENT[1])
         for number, name in enumerate(("one", "two"), start=1):
             run_training_pipeline(
                 f"{name}.yaml",

@@ -166,6 +166,17 @@ def test_an_edited_registry_entry_fails_the_run_and_is_left_as_found(project):
     assert record() == before
 
 
+@pytest.mark.parametrize("version", ["model_v1", "model_v2"], ids=["registered", "new"])
+def test_a_registry_that_was_minified_fails_the_run_and_is_left_as_found(version, project):
+    training_pipeline("config.yaml", "model_v1")
+    REGISTRY.write_text(json.dumps(json.loads(REGISTRY.read_text())))
+    before = REGISTRY.read_bytes()
+    assert failure(training_pipeline, "config.yaml", version).startswith(
+        f"{REGISTRY}: not in canonical form: edited after it was written. Left as found. Restore "
+    )
+    assert REGISTRY.read_bytes() == before
+
+
 @pytest.mark.parametrize("size", [0, 40])
 @pytest.mark.parametrize("path", [METADATA, REGISTRY])
 def test_a_truncated_file_fails_the_run_and_is_left_as_found(project, path, size):

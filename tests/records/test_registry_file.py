@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from hashlib import sha256
 
 import pytest
@@ -170,10 +172,51 @@ def test_entries_are_appended_to_a_canonical_file():
     assert joined(registry.with_entries([THREE])) == (expected, digest(expected))
 
 
-def test_entries_are_appended_to_a_file_of_another_form_which_becomes_canonical():
-    expected = registry_of(ONE, TWO, THREE)
-    registry = RegistryFile(COMPACT, "r.json")
-    assert joined(registry.with_entries([THREE])) == (expected, digest(expected))
+REORDERED = CANONICAL.replace(
+    b'      "base_model": "mistral-7b",\n      "dataset_version": "dataset_v1",\n',
+    b'      "dataset_version": "dataset_v1",\n      "base_model": "mistral-7b",\n',
+)
+EDITED = {
+    "compact": COMPACT,
+    "keys reordered": REORDERED,
+    "indented by four": json.dumps({"models": [ONE]}, indent=4, sort_keys=True).encode() + b"\n",
+    "no line end": CANONICAL.rstrip(),
+    "a space at the end": CANONICAL + b" ",
+    "an escape": CANONICAL.replace(b"mistral", b"\\u006distral"),
+    "a number": CANONICAL.replace(b"2e-05", b"0.00002"),
+    "compact with a field of a newer release": json.dumps({"models": [], "schema": 2}).encode(),
+}
+
+
+@pytest.mark.parametrize("data", EDITED.values(), ids=EDITED)
+def test_nothing_is_appended_to_a_file_in_another_form(data):
+    assert data != CANONICAL
+    registry = RegistryFile(data, "r.json")
+    for work in (lambda: registry.with_entries([THREE]), registry.check_form):
+        with pytest.raises(CorruptFileError) as caught:
+            work()
+        assert str(caught.value) == (
+            "r.json: not in canonical form: edited after it was written. Left as found. Restore "
+            "the file; or, if its entries are right, write it in canonical form: "
+            "python -m json.tool --sort-keys --indent 2 --no-ensure-ascii."
+        )
+
+
+@pytest.mark.parametrize("data", [COMPACT, REORDERED], ids=["compact", "keys reordered"])
+def test_the_command_of_the_error_writes_the_canonical_form(data):
+    command = [sys.executable, "-m", "json.tool", "--sort-keys", "--indent", "2"]
+    done = subprocess.run(
+        [*command, "--no-ensure-ascii"], input=data, capture_output=True, check=True
+    )
+    assert done.stdout == CANONICAL
+    RegistryFile(done.stdout, "r.json").check_form()
+
+
+@pytest.mark.parametrize("data", [None, EMPTY, CANONICAL, OTHER_FIELDS])
+def test_a_file_in_canonical_form_may_have_fields_of_a_newer_release(data):
+    registry = RegistryFile(data, "r.json")
+    registry.check_form()
+    assert registry.unknown_fields == (["schema"] if data == OTHER_FIELDS else [])
 
 
 def test_fields_of_a_newer_release_are_kept_and_the_file_has_no_digest():
@@ -182,7 +225,7 @@ def test_fields_of_a_newer_release_are_kept_and_the_file_has_no_digest():
     assert joined(registry.with_entries([THREE])) == (expected, None)
 
 
-@each_form
+@pytest.mark.parametrize("data", [CANONICAL, OTHER_FIELDS])
 def test_appending_does_not_change_the_registry_itself(data):
     registry = RegistryFile(data, "r.json")
     registry.with_entries([THREE])

@@ -1,6 +1,7 @@
 """Verification: recompute a model's record and compare. Nothing is written.
 
-`evidence` reads the files, `expected` computes what they must contain, `checks` compares the two.
+`evidence` reads the files, `expected` computes what they must contain, `statements` has the exact
+form of the two statements, `checks` compares.
 """
 
 from collections.abc import Iterable, Iterator

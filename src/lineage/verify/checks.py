@@ -2,10 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
 from src.lineage.verify.expected import Expected, json_sha256
+from src.lineage.verify.statements import (
+    evaluation_faults,
+    model_faults,
+    run_mismatches,
+    time_notes,
+)
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
 from src.records.metadata import differences
@@ -27,7 +34,7 @@ class Check:
         found: Its value; for a file that cannot be parsed or read, the reason.
         diverged: What explains a mismatch, if it is not the checked thing: `code`, `metrics` or
             `provenance.json`.
-        note: The fields that differ, or the origin of the code.
+        note: The fields that differ, the origin of the code, or times that run backwards.
     """
 
     what: str
@@ -38,7 +45,7 @@ class Check:
     note: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """Everything that a check may look at.
 
@@ -56,6 +63,14 @@ class Case:
     def has_statement_mismatch(self) -> bool:
         """Whether the evaluation's statement names another digest of the model's statement."""
         return self.expected.statement_sha256 not in (self.evidence.statement.sha256, None)
+
+    @cached_property
+    def model_faults(self) -> list[str]:
+        """Where the model's statement differs from the form that this project writes."""
+        file = self.evidence.statement
+        if file.value is None or file.data is None:
+            return []
+        return model_faults(file.data, self.evidence.version, self.expected.dataset_version)
 
 
 def failed_checks(checks: Iterable[Check]) -> list[Check]:
@@ -108,27 +123,31 @@ def _check_metadata(case: Case) -> Check:
 def _check_statement(case: Case) -> Check:
     evidence, expected = case.evidence, case.expected
     file, statement = evidence.statement, evidence.statement.value
-    notes = []
+    mismatches, notes = [], []
     if statement is None:
-        notes.append("The config, the code and the digest of the data are unknown.")
+        mismatches.append("The config, the code and the digest of the data are unknown.")
         if file.data is None and not file.is_unreadable:
             notes.append("Older releases did not write this file; a run of the version writes it.")
     else:
         if case.has_statement_mismatch:
             path = evidence.evaluation_statement.path
-            notes.append(f"{path} names another sha256: one of the two was altered.")
+            mismatches.append(f"{path} names another sha256: one of the two was altered.")
         if statement.subject_sha256 != expected.metadata_sha256:
-            notes.append(f"Its subject has sha256 {statement.subject_sha256}.")
+            mismatches.append(f"Its subject has sha256 {statement.subject_sha256}.")
         is_derived = json_sha256(expected.recomputed_metadata) == expected.metadata_sha256
         if not is_derived and not expected.is_metadata_changed_by_code:
-            notes.append(f"Its config and num_samples do not give {METADATA_FILE}.")
+            mismatches.append(f"Its config and num_samples do not give {METADATA_FILE}.")
+        if case.model_faults:
+            mismatches.append(f"{'; '.join(case.model_faults)}.")
+        else:
+            notes += time_notes(statement)
     return _check(
         STATEMENT_FILE,
-        not notes,
+        not mismatches,
         is_unreadable=file.is_unreadable,
         expected=_sha256(expected.statement_sha256),
         found=file.found,
-        note=" ".join(notes),
+        note=" ".join([*mismatches, *notes]),
     )
 
 
@@ -243,7 +262,23 @@ def _check_evaluation(case: Case) -> Check:
 
 
 def _check_evaluation_statement(case: Case) -> Check:
-    file, mismatches = case.evidence.evaluation_statement, case.expected.attestation_mismatches
+    evidence, file = case.evidence, case.evidence.evaluation_statement
+    statement, model = file.value, evidence.statement.value
+    mismatches, notes = [*case.expected.attestation_mismatches], []
+    if statement is not None:
+        faults = evaluation_faults(file.data or b"", evidence.version)
+        mismatches += faults
+        # Without the model's statement as it was attested, nothing is said about its run.
+        is_comparable = not faults and not case.has_statement_mismatch and not case.model_faults
+        if model is not None and is_comparable:
+            mismatches += run_mismatches(model, statement)
+        if not faults:
+            notes += time_notes(statement, model if is_comparable else None)
+        if model is not None and statement.digest("core") not in (
+            model.digest("core"),
+            evidence.core_sha256,
+        ):
+            notes.append("Evaluated by other code than the model's and the present.")
     digest = _sha256(case.expected.metadata_sha256)
     return _check(
         "evaluation's provenance",
@@ -251,6 +286,7 @@ def _check_evaluation_statement(case: Case) -> Check:
         is_unreadable=file.is_unreadable,
         expected=f"a statement about {EVALUATION_FILE} that names {METADATA_FILE}, {digest}",
         found="; ".join(mismatches) or file.found,
+        note=" ".join(notes),
     )
 
 

@@ -233,9 +233,13 @@ def _read_config(statement: Statement | None) -> ConfigEvidence | None:
 
 
 def _parse_registry(data: bytes, path: StorePath) -> Registry:
-    models = RegistryFile(data, path).models
+    registry = RegistryFile(data, path)
     _require_canonical(data, path)
-    return models
+    if registry.unknown_fields:
+        raise CorruptFileError(
+            f"{path}: unknown field {truncated_repr(registry.unknown_fields[0])}."
+        )
+    return registry.models
 
 
 def _metadata_parser(version: str) -> Callable[[bytes, StorePath], dict[str, Any]]:

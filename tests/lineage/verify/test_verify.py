@@ -20,12 +20,11 @@ from src.lineage.verify import (
     verify_all,
 )
 from src.records.canonical import canonical_json
-from src.records.statement import ResolvedDependency
 from src.storage import StorePath
 from src.training.hashing import count_and_hash
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import ModelNotFoundError
-from src.training.trainer import model_metadata, write_metadata
+from src.training.trainer import model_metadata, train_model
 from tests.lineage.damage import (
     DATA,
     DATASET_METADATA,
@@ -235,8 +234,20 @@ def parameter(*place, value):
     )
 
 
-def run_detail(*place, value):
-    return edited(STATEMENT, "predicate", "runDetails", *place, value=value)
+def run_detail(*place, value, key=STATEMENT):
+    return edited(key, "predicate", "runDetails", *place, value=value)
+
+
+def listed(key, *place, change):
+    """Replace a list in a JSON file by what `change` returns for it."""
+
+    def damage(artifacts):
+        value = read_json(artifacts, key)
+        for each in place:
+            value = value[each]
+        edit(artifacts, key, *place, value=change(value))
+
+    return damage
 
 
 def swapped(*keys):
@@ -291,11 +302,32 @@ def entry_twice(artifacts):
     write(artifacts, REGISTRY, canonical_json({"models": [entries[0], *entries]}))
 
 
+def keys_reordered(data):
+    models = json.loads(data)["models"]
+    models[0] = dict(reversed(models[0].items()))
+    return json.dumps({"models": models}, indent=2).encode() + b"\n"
+
+
 def entry_removed(artifacts):
     edit(artifacts, REGISTRY, "models", value=read_json(artifacts, REGISTRY)["models"][1:])
 
 
+def twice(items):
+    return [*items, items[-1]]
+
+
+def reordered(items):
+    return [items[-1], *items[:-1]]
+
+
+def of_run(*place, value):
+    return run_detail(*place, value=value, key=EVALUATION_STATEMENT)
+
+
 ENTRY = ("models", 0)
+DEFINITION = ("predicate", "buildDefinition")
+INPUTS = (*DEFINITION, "resolvedDependencies")
+PARAMETERS = (*DEFINITION, "externalParameters")
 ZEROS = "0" * 64
 KINDS = {
     "metadata.json": {
@@ -328,6 +360,18 @@ KINDS = {
         "entry: an extra field": edited(REGISTRY, *ENTRY, "note", value="by hand"),
         "entry removed": entry_removed,
         "entry twice": entry_twice,
+        **{
+            f"registry: {what}": damage
+            for what, damage in {
+                "an object": rewritten(REGISTRY, lambda data: b"{}\n"),
+                "a number": rewritten(REGISTRY, lambda data: b"3\n"),
+                "no list": rewritten(REGISTRY, lambda data: b'{\n  "models": null\n}\n'),
+                "no entries": edited(REGISTRY, "models", value=[]),
+                "minified": rewritten(REGISTRY, lambda data: json.dumps(json.loads(data)).encode()),
+                "keys reordered": rewritten(REGISTRY, keys_reordered),
+                "an extra field": edited(REGISTRY, "schema", value=2),
+            }.items()
+        },
     },
     "provenance.json": {
         **to_each(STATEMENT),
@@ -353,6 +397,10 @@ KINDS = {
         "provenance: start": run_detail("metadata", "startedOn", value="2020-01-01T00:00:00Z"),
         "provenance: finish": run_detail("metadata", "finishedOn", value="2020-01-01T00:00:00Z"),
         "provenance: an extra field": edited(STATEMENT, "note", value="by hand"),
+        "provenance: build type": edited(STATEMENT, *DEFINITION, "buildType", value="urn:other"),
+        "provenance: second subject": listed(STATEMENT, "subject", change=twice),
+        "provenance: an input twice": listed(STATEMENT, *INPUTS, change=twice),
+        "provenance: inputs reordered": listed(STATEMENT, *INPUTS, change=reordered),
     },
     "provenance.json, config": {
         "provenance: config": parameter("config", "epochs", value=4),
@@ -412,6 +460,66 @@ KINDS = {
         "evaluation's provenance: no provenance": dependency(
             EVALUATION_STATEMENT, "provenance.json", "digest", value={}
         ),
+        **{
+            f"evaluation's provenance: {what}": damage
+            for what, damage in {
+                "name of the subject": edited(
+                    EVALUATION_STATEMENT, "subject", 0, "name", value="other"
+                ),
+                "second subject": listed(EVALUATION_STATEMENT, "subject", change=twice),
+                "build type": edited(
+                    EVALUATION_STATEMENT,
+                    *DEFINITION,
+                    "buildType",
+                    value="urn:llm-training-pipeline:train:v1",
+                ),
+                "model_version": edited(
+                    EVALUATION_STATEMENT, *PARAMETERS, "model_version", value="model_v2"
+                ),
+                "a parameter": edited(EVALUATION_STATEMENT, *PARAMETERS, "seed", value=1),
+                "an input removed": listed(
+                    EVALUATION_STATEMENT, *INPUTS, change=lambda inputs: inputs[:-1]
+                ),
+                "an input twice": listed(EVALUATION_STATEMENT, *INPUTS, change=twice),
+                "inputs reordered": listed(EVALUATION_STATEMENT, *INPUTS, change=reordered),
+                "name of an input": dependency(EVALUATION_STATEMENT, "core", "name", value="code"),
+                "path of an input": dependency(
+                    EVALUATION_STATEMENT, "metadata.json", "uri", value="models/model_v2/x"
+                ),
+                "note on an input": dependency(
+                    EVALUATION_STATEMENT, "core", "annotations", value={"note": "by hand"}
+                ),
+                "core": dependency(EVALUATION_STATEMENT, "core", "digest", "sha256", value=ZEROS),
+                "digest of the core": dependency(
+                    EVALUATION_STATEMENT, "core", "digest", "sha256", value="none"
+                ),
+                "second digest": dependency(
+                    EVALUATION_STATEMENT, "core", "digest", "sha512", value=ZEROS
+                ),
+                "builder": of_run("builder", "id", value="urn:other"),
+                "known builder": of_run(
+                    "builder", "id", value="urn:llm-training-pipeline:builder:prefect"
+                ),
+                "version": of_run("builder", "version", "llm-training-pipeline", value="9.9.9"),
+                "versions": of_run("builder", "version", "other", value="1.0"),
+                "run": of_run("metadata", "invocationId", value="two words"),
+                "start": of_run("metadata", "startedOn", value="2020-01-01T00:00:00+00:00"),
+                "finish": of_run("metadata", "finishedOn", value="2020-13-01T00:00:00.000Z"),
+                "page": of_run("byproducts", value=[{"name": "run", "uri": "http://other/"}]),
+                "page as a script": of_run("byproducts", value=[{"name": "run", "uri": "js:x"}]),
+                "an extra field": edited(EVALUATION_STATEMENT, "note", value="by hand"),
+                "an extra field of the predicate": edited(
+                    EVALUATION_STATEMENT, "predicate", "note", value="by hand"
+                ),
+                "an extra field of the definition": edited(
+                    EVALUATION_STATEMENT, *DEFINITION, "internalParameters", value={}
+                ),
+                "an extra field of the run": of_run("metadata", "note", value="by hand"),
+                "not canonical": rewritten(
+                    EVALUATION_STATEMENT, lambda data: json.dumps(json.loads(data)).encode()
+                ),
+            }.items()
+        },
     },
     "provenance.json (or its digest)": {
         "evaluation's provenance: provenance": dependency(
@@ -637,14 +745,7 @@ def test_a_version_with_only_an_evaluation_has_no_matching_output(models):
 
 
 def test_a_model_that_is_not_registered_or_evaluated_lacks_only_that(models):
-    config = ResolvedDependency(name="config", uri="one.yaml")
-    data = ResolvedDependency(
-        name="dataset",
-        digest={"sha256": sha256(read(models, DATA)).hexdigest()},
-        annotations={"num_samples": 3},
-    )
-    metadata = {**read_json(models, METADATA), "model_version": "model_v3"}
-    write_metadata(metadata, models.models, dependencies=[config, data])
+    train_model("one.yaml", "model_v3", models.models, datasets_dir=models.datasets)
     missing = ["registry entry", "evaluation.json", "evaluation's provenance"]
     assert failed(models, "model_v3") == missing
     remove(models, "models/model_v3/provenance.json")  # as an older release wrote it

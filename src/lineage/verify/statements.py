@@ -1,0 +1,274 @@
+"""The exact form of the two statements of a model, and what in them must agree. Pure.
+
+`parse_statement` skips fields that it does not use, because a newer release may have written them.
+Here every field is compared, so that no edit of a statement is without a mismatch.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from src.environment import BUILDERS, PREFECT_BUILDER, PROJECT
+from src.errors import truncated_repr
+from src.records.canonical import parse_json
+from src.records.layout import (
+    DATA_FILE,
+    DATASETS_FOLDER,
+    EVALUATION_FILE,
+    METADATA_FILE,
+    MODELS_FOLDER,
+    STATEMENT_FILE,
+)
+from src.records.statement import (
+    EVALUATION_BUILD,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    TRAINING_BUILD,
+    Statement,
+)
+
+__all__ = ["evaluation_faults", "model_faults", "run_mismatches", "time_notes"]
+
+MAX_FAULTS = 5
+MAX_NAMES = 10
+MAX_ID_LENGTH = 200
+
+
+def model_faults(data: bytes, version: str, dataset_version: str | None) -> list[str]:
+    """Return where the statement of a model differs from the form that this project writes.
+
+    Args:
+        data: The bytes of the statement, which `parse_statement` accepts.
+        version: The model version.
+        dataset_version: The dataset version; any if `None`.
+    """
+    folder = f"{DATASETS_FOLDER}/{dataset_version}"
+    is_known = dataset_version is not None
+    dependencies: dict[str, Any] = {
+        "config": {"uri": _TEXT, "digest": _SHA256},
+        "dataset": {
+            "uri": f"{folder}/{DATA_FILE}" if is_known else _TEXT,
+            "digest": _SHA256,
+            "annotations": {"num_samples": _INTEGER},
+        },
+        "dataset metadata": {
+            "uri": f"{folder}/{METADATA_FILE}" if is_known else _TEXT,
+            "digest": _SHA256,
+        },
+        "code": {"digest": {"gitCommit": _COMMIT}, "annotations": {"dirty": _BOOLEAN}},
+        "core": {"digest": _SHA256},
+        "python": {"annotations": {"version": _WORD, "implementation": _WORD}},
+        "packages": {"annotations": _TEXTS},
+    }
+    return _faults(
+        data,
+        subject=METADATA_FILE,
+        build_type=TRAINING_BUILD,
+        parameters={"config": _OBJECT, "model_version": version},
+        dependencies=dependencies,
+        optional=("dataset metadata", "code"),
+    )
+
+
+def evaluation_faults(data: bytes, version: str) -> list[str]:
+    """Return where the statement of an evaluation differs from the form that this project writes.
+
+    Args:
+        data: The bytes of the statement, which `parse_statement` accepts.
+        version: The model version.
+    """
+    dependencies: dict[str, Any] = {
+        name: {"uri": f"{MODELS_FOLDER}/{version}/{name}", "digest": _SHA256}
+        for name in (METADATA_FILE, STATEMENT_FILE)
+    }
+    return _faults(
+        data,
+        subject=EVALUATION_FILE,
+        build_type=EVALUATION_BUILD,
+        parameters={"model_version": version},
+        dependencies={**dependencies, "core": {"digest": _SHA256}},
+    )
+
+
+def run_mismatches(model: Statement, evaluation: Statement) -> list[str]:
+    """Return how the runs of two statements differ, if they are the same run.
+
+    A run that is continued in another process, such as a retried flow run, has the same id and
+    another start; its code may have changed.
+    """
+    if (model.invocation_id, model.started_on) != (evaluation.invocation_id, evaluation.started_on):
+        return []
+    one, other = (
+        {
+            "builder.id": each.builder,
+            "builder.version": each.builder_version,
+            "byproducts": each.url,
+            "core": each.digest("core"),
+        }
+        for each in (model, evaluation)
+    )
+    return [
+        f"{field}: expected {truncated_repr(one[field])} as in the model's {STATEMENT_FILE}, which "
+        f"the same run wrote, found {truncated_repr(other[field])}"
+        for field in one
+        if one[field] != other[field]
+    ]
+
+
+def time_notes(statement: Statement, earlier: Statement | None = None) -> list[str]:
+    """Return the times of a statement that run backwards, as sentences.
+
+    Args:
+        statement: A statement without faults.
+        earlier: The statement of an input of this one.
+    """
+    notes = []
+    if statement.finished_on < statement.started_on:
+        notes.append(f"Finished at {statement.finished_on}, before it started.")
+    if earlier is not None:
+        if statement.started_on < earlier.started_on:
+            notes.append(f"Started at {statement.started_on}, before the run of the model.")
+        if statement.finished_on < earlier.finished_on:
+            notes.append(f"Finished at {statement.finished_on}, before the model.")
+    return notes
+
+
+# --- Forms ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A form of values.
+
+    Attributes:
+        words: Its name in a report.
+        accepts: Returns whether a value has this form.
+    """
+
+    words: str
+    accepts: Callable[[Any], bool]
+
+
+def _text(words: str, pattern: str) -> _Form:
+    compiled = re.compile(pattern)
+    return _Form(words, lambda value: isinstance(value, str) and bool(compiled.fullmatch(value)))
+
+
+def _is_time(value: Any) -> bool:
+    if not isinstance(value, str) or not _TIME_PATTERN.fullmatch(value):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and value.split() == [value]
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+_TIME_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+_HTTP = re.compile("https?://.")
+_OBJECT = _Form("an object", lambda value: isinstance(value, dict))
+_INTEGER = _Form("an integer", lambda value: type(value) is int)
+_BOOLEAN = _Form("true or false", lambda value: isinstance(value, bool))
+_TEXT = _text("text", r"(?s:.+)")
+_TEXTS = _Form("an object of texts", _is_texts)
+_WORD = _Form("text without spaces", _is_word)
+_TIME = _Form("a time such as 2026-01-31T12:00:00.000Z", _is_time)
+_URL = _Form("an HTTP address", lambda value: _is_word(value) and bool(_HTTP.match(value)))
+_VERSION = _text("a version", r"[0-9][0-9A-Za-z.!+-]*")
+_COMMIT = _text("a commit id", r"[0-9a-f]{40,64}")
+_BUILDER = _text(f"one of {', '.join(BUILDERS)}", "|".join(map(re.escape, BUILDERS)))
+_FLOW_RUN = _text("a UUID", r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_RUN = _Form(
+    f"at most {MAX_ID_LENGTH} characters without spaces",
+    lambda value: _is_word(value) and len(value) <= MAX_ID_LENGTH,
+)
+_SHA256 = {"sha256": _text("64 hexadecimal digits", r"[0-9a-f]{64}")}
+
+
+def _faults(
+    data: bytes,
+    *,
+    subject: str,
+    build_type: str,
+    parameters: Mapping[str, Any],
+    dependencies: Mapping[str, Mapping[str, Any]],
+    optional: Collection[str] = (),
+) -> list[str]:
+    value = parse_json(data, subject)
+    definition, run = value["predicate"]["buildDefinition"], value["predicate"]["runDetails"]
+    found = [each["name"] for each in definition["resolvedDependencies"]]
+    names = [name for name in dependencies if name not in optional or name in found]
+    is_flow_run = run["builder"]["id"] == PREFECT_BUILDER
+    run_form: dict[str, Any] = {
+        "builder": {"id": _BUILDER, "version": {PROJECT: _VERSION}},
+        "metadata": {
+            "invocationId": _FLOW_RUN if is_flow_run else _RUN,
+            "startedOn": _TIME,
+            "finishedOn": _TIME,
+        },
+    }
+    if "byproducts" in run:
+        run_form["byproducts"] = [{"name": "run", "uri": _URL}]
+    form: dict[str, Any] = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": subject, "digest": _SHA256}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": build_type,
+                "externalParameters": parameters,
+                "resolvedDependencies": [{"name": name, **dependencies[name]} for name in names],
+            },
+            "runDetails": run_form,
+        },
+    }
+    faults = []
+    if found != names:  # then their places differ, and a comparison by place shows nothing more
+        shown = ", ".join(map(truncated_repr, found[:MAX_NAMES]))
+        faults.append(f"resolvedDependencies: expected {', '.join(names)}, found {shown or 'none'}")
+        del form["predicate"]["buildDefinition"]["resolvedDependencies"]
+        del definition["resolvedDependencies"]
+    faults += _differences(form, value, "")
+    if (more := len(faults) - MAX_FAULTS) > 0:
+        faults[MAX_FAULTS:] = [f"and {more:,} more"]
+    return faults
+
+
+def _differences(form: Any, value: Any, place: str) -> Iterator[str]:
+    """Yield the places where a JSON value does not have a form.
+
+    A form is a `_Form`, a text that must be equal, or an object or a list of forms.
+    """
+    if isinstance(form, dict) and isinstance(value, dict):
+        for key, each in form.items():
+            at = f"{place}.{key}" if place else key
+            if key in value:
+                yield from _differences(each, value[key], at)
+            else:
+                yield f"{at}: missing"
+        for key in value:
+            if key not in form:
+                yield f"{place or 'statement'}: unknown field {truncated_repr(key)}"
+    elif isinstance(form, list) and isinstance(value, list) and len(form) == len(value):
+        for index, each in enumerate(form):
+            yield from _differences(each, value[index], f"{place}.{index}")
+    elif not (form.accepts(value) if isinstance(form, _Form) else form == value):
+        yield f"{place}: expected {_words(form)}, found {truncated_repr(value)}"
+
+
+def _words(form: Any) -> str:
+    if isinstance(form, _Form):
+        return form.words
+    if isinstance(form, list):
+        return f"a list of {len(form)}"
+    return "an object" if isinstance(form, dict) else repr(form)
