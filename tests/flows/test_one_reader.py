@@ -48,7 +48,7 @@ def run_all():
     audit_models()
     compare_models(["model_v1", row["model_version"]])
     assert not found, found
-    assert opened > 50, opened
+    assert opened > 40, opened
 
 run_all()
 if FORGED:
