@@ -34,6 +34,7 @@ __all__ = ["find_configs", "read_grid", "write_grid"]
 KIND = "sweep"
 BASE = "base_config"
 MAX_CONFIGS = 10_000
+MAX_PATH = 1024  # characters
 EXAMPLE = f"{BASE}: configs/training/mistral_finetune.yaml"
 
 
@@ -123,7 +124,7 @@ def read_grid(path: str | Path) -> list[TrainingConfig]:
 
 def _base(entry: Entry, faults: Faults) -> list[TrainingConfig]:
     path = scalar_value(entry.node)
-    if not isinstance(path, str):
+    if not isinstance(path, str) or len(path) > MAX_PATH or not path.isprintable():
         reason = f"expected the path of a training config, found {yaml_repr(path)}."
         faults.append((entry.line, f"{BASE}: {reason}"))
         return []
@@ -146,7 +147,7 @@ def _values(key: str, entry: Entry, faults: Faults) -> list[Any]:
             faults.append((line, config_fault(key, error)))
             continue
         if value in values:
-            faults.append((line, f"{key}: duplicate value {value!r}."))
+            faults.append((line, f"{key}: duplicate value {yaml_repr(value)}."))
         values.append(value)
     if not nodes:
         faults.append((entry.line, f"{key}: expected a list of values, found an empty list."))

@@ -16,7 +16,7 @@ from src.training.config import (
     parse_training_config,
 )
 from src.training.grids import find_configs, read_grid, write_grid
-from tests.examples import METADATA
+from tests.examples import METADATA, WRONG_FILES
 from tests.strategies import as_yaml, config_values, settings_values
 
 BASE = TrainingConfig(**METADATA["training_config"])
@@ -158,7 +158,7 @@ def test_two_notations_of_one_value_are_a_duplicate():
         ("[a.yaml]", "expected the path of a training config, found a list."),
         ("3", "expected the path of a training config, found 3."),
         ("", "expected the path of a training config, found null."),
-        ('"a\\0b"', "embedded null byte"),
+        ('"a\\0b"', "expected the path of a training config, found 'a\\x00b'."),
     ],
 )
 def test_the_error_for_an_unreadable_base_config_has_the_line_that_names_it(value, fault):
@@ -354,3 +354,24 @@ def test_the_error_for_a_pattern_without_matches_names_the_pattern():
     with pytest.raises(FileNotFoundError) as caught:
         find_configs(["configs/training/*.yaml", "configs/training/x*.yaml"])
     assert str(caught.value) == "configs/training/x*.yaml: no training config matches this pattern."
+
+
+@pytest.mark.parametrize("kind", sorted(WRONG_FILES))
+def test_the_error_for_a_file_named_by_mistake_quotes_at_most_its_first_key(kind):
+    data = WRONG_FILES[kind]
+    Path("wrong.yaml").write_bytes(data)
+    for grid in (data, data + b"\nepochs: [1]\n", b"base_config: wrong.yaml\n"):
+        Path("grid.yaml").write_bytes(grid)
+        with pytest.raises(ConfigError) as caught:
+            read_grid("grid.yaml")
+        assert "S3CRET" not in str(caught.value)
+        assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("path", ['"a\\nb"', "a" * 1025, '"\\0"'])
+def test_a_base_config_that_is_no_path_is_quoted_truncated(path):
+    message = message_of(f"base_config: {path}\n")
+    assert message.startswith(
+        "grid.yaml:1: base_config: expected the path of a training config, found "
+    )
+    assert len(message) < 300
