@@ -1,4 +1,5 @@
 from dataclasses import asdict
+from glob import glob
 from itertools import product
 from pathlib import Path
 
@@ -375,3 +376,53 @@ def test_a_base_config_that_is_no_path_is_quoted_truncated(path):
         "grid.yaml:1: base_config: expected the path of a training config, found "
     )
     assert len(message) < 300
+
+
+def test_links_that_lead_to_their_own_folder_are_not_followed_by_a_pattern():
+    for name in ("one", "two", "three"):
+        Path("configs", name).symlink_to(".")
+    found = ["configs/training/mistral_finetune.yaml"]
+    for pattern in ("configs/**/*.yaml", "./configs/**/*.yaml", "**/*.yaml", "**/*finetune*"):
+        prefix = "./" if pattern.startswith("./") else ""
+        assert find_configs([pattern]) == [prefix + each for each in found]
+
+
+def test_a_recursive_pattern_finds_the_same_files_as_glob():
+    for name in (
+        "a/b/c.yaml",
+        "a/c.yaml",
+        "a/.hidden/c.yaml",
+        "a/.c.yaml",
+        "[x]/b/c.yaml",
+        "c.yaml",
+    ):
+        Path("t", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("t", name).touch()
+    for pattern in (
+        "t/**/*.yaml",
+        "t/**/b/*.yaml",
+        "t/*/**/c.yaml",
+        "t/**/b/**/*.yaml",
+        "t/**",
+        "**/c.yaml",
+        f"{Path.cwd()}/t/**/c.yaml",
+    ):
+        expected = {path for path in glob(pattern, recursive=True) if path != "t/"}  # noqa: PTH207
+        assert set(find_configs([pattern])) == expected, pattern
+
+
+CLOSED = """
+from pathlib import Path
+from src.training.grids import find_configs
+from tests.privileges import drop_privileges
+Path("configs/closed").mkdir(mode=0)
+drop_privileges()
+try:
+    find_configs(["configs/**/*.yaml"])
+except PermissionError as error:
+    print(error)
+"""
+
+
+def test_a_folder_that_a_pattern_cannot_list_is_named(start):
+    assert start(CLOSED).end() == "[Errno 13] Permission denied: 'configs/closed'"
