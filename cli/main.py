@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.models import models, show
+from cli.rebuild import rebuild_registry
 from cli.runs import run, sweep
 from cli.tracing import compare, trace
 from cli.verify import verify
@@ -37,5 +38,5 @@ def main() -> None:
     """Train models, and read their records."""
 
 
-for _command in (run, sweep, models, show, compare, verify, trace):
+for _command in (run, sweep, models, show, compare, verify, trace, rebuild_registry):
     main.add_command(_command)

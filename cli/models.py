@@ -50,7 +50,7 @@ def models(
             model["metrics"] = evaluation.get("metrics")
         except FileNotFoundError:
             pass  # not evaluated yet
-        except CorruptFileError as error:
+        except (CorruptFileError, OSError) as error:
             click.echo(f"error: {error}", err=True)
             is_damaged = True
         rows.append((_columns(model), model))

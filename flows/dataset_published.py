@@ -6,6 +6,7 @@ A data pipeline sends this event when it has published a dataset:
         --payload '{"dataset_version": "dataset_v2"}'
 """
 
+import os
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -24,7 +25,8 @@ DEPLOYMENT = "training-pipeline/on-dataset"
 def dataset_published(dataset_version: str, configs_dir: str = "configs/training") -> list[str]:
     """Start a training run for every config that uses a dataset version.
 
-    A config that cannot be parsed is skipped, with a warning in the log.
+    A config that cannot be parsed, or a subfolder that cannot be listed, is skipped, with a warning
+    in the log.
 
     Args:
         dataset_version: Name of the dataset version, e.g. `dataset_v1`.
@@ -35,6 +37,7 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
 
     Raises:
         FileNotFoundError: The folder `configs_dir` does not exist.
+        OSError: The folder `configs_dir` cannot be listed.
         ValueError: `dataset_version` is not a valid name.
     """
     try:
@@ -51,11 +54,20 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
 def _configs_using(dataset_version: str, configs_dir: str) -> list[str]:
     if not Path(configs_dir).is_dir():
         raise FileNotFoundError(f"{configs_dir}: no such folder of training configs.")
+    warn = get_run_logger().warning
+
+    def skip(error: OSError) -> None:
+        if error.filename == configs_dir:
+            raise error
+        warn("Skipped: %s", error)
+
     found = []
-    for path in sorted(Path(configs_dir).rglob("*.yaml")):
+    folders = os.walk(configs_dir, onerror=skip)
+    paths = [Path(here, name) for here, _, names in folders for name in names]
+    for path in sorted(path for path in paths if path.suffix == ".yaml"):
         try:
             if load_training_config(path).dataset_version == dataset_version:
                 found.append(str(path))
         except (OSError, ValueError) as error:
-            get_run_logger().warning("Skipped: %s", error)
+            warn("Skipped: %s", error)
     return found

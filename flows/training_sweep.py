@@ -22,7 +22,7 @@ from flows.report import publish_models, sweep_report
 from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
 from src.training.grids import find_configs, write_grid
-from src.training.registry import register_models
+from src.training.registry import check_registry, register_models
 from src.training.trainer import derive_model_version
 from tasks.caching import DecisionLog, step_results
 from tasks.evaluate import evaluate
@@ -178,6 +178,7 @@ def _run(files: list[str], concurrency: int, artifacts: Artifacts) -> list[_Tria
             _each(pool, prepare, batch)
             # If this fails, each model is registered alone: with retries, or with its own error.
             with suppress(OSError, ValueError):
+                check_registry(artifacts)
                 register_models(
                     [trial.metadata for trial in batch if trial.error is None], artifacts.registry
                 )

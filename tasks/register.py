@@ -30,5 +30,7 @@ def _stale_reason(
 )
 def register(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:
     """Append the model to the registry, unless it is registered already."""
-    registry.register_model(metadata, Artifacts.open(artifacts_dir).registry)
+    artifacts = Artifacts.open(artifacts_dir)
+    registry.check_registry(artifacts)
+    registry.register_model(metadata, artifacts.registry)
     return metadata

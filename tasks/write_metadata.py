@@ -12,6 +12,7 @@ from src.training import trainer
 from src.training.binding import check_binding
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
+from src.training.registry import check_registry
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
 from tasks.invocation import flow_invocation
 
@@ -51,9 +52,11 @@ def write_metadata(
 ) -> dict[str, Any]:
     """Bind the model version to its config and data."""
     metadata = trainer.model_metadata(config_file.config, dataset, model_version)
+    artifacts = Artifacts.open(artifacts_dir)
+    check_registry(artifacts)  # before the first write
     trainer.write_metadata(
         metadata,
-        Artifacts.open(artifacts_dir).models,
+        artifacts.models,
         dependencies=trainer.model_dependencies(config_file, dataset),
         invocation=flow_invocation(),
     )

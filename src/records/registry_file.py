@@ -16,12 +16,20 @@ from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import canonical_json, parse_canonical_json, parse_json
 from src.records.metadata import check_metadata
 
-__all__ = ["RegistryFile"]
+__all__ = ["RegistryFile", "is_blank"]
 
 _VERSION = b'\n      "model_version": "%s"'
 _ANY_VERSION = re.compile(_VERSION % b'([^"]+)')
 _EMPTY = b'{\n  "models": []\n}\n'
 _END = b"\n  ]\n}\n"
+
+
+def is_blank(data: bytes | None) -> bool:
+    """Return whether a file is absent or empty; white space and NUL bytes are no contents.
+
+    A power failure can leave a file of NUL bytes.
+    """
+    return data is None or not data.strip(b"\0 \t\r\n")
 
 
 class RegistryFile:

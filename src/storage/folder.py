@@ -17,9 +17,9 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from src.errors import with_filename
+from src.errors import CorruptFileError, with_filename
 from src.storage.memo import memo_path
-from src.storage.reading import open_regular, read_file
+from src.storage.reading import has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, Reader, Stat, Update
 
 __all__ = ["FolderStore"]
@@ -33,7 +33,8 @@ LOCK_POLL_SECONDS = 0.005
 # A file that changed less than this before it was looked at could change again without a new time
 # stamp: git's rule for racy files (https://git-scm.com/docs/racy-git).
 RACY_NS = 2 * 10**9
-REWRITE_LIMIT = 1 << 30  # bytes of a file that is read in order to be rewritten
+CREATE_LIMIT = 1 << 26  # bytes of an existing file that `create` returns
+UPDATE_LIMIT = 1 << 30  # bytes of a file that is read in order to be updated
 
 
 class FolderStore:
@@ -78,12 +79,9 @@ class FolderStore:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         with with_filename(path), FileIO(descriptor) as file:
             before = os.fstat(file.fileno())
-            yield _OpenFile(_stat(key, before), file.readinto)
+            yield _OpenFile(_stat(key, before), _bounded(file, before.st_size, path))
             if _size_and_times(before) != _size_and_times(os.fstat(file.fileno())):
-                raise FileChangedError(
-                    f"{path}: written to while it was being read. Wait until the writer has "
-                    "finished, then run again."
-                )
+                raise _changed(path)
 
     def files(self, prefix: Key) -> Iterator[Stat]:
         """Implement `Store.files`."""
@@ -111,10 +109,10 @@ class FolderStore:
         """Implement `Store.create`."""
         path = self._make_folder(key)
         with with_filename(path):
-            found = read_file(path, REWRITE_LIMIT)
+            found = read_file(path, CREATE_LIMIT)
             if found is None or _temporary(path).exists():
                 with _locked_temporary(path) as temporary:
-                    found = read_file(path, REWRITE_LIMIT)
+                    found = read_file(path, CREATE_LIMIT)
                     if found is None:
                         temporary.write([data])
                         os.link(temporary.path, path)
@@ -127,7 +125,7 @@ class FolderStore:
         """Implement `Store.replace`."""
         path = self._make_folder(key)
         with with_filename(path):
-            if read_file(path, REWRITE_LIMIT) != data or _temporary(path).exists():
+            if not has_contents(path, data) or _temporary(path).exists():
                 with _locked_temporary(path) as temporary:
                     temporary.write([data])
                     os.replace(temporary.path, path)
@@ -137,7 +135,7 @@ class FolderStore:
         """Implement `Store.update`; locks the file `<key>.lock`, which is not removed."""
         path = self._make_folder(key)
         with with_filename(path), _locked(path):
-            update = decide(read_file(path, REWRITE_LIMIT))
+            update = decide(read_file(path, UPDATE_LIMIT))
             if update.data is not None or _temporary(path).exists():
                 with _locked_temporary(path) as temporary:
                     if update.data is not None:
@@ -211,6 +209,33 @@ class _OpenFile(NamedTuple):
     readinto: Callable[[memoryview], int]
 
 
+def _bounded(file: FileIO, size: int, path: Path) -> Callable[[memoryview], int]:
+    """Return the `readinto` of a file that raises after more than `size` bytes.
+
+    Some files of the kernel have no end, and a file that grows may have none either.
+    """
+    done = 0
+
+    def readinto(buffer: memoryview) -> int:
+        nonlocal done
+        read = file.readinto(buffer)
+        if read is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+        done += read
+        if done > size:
+            raise _changed(path)
+        return read
+
+    return readinto
+
+
+def _changed(path: Path) -> FileChangedError:
+    return FileChangedError(
+        f"{path}: written to while it was being read. Wait until the writer has finished, then run "
+        "again."
+    )
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -240,10 +265,19 @@ def _stat(key: Key, status: os.stat_result) -> Stat:
 
 @dataclass(frozen=True, slots=True)
 class _LockedFile:
-    """An open file and its exclusive lock."""
+    """An open file and its exclusive lock.
+
+    Attributes:
+        path: Its path.
+        descriptor: Its descriptor.
+        is_new: Whether this process created the file.
+        is_writable: Whether the file is open for writing.
+    """
 
     path: Path
     descriptor: int
+    is_new: bool
+    is_writable: bool
 
     def write(self, data: Iterable[bytes | memoryview]) -> None:
         """Replace the contents of the file, durably."""
@@ -267,27 +301,33 @@ def _locked(path: Path) -> Iterator[None]:
     The lock file is never removed: two waiters could then lock different inodes of one name.
 
     Raises:
+        CorruptFileError: The lock file is not a regular file with one name.
         TimeoutError: The lock was held for `LOCK_TIMEOUT_SECONDS`.
     """
-    with _exclusive(path.with_name(path.name + LOCK_SUFFIX)) as lock:
-        with suppress(PermissionError):  # another user created the file, with this mode
-            os.fchmod(lock.descriptor, 0o666)
+    with _exclusive(path.with_name(path.name + LOCK_SUFFIX), is_shared=True) as lock:
+        if not lock.is_new and os.fstat(lock.descriptor).st_nlink > 1:
+            raise _refused(lock.path, "a file with one name", "a hard link")
         yield
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[_LockedFile]:
+def _exclusive(path: Path, *, is_shared: bool = False) -> Iterator[_LockedFile]:
     """Open or create a file and hold an exclusive lock on it.
 
     The kernel releases the lock when the process dies.
 
+    Args:
+        path: The file; a link is not followed, and a FIFO is not waited for.
+        is_shared: Whether every user may lock the file, if it is created.
+
     Raises:
+        CorruptFileError: There is something other than a regular file.
+        PermissionError: There is a file that this user can neither write nor read.
         TimeoutError: The lock was held for `LOCK_TIMEOUT_SECONDS`.
     """
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
-        file = _LockedFile(path, os.open(path, flags, 0o666))
+        file = _open_or_create(path, is_shared=is_shared)
         try:
             if _try_lock(file.descriptor):
                 # The file may have been moved or removed while this process waited.
@@ -308,6 +348,44 @@ def _exclusive(path: Path) -> Iterator[_LockedFile]:
             os.close(file.descriptor)
 
 
+def _open_or_create(path: Path, *, is_shared: bool) -> _LockedFile:
+    """Open a regular file, for writing if possible, without a lock yet; the caller closes it."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    while True:
+        with suppress(FileExistsError):
+            descriptor = os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            if is_shared:
+                with suppress(PermissionError):  # some file systems have no modes
+                    os.fchmod(descriptor, 0o666)
+            return _LockedFile(path, descriptor, is_new=True, is_writable=True)
+        with suppress(FileNotFoundError):  # removed meanwhile
+            try:
+                descriptor, is_writable = _open_existing(path, flags | os.O_WRONLY), True
+            except PermissionError:  # a local file system locks a file that is open for reading
+                descriptor, is_writable = _open_existing(path, flags | os.O_RDONLY), False
+            return _LockedFile(path, descriptor, is_new=False, is_writable=is_writable)
+
+
+def _open_existing(path: Path, flags: int) -> int:
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise _refused(path, "a regular file", kind_of(path.lstat().st_mode)) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise _refused(path, "a regular file", kind_of(mode))
+    return descriptor
+
+
+def _refused(path: Path, expected: str, found: str) -> CorruptFileError:
+    return CorruptFileError(
+        f"{path}: expected {expected}, found {found}. Nothing was written; remove it."
+    )
+
+
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -325,12 +403,15 @@ def _locked_temporary(path: Path) -> Iterator[_LockedFile]:
     """Open the temporary file of `path` and lock it; remove it on exit unless it was moved.
 
     Takes over the temporary file of a writer that was killed. Only the holder of the lock may move
-    or remove the file.
+    or remove the file. A file of another user, or one with a second name, is not written to: it is
+    replaced by a new one.
     """
     while True:
         with _exclusive(_temporary(path)) as temporary:
+            status = os.fstat(temporary.descriptor)
             # A process killed right after `link` leaves a file with two names.
-            if os.fstat(temporary.descriptor).st_nlink == 1:
+            is_own = status.st_nlink == 1 and status.st_uid == os.geteuid()
+            if temporary.is_new or (is_own and temporary.is_writable):
                 try:
                     yield temporary
                 finally:

@@ -1,8 +1,9 @@
 """Configs of a sweep: files found by pattern, and grids of values."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = ["find_configs", "read_grid", "write_grid"]
 KIND = "sweep"
 BASE = "base_config"
 MAX_CONFIGS = 10_000
+MAX_PATH = 1024  # characters
 EXAMPLE = f"{BASE}: configs/training/mistral_finetune.yaml"
 
 
@@ -42,19 +44,42 @@ def find_configs(patterns: Iterable[str]) -> list[str]:
 
     Args:
         patterns: Paths, or patterns such as `configs/training/**/*.yaml` whose matches are sorted
-            by name. The file at a path need not exist.
+            by name; `**` follows no links to folders. The file at a path need not exist.
 
     Raises:
         FileNotFoundError: No file matches a pattern; names the pattern.
+        OSError: A folder below a `**` cannot be listed; names the folder.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        # Path.glob does not take absolute patterns.
-        matches = sorted(glob(pattern, recursive=True)) if has_magic(pattern) else [pattern]  # noqa: PTH207
+        matches = sorted(_matches(pattern)) if has_magic(pattern) else [pattern]
         if not matches:
             raise FileNotFoundError(f"{pattern}: no training config matches this pattern.")
         found |= dict.fromkeys(matches)
     return list(found)
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """Yield the paths that match a pattern, in any order.
+
+    The `**` of `glob` follows links: two that lead to their own folder take for ever. That of
+    `Path.glob` finds hidden files, and both skip folders that cannot be listed.
+    """
+    if pattern.endswith("**"):
+        pattern += "/*"
+    head, recursive, tail = pattern.partition("**/")
+    if not recursive or (head and not head.endswith("/")):
+        yield from glob(pattern)  # noqa: PTH207  # Path.glob does not take absolute patterns
+        return
+    for top in glob(head) if head else ["./"]:  # noqa: PTH207
+        for here, folders, _ in os.walk(top, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            place = os.path.join(escape(here), tail)  # noqa: PTH118  # keeps the pattern as it is
+            yield from _matches(place if head else place.removeprefix("./"))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def write_grid(path: str | Path, artifacts: Artifacts) -> list[str]:
@@ -123,7 +148,7 @@ def read_grid(path: str | Path) -> list[TrainingConfig]:
 
 def _base(entry: Entry, faults: Faults) -> list[TrainingConfig]:
     path = scalar_value(entry.node)
-    if not isinstance(path, str):
+    if not isinstance(path, str) or len(path) > MAX_PATH or not path.isprintable():
         reason = f"expected the path of a training config, found {yaml_repr(path)}."
         faults.append((entry.line, f"{BASE}: {reason}"))
         return []
@@ -146,7 +171,7 @@ def _values(key: str, entry: Entry, faults: Faults) -> list[Any]:
             faults.append((line, config_fault(key, error)))
             continue
         if value in values:
-            faults.append((line, f"{key}: duplicate value {value!r}."))
+            faults.append((line, f"{key}: duplicate value {yaml_repr(value)}."))
         values.append(value)
     if not nodes:
         faults.append((entry.line, f"{key}: expected a list of values, found an empty list."))

@@ -12,7 +12,7 @@ from src.evaluation.evaluator import (
     simulated_metrics,
 )
 from src.storage import Location, open_path
-from src.training.registry import register_model
+from src.training.registry import check_registry, register_model
 from src.training.trainer import train_model
 
 __all__ = ["load_model_metadata", "run_training_pipeline"]
@@ -58,11 +58,13 @@ def run_training_pipeline(
     Raises:
         FileNotFoundError: The config, the dataset version or its data.jsonl does not exist.
         ModelVersionConflict: The version exists with other content. Nothing was changed.
+        RegistryLostError: The registry was deleted or emptied. Nothing was changed.
         ValueError: The config, the data, a name or a file of the record is not valid.
         OSError: A file cannot be read or written, or a lock was held for too long; no partial
             file is left.
     """
     artifacts, invocation = Artifacts.open(artifacts_dir), invocation or Invocation()
+    check_registry(artifacts)
     version = train_model(
         training_config_path,
         model_version,
@@ -71,6 +73,7 @@ def run_training_pipeline(
         invocation=invocation,
     ).name
     metadata = load_model_metadata(version, artifacts.models)
+    check_registry(artifacts)  # training can take long
     register_model(metadata, artifacts.registry)
     evaluate_model(
         version,

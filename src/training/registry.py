@@ -8,17 +8,20 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from src.errors import truncated_repr
-from src.names import nearest
+from src.artifacts import Artifacts
+from src.errors import CorruptFileError, truncated_repr
+from src.names import is_version, nearest
 from src.records.canonical import canonical_json, parse_json
-from src.records.layout import MODELS_FOLDER, REGISTRY_FILE, REGISTRY_LIMIT
+from src.records.layout import EVALUATION_FILE, MODELS_FOLDER, REGISTRY_FILE, REGISTRY_LIMIT
 from src.records.metadata import ModelVersionConflict, check_metadata, conflict_details
-from src.records.registry_file import RegistryFile
+from src.records.registry_file import RegistryFile, is_blank
 from src.storage import Location, StorePath, Update, open_file
 from src.storage.memo import read_memo, write_memo
 
 __all__ = [
     "ModelNotFoundError",
+    "RegistryLostError",
+    "check_registry",
     "get_model",
     "is_registered",
     "list_models",
@@ -29,6 +32,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_PATH = f"artifacts/{MODELS_FOLDER}/{REGISTRY_FILE}"
+SMALLEST_ENTRY = 100  # bytes; an entry has five named fields
 
 
 class ModelNotFoundError(KeyError):
@@ -36,6 +40,10 @@ class ModelNotFoundError(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError returns the repr of its message
+
+
+class RegistryLostError(CorruptFileError):
+    """Raised when the registry was deleted or emptied while models have evaluations."""
 
 
 def register_model(metadata: Mapping[str, Any], registry_path: Location = DEFAULT_PATH) -> bool:
@@ -121,6 +129,41 @@ def is_registered(metadata: Mapping[str, Any], registry_path: Location = DEFAULT
     registry = _read(path)
     registry.check_form()
     return _is_listed(registry.find([metadata["model_version"]]), metadata, path)
+
+
+def check_registry(artifacts: Artifacts) -> None:
+    """Check that the registry was not deleted or emptied; costs one `stat` if it has an entry.
+
+    A model is evaluated after it was registered. So a registry without entries is a new one only
+    if no model has an evaluation.
+
+    Raises:
+        RegistryLostError: A model has an evaluation, and the registry has no entries.
+        CorruptFileError: The registry cannot be parsed.
+        OSError: The registry or the folder of the evaluations cannot be read.
+    """
+    if _has_entries(artifacts.registry):
+        return
+    for version in filter(is_version, artifacts.evaluations.folders()):
+        if (artifacts.evaluations / version / EVALUATION_FILE).stat() is None:
+            continue
+        from shlex import quote  # used only in this error
+
+        if _has_entries(artifacts.registry):
+            return  # written meanwhile by the run of that version
+        raise RegistryLostError(
+            f"{artifacts.registry}: no entries, but {version!r} has an evaluation, so the file was "
+            "deleted or emptied. Nothing was changed. Restore it from a backup, or run "
+            f"`llm-train rebuild-registry --artifacts-dir {quote(str(artifacts.root))}`."
+        )
+
+
+def _has_entries(path: StorePath) -> bool:
+    file = path.stat()
+    if file is not None and file.size >= SMALLEST_ENTRY:
+        return True
+    data = path.read(REGISTRY_LIMIT)
+    return not is_blank(data) and bool(RegistryFile(data, path).models)
 
 
 def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> list[bool]:

@@ -1,10 +1,13 @@
-"""YAML of configs: one small mapping, by the YAML 1.2 core schema without octal and hexadecimal."""
+"""YAML of configs: one small mapping, by the YAML 1.2 core schema without octal and hexadecimal.
+
+A file may be named by mistake, and errors reach logs and the API. So an error quotes nothing of a
+file but its first unknown key, and values of known keys, truncated.
+"""
 
 import math
 import re
 from collections.abc import Collection
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, NamedTuple
 
 import yaml
@@ -26,6 +29,7 @@ __all__ = [
 
 MAX_NODES = 1000
 MAX_DIGITS = 400  # the largest float has 309
+MAX_KEY = 40  # characters of an unknown key
 
 
 class ConfigError(ValueError):
@@ -93,7 +97,8 @@ def parse_mapping(
         source: The file; used in errors.
         kind: The kind of config, e.g. `training config`; used in errors.
         keys: The keys that the mapping may have.
-        faults: Receives a fault for every unknown or duplicate key.
+        faults: Receives a fault for every unknown or duplicate key; only the first unknown key is
+            quoted.
 
     Returns:
         The entries of the `keys` that the file has, in the order of the file.
@@ -102,18 +107,31 @@ def parse_mapping(
         ConfigError: The data is not a YAML mapping, has tags, or has too many values.
     """
     found: dict[str, Entry] = {}
+    has_unknown = False
     for key, value in _root(data, source, kind, keys).value:
         name = key.value if isinstance(key, yaml.ScalarNode) else yaml_repr(scalar_value(key))
         line = key.start_mark.line + 1
         if name not in keys:
-            close = closest(name, keys)
-            hint = f"did you mean {close!r}?" if close else f"the keys are {', '.join(keys)}."
-            faults.append((line, f"unknown key {yaml_repr(name)}, {hint}"))
+            faults.append((line, _unknown_key(name, keys, is_first=not has_unknown)))
+            has_unknown = True
         elif name in found:
             faults.append((line, f"{name}: duplicate key. Remove one of the two."))
         else:
             found[name] = Entry(line, value)
     return found
+
+
+def _unknown_key(name: str, keys: Collection[str], *, is_first: bool) -> str:
+    close = closest(name[:MAX_KEY], keys)
+    if not is_first:
+        return f"unknown key, did you mean {close!r}?" if close else "unknown key."
+    quoted = f" {name!r}" if _PLAIN_KEY.fullmatch(name) else ""
+    hint = f"did you mean {close!r}?" if close else f"the keys are {', '.join(keys)}."
+    return f"unknown key{quoted}, {hint}"
+
+
+# A key that a person mistypes. Others, such as `PASSWORD=...` or a URL, are not quoted.
+_PLAIN_KEY = re.compile(rf"<<|\w[\w .-]{{0,{MAX_KEY - 1}}}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -126,7 +144,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             raise yaml.MarkedYAMLError(
-                problem=f"tags such as {yaml_repr(event.tag)} are not supported. Remove it",
+                problem="tags such as !!int are not supported. Remove the tag",
                 problem_mark=event.start_mark,
             )
         self.nodes += 1
@@ -157,17 +175,29 @@ def _root(data: bytes, source: str | Path, kind: str, keys: Collection[str]) -> 
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        reason = shorten(", ".join(filter(None, [error.context, error.problem])), 200)
+        reason = _NAMES.sub(r"\1", ", ".join(filter(None, [error.context, error.problem])))
         raise ConfigError(f"{source}:{line}: not valid YAML: {reason}.") from error
     except ValueError as error:  # PyYAML does not wrap some errors, such as that of chr()
-        reason = shorten(str(error), 200)
+        reason = "a number or an escape is out of range"
         raise ConfigError(f"{source}:{loader.line + 1}: not valid YAML: {reason}.") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: nested too deeply.") from error
     if not isinstance(root, yaml.MappingNode):
-        found = "an empty file" if root is None else yaml_repr(scalar_value(root))
+        found = "an empty file" if root is None else _kind(scalar_value(root))
         raise ConfigError(f"{source}: expected one mapping of {', '.join(keys)}, found {found}.")
     return root
+
+
+# PyYAML's messages quote single characters of a file, and these names.
+_NAMES = re.compile(r"(alias|anchor|tag handle) (?:'[^']*'|\"[^\"]*\")")
+
+
+def _kind(value: object) -> str:
+    """Return the kind of a value, for an error that must not quote it."""
+    if isinstance(value, str):
+        return "text"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "a number" if is_number else yaml_repr(value)
 
 
 def scalar_value(node: yaml.Node) -> object:

@@ -158,3 +158,19 @@ def test_show_without_provenance_leaves_out_what_it_records(models, llm_train):
         ["config", "data", "metrics", "files"],
     )
     assert sections.count("files") == 4
+
+
+def test_an_evaluation_that_cannot_be_read_is_named_and_the_other_models_are_listed(
+    models, llm_train
+):
+    path = Path("artifacts/evaluations/model_v1/evaluation.json")
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # to read it is an I/O error, also for root
+    done = llm_train("models")
+    assert done.exit_code == 1
+    assert done.stderr == f"error: [Errno 5] Input/output error: '{path}'\n"
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "model_version",
+        "model_v2",
+        "model_v1",
+    ]

@@ -13,6 +13,7 @@ from cli.main import main
 from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
 from src.artifacts import Artifacts, read_statement
+from src.lineage.rebuild import plan_rebuild, write_registry
 from src.lineage.verify import failed_checks, verify
 from src.records.canonical import canonical_json
 from src.training import dataset, registry, trainer
@@ -118,7 +119,7 @@ def test_a_sweep_changes_no_byte_of_artifacts_that_an_older_release_wrote(old_pr
 
 @pytest.mark.parametrize(
     ("path", "step"),
-    [(METADATA, "write_metadata"), (REGISTRY, "register"), (EVALUATION, "evaluate")],
+    [(METADATA, "write_metadata"), (EVALUATION, "evaluate")],
 )
 def test_only_the_step_of_a_deleted_file_runs_and_writes_the_same_bytes(steps, path, step):
     steps("model_v1")
@@ -126,6 +127,29 @@ def test_only_the_step_of_a_deleted_file_runs_and_writes_the_same_bytes(steps, p
     path.unlink()
     assert steps("model_v1") == CACHED | {step: "Completed"}
     assert record() == before
+
+
+LOST = (
+    f"{REGISTRY}: no entries, but 'model_v1' has an evaluation, so the file was deleted or "
+    "emptied. Nothing was changed. Restore it from a backup, or run "
+    "`llm-train rebuild-registry --artifacts-dir artifacts`."
+)
+
+
+@pytest.mark.parametrize("version", ["model_v1", "model_v2"])
+@pytest.mark.parametrize("emptied", [None, b"", b'{\n  "models": []\n}\n'])
+def test_a_run_stops_if_the_registry_was_deleted_or_emptied(project, version, emptied):
+    training_pipeline("config.yaml", "model_v1")
+    lost = REGISTRY.read_bytes()
+    REGISTRY.unlink()
+    if emptied is not None:
+        REGISTRY.write_bytes(emptied)
+    before = record()
+    assert failure(training_pipeline, "config.yaml", version) == LOST
+    assert record() == before
+    write_registry(plan_rebuild())
+    assert REGISTRY.read_bytes() == lost
+    assert training_pipeline("config.yaml", version)["model_version"] == version
 
 
 def test_an_edited_evaluation_is_restored_with_a_warning(steps, caplog):
@@ -177,8 +201,7 @@ def test_a_registry_that_was_minified_fails_the_run_and_is_left_as_found(version
     assert REGISTRY.read_bytes() == before
 
 
-@pytest.mark.parametrize("size", [0, 40])
-@pytest.mark.parametrize("path", [METADATA, REGISTRY])
+@pytest.mark.parametrize(("path", "size"), [(METADATA, 0), (METADATA, 40), (REGISTRY, 40)])
 def test_a_truncated_file_fails_the_run_and_is_left_as_found(project, path, size):
     training_pipeline("config.yaml", "model_v1")
     path.write_bytes(path.read_bytes()[:size])
@@ -445,7 +468,11 @@ def alter_result(step, old, new):
     ("damage", "step", "reason"),
     [
         (METADATA.unlink, "write_metadata", f"{METADATA} does not exist"),
-        (REGISTRY.unlink, "register", f"{REGISTRY} has no entry of the model"),
+        (
+            lambda: REGISTRY.write_text(REGISTRY.read_text().replace("model_v1", "model_v0")),
+            "register",
+            f"{REGISTRY} has no entry of the model",
+        ),
         (EVALUATION.unlink, "evaluate", f"{EVALUATION} does not exist"),
         (lambda: EVALUATION.write_text("{}"), "evaluate", f"{EVALUATION} was changed"),
         (

@@ -22,7 +22,7 @@ from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
-from tests.examples import without_runs
+from tests.examples import without_runs, written
 from tests.flows.runs import (
     COMMAND,
     ROOT,
@@ -326,6 +326,17 @@ def test_a_conflict_in_the_registry_fails_its_config_alone(project):
     assert sorted(models_by_epochs()) == [2, 4, 9]
     for epochs in (2, 4):
         assert Path("artifacts/evaluations", models_by_epochs()[epochs]).is_dir()
+
+
+def test_a_sweep_fails_every_config_if_the_registry_was_deleted_and_adds_no_model(project):
+    training_sweep(grid="grid.yaml")
+    REGISTRY.unlink()
+    before = written(Path("artifacts"))
+    error = fails((), "epochs.yaml")  # two of its three models exist
+    assert [fault["error"].partition(" but ")[0] for fault in error.summary["failed"]] == [
+        f"{REGISTRY}: no entries,"
+    ] * 3
+    assert written(Path("artifacts")) == before
 
 
 def test_a_corrupt_registry_fails_every_config_and_is_left_as_found(project):

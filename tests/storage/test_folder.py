@@ -6,6 +6,7 @@ tests/storage/test_contract.py tests what `FolderStore` has in common with other
 import errno
 import fcntl
 import os
+import socket
 import stat
 import time
 from pathlib import Path
@@ -452,26 +453,181 @@ def test_a_circle_of_links_has_a_memo_without_an_error(circle, store):
     assert store.memo(circle) not in (None, store.memo("f"))
 
 
+def put(kind, path, other):
+    """Put something other than a regular file of one name at `path`; a link leads to `other`."""
+    if kind == "a link":
+        path.symlink_to(other)
+    elif kind == "a hard link":
+        path.hardlink_to(other)
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A file that no write may change: its contents, its mode and its times."""
+    path = tmp_path / "other"
+    path.write_bytes(b"theirs")
+    path.chmod(0o600)
+    before = path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns
+    yield path
+    assert (path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns) == before
+
+
+KINDS = ("a FIFO", "a folder", "a link", "a socket")
+
+
 @each_operation
-def test_a_link_in_place_of_a_temporary_file_is_not_followed(operation, outside, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_temporary_file_that_is_not_a_regular_file_is_refused(operation, kind, other, tmp_path):
     root = tmp_path / "root"
-    (outside / "f").write_bytes(b"theirs")
-    (root / ".f.tmp").symlink_to(outside / "f")
-    with pytest.raises(OSError) as caught:
+    root.mkdir()
+    put(kind, root / ".f.tmp", other)
+    with pytest.raises(CorruptFileError) as caught:
         write(operation, FolderStore(root), "f", b"new")
-    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(root / ".f.tmp"))
-    assert (outside / "f").read_bytes() == b"theirs"
-    assert not (root / "f").exists()
+    assert str(caught.value) == (
+        f"{root}/.f.tmp: expected a regular file, found {kind}. Nothing was written; remove it."
+    )
+    assert set(names_in(root)) - {"f.lock"} == {".f.tmp"}
 
 
-def test_a_link_in_place_of_a_lock_file_is_not_followed(outside, tmp_path):
+@pytest.mark.parametrize("kind", [*KINDS, "a hard link"])
+def test_a_lock_file_that_is_not_a_regular_file_with_one_name_is_refused(kind, other, tmp_path):
     root = tmp_path / "root"
-    (root / "f.lock").symlink_to(outside / "f")
-    with pytest.raises(OSError) as caught:
+    root.mkdir()
+    put(kind, root / "f.lock", other)
+    expected = "a file with one name" if kind == "a hard link" else "a regular file"
+    with pytest.raises(CorruptFileError) as caught:
         write("update", FolderStore(root), "f", b"new")
-    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(root / "f.lock"))
-    assert names_in(outside) == []
-    assert not (root / "f").exists()
+    assert str(caught.value) == (
+        f"{root}/f.lock: expected {expected}, found {kind}. Nothing was written; remove it."
+    )
+    assert names_in(root) == ["f.lock"]
+
+
+@pytest.mark.parametrize("name", ["f.lock", ".f.tmp"])
+def test_a_fifo_that_another_process_reads_is_refused(name, store, tmp_path):
+    os.mkfifo(tmp_path / name)
+    reader = os.open(tmp_path / name, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(CorruptFileError, match="expected a regular file, found a FIFO"):
+            write("update", store, "f", b"new")
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+
+
+def test_the_mode_of_a_lock_file_that_another_process_created_is_not_changed(store, tmp_path):
+    (tmp_path / "f.lock").touch(mode=0o600)
+    write("update", store, "f", b"new")
+    assert stat.S_IMODE((tmp_path / "f.lock").stat().st_mode) == 0o600
+
+
+@each_operation
+def test_a_temporary_file_that_is_a_hard_link_is_replaced_and_the_other_file_unchanged(
+    operation, other, tmp_path
+):
+    root = tmp_path / "root"
+    root.mkdir()
+    put("a hard link", root / ".f.tmp", other)
+    write(operation, FolderStore(root), "f", b"new")
+    assert (root / "f").read_bytes() == b"new"
+    assert (root / "f").stat().st_nlink == other.stat().st_nlink == 1
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+
+
+@as_root
+@each_operation
+@pytest.mark.parametrize("mode", [0o666, 0o644, 0o600])
+def test_a_temporary_file_that_another_user_left_is_replaced_by_a_new_one(
+    operation, mode, store, tmp_path
+):
+    path = tmp_path / ".f.tmp"
+    path.write_bytes(b"theirs")
+    path.chmod(mode)
+    os.chown(path, 12345, 12345)
+    with path.open("rb") as theirs:
+        write(operation, store, "f", b"new")
+        assert theirs.read() == b"theirs"
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert (tmp_path / "f").stat().st_uid == os.geteuid()
+
+
+WITHOUT_PRIVILEGES = """
+import sys
+from pathlib import Path
+from src.storage import FolderStore, Update
+from tests.privileges import drop_privileges
+drop_privileges()
+try:
+    FolderStore(Path(sys.argv[1])).update("f", lambda _: Update(None, [b"new"]))
+except OSError as error:
+    print(error)
+"""
+
+
+@as_root
+@pytest.mark.parametrize("name", ["f.lock", ".f.tmp"])
+def test_a_file_of_another_user_that_can_be_read_is_locked_and_not_written_to(
+    name, tmp_path, start
+):
+    (tmp_path / name).write_bytes(b"theirs")
+    os.chown(tmp_path / name, 12345, 12345)
+    assert start(WITHOUT_PRIVILEGES, tmp_path).end() == ""
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert names_in(tmp_path) == ["f", "f.lock"]
+    if name == "f.lock":
+        assert (tmp_path / name).read_bytes() == b"theirs"
+
+
+@as_root
+@pytest.mark.parametrize("name", ["f.lock", ".f.tmp"])
+def test_a_file_of_another_user_that_cannot_be_read_is_an_error_with_its_name(
+    name, tmp_path, start
+):
+    (tmp_path / name).write_bytes(b"theirs")
+    (tmp_path / name).chmod(0o600)
+    os.chown(tmp_path / name, 12345, 12345)
+    assert start(WITHOUT_PRIVILEGES, tmp_path).end() == (
+        f"[Errno 13] Permission denied: '{tmp_path}/{name}'"
+    )
+    assert not (tmp_path / "f").exists()
+
+
+@each_operation
+def test_a_huge_file_is_not_read_into_memory_by_a_write(operation, store, tmp_path, monkeypatch):
+    (tmp_path / "f").touch()
+    os.truncate(tmp_path / "f", 1 << 34)  # sparse
+    reads = []
+    monkeypatch.setattr(os, "read", lambda *arguments: reads.append(arguments))
+    if operation == "replace":
+        write(operation, store, "f", b"new")
+        assert (tmp_path / "f").stat().st_size == 3
+    else:
+        with pytest.raises(
+            CorruptFileError, match=r"/f: larger than [0-9,]+ bytes\. Left as found"
+        ):
+            write(operation, store, "f", b"new")
+    assert reads == []
+
+
+def test_an_open_file_is_read_no_further_than_its_size(store, tmp_path):
+    (tmp_path / "f").write_bytes(b"old")
+    buffer = memoryview(bytearray(10))
+    with pytest.raises(FileChangedError) as caught, store.open("f") as file:
+        assert file.readinto(buffer) == 3
+        with (tmp_path / "f").open("ab") as more:
+            more.write(b"new")
+        file.readinto(buffer)
+        raise AssertionError("read further")
+    assert "written to while it was being read" in str(caught.value)
 
 
 def test_a_link_has_the_memo_of_the_file_that_it_leads_to(store, tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from dataclasses import asdict
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from src.training.config import (
     parse_training_config,
     read_config_file,
 )
+from tests.examples import WRONG_FILES
 from tests.strategies import as_yaml, config_values, yaml_texts
 
 VALUES = {
@@ -230,7 +232,10 @@ def test_a_learning_rate_of_1_and_of_1_0_give_the_same_config():
         (b"Learning_rate: 1", "unknown key 'Learning_rate', did you mean 'learning_rate'?"),
         (b"warmup: 4", f"unknown key 'warmup', the keys are {KEYS}."),
         (b"<<: {epochs: 4}", f"unknown key '<<', the keys are {KEYS}."),
-        (b"~: 4", f"unknown key '~', the keys are {KEYS}."),
+        (b"~: 4", f"unknown key, the keys are {KEYS}."),
+        (b"PASSWORD=hunter2: 4", f"unknown key, the keys are {KEYS}."),
+        (b"a" * 41 + b": 4", f"unknown key, the keys are {KEYS}."),
+        (b"learning rate: 4", "unknown key 'learning rate', did you mean 'learning_rate'?"),
         (b"[a, b]: 4", f"unknown key 'a list', the keys are {KEYS}."),
         (b"{a: b}: 4", f"unknown key 'a mapping', the keys are {KEYS}."),
         (b"epochs: 3", "epochs: duplicate key. Remove one of the two."),
@@ -244,8 +249,19 @@ def test_an_unknown_or_duplicate_key_is_refused_with_its_line(line, fault):
 def test_merge_keys_do_not_merge():
     data = b"base: &base {epochs: 4}\n<<: *base\n" + OK
     assert message_of(data) == (
-        f"c.yaml:1: unknown key 'base', the keys are {KEYS}.\n"
-        f"c.yaml:2: unknown key '<<', the keys are {KEYS}."
+        f"c.yaml:1: unknown key 'base', the keys are {KEYS}.\nc.yaml:2: unknown key."
+    )
+
+
+def test_only_the_first_unknown_key_is_quoted():
+    data = OK.replace(b"epochs", b"epoch").replace(b"learning", b"warm-up: 3\nlearn")
+    assert message_of(data + b"PASSWORD: hunter2\n") == (
+        f"c.yaml:3: unknown key 'warm-up', the keys are {KEYS}.\n"
+        "c.yaml:4: unknown key, did you mean 'learning_rate'?\n"
+        "c.yaml:5: unknown key, did you mean 'epochs'?\n"
+        "c.yaml:7: unknown key.\n"
+        "c.yaml: missing key 'learning_rate'. Write e.g. `learning_rate: 2e-5`.\n"
+        "c.yaml: missing key 'epochs'. Write e.g. `epochs: 3`."
     )
 
 
@@ -418,14 +434,21 @@ def test_a_learning_rate_larger_than_any_float_is_refused():
 # --- Files that are not a config -----------------------------------------------------------------
 
 
+TAG = "c.yaml:{}: not valid YAML: tags such as !!int are not supported. Remove the tag."
+
+
 @pytest.mark.parametrize(
     ("data", "found"),
     [
         (b"", "an empty file"),
         (b"# only a comment\n", "an empty file"),
         (b"---\n", "null"),
-        (b"just text\n", "'just text'"),
-        (b"3\n", "3"),
+        (b"~\n", "null"),
+        (b"true\n", "true"),
+        (b"just text\n", "text"),
+        (b"|\n  PASSWORD=hunter2\n", "text"),
+        (b"3\n", "a number"),
+        (b"-1.5e3\n", "a number"),
         (b"- epochs: 3\n", "a list"),
     ],
 )
@@ -443,19 +466,17 @@ def test_a_file_that_is_not_a_mapping_is_refused(data, found):
         ),
         (
             with_line("epochs", "!!int 3"),
-            "c.yaml:4: not valid YAML: tags such as 'tag:yaml.org,2002:int' are not supported. "
-            "Remove it.",
+            TAG.format(4),
         ),
         (
             with_line("epochs", "!!python/object/apply:os.system [ls]"),
-            "c.yaml:4: not valid YAML: tags such as "
-            "'tag:yaml.org,2002:python/object/apply:os.system' are not supported. Remove it.",
+            TAG.format(4),
         ),
         (
             OK + b"!x epochs: 3\n",
-            "c.yaml:6: not valid YAML: tags such as '!x' are not supported. Remove it.",
+            TAG.format(6),
         ),
-        (OK + b"k: *none\n", "c.yaml:6: not valid YAML: found undefined alias 'none'."),
+        (OK + b"k: *none\n", "c.yaml:6: not valid YAML: found undefined alias."),
         (
             with_line("base_model", "a: b"),
             "c.yaml:1: not valid YAML: mapping values are not allowed here.",
@@ -498,6 +519,22 @@ def test_unsupported_or_invalid_yaml_is_refused_with_its_line(data, message):
     assert message_of(data) == message
 
 
+@pytest.mark.parametrize("kind", sorted(WRONG_FILES))
+def test_the_error_for_a_file_named_by_mistake_quotes_at_most_its_first_key(kind):
+    for data in (WRONG_FILES[kind], WRONG_FILES[kind] + OK):
+        message = message_of(data)
+        assert "S3CRET" not in message
+        assert len(message) < 2000
+
+
+@given(st.sampled_from(sorted(WRONG_FILES)), st.integers(0, 300), st.integers(0, 600))
+def test_the_error_for_a_part_of_such_a_file_quotes_at_most_its_first_key(kind, start, end):
+    message = message_of(WRONG_FILES[kind][start:end])
+    [*quoted] = re.findall(r"unknown key ('[^']*')", message)
+    assert len(quoted) <= 1
+    assert "S3CRET" not in re.sub(r"unknown key '[^']*'", "", message)
+
+
 def test_a_file_of_exactly_1_mebibyte_is_parsed():
     data = OK + b"#" * ((1 << 20) - len(OK))
     assert parse_training_config(data, "c.yaml") == TrainingConfig(**VALUES)
@@ -516,7 +553,8 @@ def test_nested_aliases_are_not_expanded():
     lines.insert(0, "a: &a [x]")
     data = "\n".join(lines).encode()
     faults = message_of(data).splitlines()
-    assert faults[-6].startswith("c.yaml:20: unknown key 't'")
+    assert faults[0].startswith("c.yaml:1: unknown key 'a'")
+    assert faults[-6] == "c.yaml:20: unknown key."
     assert len(faults) == len(lines) + 5
 
 

@@ -1,4 +1,5 @@
 from dataclasses import asdict
+from glob import glob
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from src.training.config import (
     parse_training_config,
 )
 from src.training.grids import find_configs, read_grid, write_grid
-from tests.examples import METADATA
+from tests.examples import METADATA, WRONG_FILES
 from tests.strategies import as_yaml, config_values, settings_values
 
 BASE = TrainingConfig(**METADATA["training_config"])
@@ -158,7 +159,7 @@ def test_two_notations_of_one_value_are_a_duplicate():
         ("[a.yaml]", "expected the path of a training config, found a list."),
         ("3", "expected the path of a training config, found 3."),
         ("", "expected the path of a training config, found null."),
-        ('"a\\0b"', "embedded null byte"),
+        ('"a\\0b"', "expected the path of a training config, found 'a\\x00b'."),
     ],
 )
 def test_the_error_for_an_unreadable_base_config_has_the_line_that_names_it(value, fault):
@@ -354,3 +355,74 @@ def test_the_error_for_a_pattern_without_matches_names_the_pattern():
     with pytest.raises(FileNotFoundError) as caught:
         find_configs(["configs/training/*.yaml", "configs/training/x*.yaml"])
     assert str(caught.value) == "configs/training/x*.yaml: no training config matches this pattern."
+
+
+@pytest.mark.parametrize("kind", sorted(WRONG_FILES))
+def test_the_error_for_a_file_named_by_mistake_quotes_at_most_its_first_key(kind):
+    data = WRONG_FILES[kind]
+    Path("wrong.yaml").write_bytes(data)
+    for grid in (data, data + b"\nepochs: [1]\n", b"base_config: wrong.yaml\n"):
+        Path("grid.yaml").write_bytes(grid)
+        with pytest.raises(ConfigError) as caught:
+            read_grid("grid.yaml")
+        assert "S3CRET" not in str(caught.value)
+        assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("path", ['"a\\nb"', "a" * 1025, '"\\0"'])
+def test_a_base_config_that_is_no_path_is_quoted_truncated(path):
+    message = message_of(f"base_config: {path}\n")
+    assert message.startswith(
+        "grid.yaml:1: base_config: expected the path of a training config, found "
+    )
+    assert len(message) < 300
+
+
+def test_links_that_lead_to_their_own_folder_are_not_followed_by_a_pattern():
+    for name in ("one", "two", "three"):
+        Path("configs", name).symlink_to(".")
+    found = ["configs/training/mistral_finetune.yaml"]
+    for pattern in ("configs/**/*.yaml", "./configs/**/*.yaml", "**/*.yaml", "**/*finetune*"):
+        prefix = "./" if pattern.startswith("./") else ""
+        assert find_configs([pattern]) == [prefix + each for each in found]
+
+
+def test_a_recursive_pattern_finds_the_same_files_as_glob():
+    for name in (
+        "a/b/c.yaml",
+        "a/c.yaml",
+        "a/.hidden/c.yaml",
+        "a/.c.yaml",
+        "[x]/b/c.yaml",
+        "c.yaml",
+    ):
+        Path("t", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("t", name).touch()
+    for pattern in (
+        "t/**/*.yaml",
+        "t/**/b/*.yaml",
+        "t/*/**/c.yaml",
+        "t/**/b/**/*.yaml",
+        "t/**",
+        "**/c.yaml",
+        f"{Path.cwd()}/t/**/c.yaml",
+    ):
+        expected = {path for path in glob(pattern, recursive=True) if path != "t/"}  # noqa: PTH207
+        assert set(find_configs([pattern])) == expected, pattern
+
+
+CLOSED = """
+from pathlib import Path
+from src.training.grids import find_configs
+from tests.privileges import drop_privileges
+Path("configs/closed").mkdir(mode=0)
+drop_privileges()
+try:
+    find_configs(["configs/**/*.yaml"])
+except PermissionError as error:
+    print(error)
+"""
+
+
+def test_a_folder_that_a_pattern_cannot_list_is_named(start):
+    assert start(CLOSED).end() == "[Errno 13] Permission denied: 'configs/closed'"

@@ -10,10 +10,13 @@ from src.errors import CorruptFileError
 from src.records import registry_file
 from src.records.canonical import canonical_json, sha256
 from src.records.metadata import ModelVersionConflict
+from src.records.registry_file import RegistryFile
 from src.storage import StorePath, open_file
 from src.storage.memo import read_memo
 from src.training.registry import (
+    SMALLEST_ENTRY,
     ModelNotFoundError,
+    check_registry,
     get_model,
     is_registered,
     list_models,
@@ -938,3 +941,60 @@ def test_a_registry_that_would_be_too_large_to_read_is_not_written(
         "artifacts root."
     )
     assert artifacts.registry.read(1 << 20) == before
+
+
+# --- A registry that is lost ---------------------------------------------------------------------
+
+
+def test_a_new_registry_is_not_a_lost_one(artifacts):
+    check_registry(artifacts)
+
+
+def test_a_model_that_is_not_evaluated_yet_may_have_no_registry(artifacts, metadata):
+    (artifacts.models / "model_v1/metadata.json").replace(canonical_json(metadata))
+    (artifacts.evaluations / "model_v1/notes.txt").replace(b"not an evaluation")
+    (artifacts.evaluations / ".hidden/evaluation.json").replace(b"not a version")
+    check_registry(artifacts)
+
+
+def test_a_registry_with_an_entry_is_checked_by_its_size_alone(artifacts, metadata, monkeypatch):
+    register_model(metadata, artifacts.registry)
+    calls = []
+    for method in ("read", "folders", "open"):
+        monkeypatch.setattr(type(artifacts.root.store), method, lambda *_: calls.append(_))
+    check_registry(artifacts)
+    assert calls == []
+
+
+def test_the_smallest_possible_entry_is_an_entry(artifacts):
+    smallest = {
+        "model_version": "m",
+        "dataset_version": "d",
+        "base_model": "",
+        "num_training_samples": 0,
+        "training_config": {},
+    }
+    text = json.dumps({"models": [smallest]}, separators=(",", ":")).encode()
+    assert len(text) >= SMALLEST_ENTRY
+    assert RegistryFile(text, "registry.json").models == [smallest]
+
+
+def test_a_damaged_small_registry_is_named_with_its_fault(artifacts):
+    (artifacts.evaluations / "model_v1/evaluation.json").replace(b"{}")
+    artifacts.registry.replace(b'{\n  "models": [\n')
+    with pytest.raises(CorruptFileError, match=r"registry\.json: line 3, column 1: not valid JSON"):
+        check_registry(artifacts)
+
+
+def test_a_first_run_that_another_first_run_overtakes_is_not_stopped(
+    artifacts, metadata, monkeypatch
+):
+    folders = type(artifacts.root.store).folders
+
+    def finishing(store, prefix):  # another run registers and evaluates its model just now
+        register_model(metadata, artifacts.registry)
+        (artifacts.evaluations / "model_v1/evaluation.json").replace(b"{}")
+        return folders(store, prefix)
+
+    monkeypatch.setattr(type(artifacts.root.store), "folders", finishing)
+    check_registry(artifacts)
