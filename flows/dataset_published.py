@@ -11,6 +11,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
+from flows.logs import escape_log_lines
 from flows.states import failed_state
 from src.names import check_version
 from src.training.config import load_training_config
@@ -37,6 +38,7 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
         FileNotFoundError: The folder `configs_dir` does not exist.
         ValueError: `dataset_version` is not a valid name.
     """
+    escape_log_lines()
     try:
         configs = _configs_using(check_version("dataset_version", dataset_version), configs_dir)
     except (OSError, ValueError) as error:

@@ -4,6 +4,8 @@ from typing import Any
 
 from prefect.states import Failed
 
+from src.rendering.text import printable
+
 __all__ = ["failed_state"]
 
 
@@ -13,4 +15,4 @@ def failed_state(error: Exception) -> Any:
     The run shows the message of the error and nothing else, where a raised error shows Prefect's
     words in front of it and a traceback in the log. A Python caller of the flow gets the error.
     """
-    return Failed(message=str(error), data=error)
+    return Failed(message=printable(str(error)), data=error)
