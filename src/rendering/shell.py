@@ -25,7 +25,8 @@ def prefect_parameter(name: str, value: str) -> str:
     Prefect parses the value as JSON, and a value that is not valid as the contents of a JSON
     string.
     """
-    if not value.isprintable() or set(value) & set('"\\{[') or _is_json(value):
+    is_contents = value.isprintable() and not set(value) & set('"\\')
+    if not is_contents or value.startswith(("{", "[")) or _is_json(value):
         value = json.dumps(value)
     return f"-p {quote(f'{name}={value}')}"
 

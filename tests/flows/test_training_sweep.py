@@ -20,6 +20,7 @@ import flows.training_sweep
 from cli.main import main
 from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
+from src.records.canonical import canonical_json, sha256
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tests.examples import without_runs
@@ -397,6 +398,28 @@ def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(proje
     ]
 
 
+@pytest.mark.parametrize("metrics", [{"quality_score": "best", "latency_ms": 10**400}, "none"])
+def test_a_model_whose_cached_metrics_are_no_numbers_is_ranked_last(project, metrics):
+    best = training_sweep(grid="epochs.yaml")["leaderboard"][0]
+    folder = Path("artifacts/evaluations", best["model_version"])
+    forged = canonical_json(
+        json.loads((folder / "evaluation.json").read_text()) | {"metrics": metrics}
+    )
+    digest = sha256((folder / "evaluation.json").read_bytes())
+    for path in (*folder.iterdir(), *Path("artifacts/.cache").glob("evaluate-*")):
+        path.write_text(path.read_text().replace(digest, sha256(forged)))
+    (folder / "evaluation.json").write_bytes(forged)
+    for path in Path("artifacts/.cache").glob("evaluate-*"):
+        record = json.loads(path.read_text())
+        if best["model_version"] in record["result"]:
+            record["result"] = forged.decode()
+            path.write_text(json.dumps(record))
+    rows = training_sweep(grid="epochs.yaml")["leaderboard"]
+    assert len(rows) == 3
+    if rows[-1]["model_version"] == best["model_version"]:
+        assert rows[-1]["latency_ms"] in (10**400, None)
+
+
 def test_the_run_is_named_after_its_configs_and_its_grid(project):
     state = training_sweep(["config.yaml"], "epochs.yaml", return_state=True)
     assert flow_run(state.state_details.flow_run_id).name == "sweep config.yaml epochs.yaml"
@@ -461,8 +484,8 @@ def test_a_failed_config_gives_exit_code_1_and_the_other_models_are_printed(proj
         "grid.yaml",
         "none.yaml",
     ]
-    assert "error: 3 of 4 configs failed, the others are done:\nepochs.yaml:1: " in printed.err
-    assert printed.err.endswith("\nnone.yaml: no such training config.\n")
+    assert "error: 3 of 4 configs failed, the others are done:\n  epochs.yaml:1: " in printed.err
+    assert printed.err.endswith("\n  none.yaml: no such training config.\n")
 
 
 def test_a_missing_grid_gives_exit_code_2(project, capfd):
