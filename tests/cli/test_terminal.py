@@ -58,11 +58,13 @@ def test_a_markdown_comparison_has_no_control_character(hostile, llm_train):
     assert "\\u001b\\[2K" in printed.replace("\\\\", "\\")
 
 
-def test_escaped_text_is_shown_where_it_belongs(hostile, llm_train):
+def test_escaped_text_is_shown_where_it_belongs(models, llm_train):
+    replace("artifacts/models/registry.json", "mistral-7b", HOSTILE)
+    replace("artifacts/evaluations/model_v1/evaluation.json", "latency_ms", HOSTILE)
     lines = llm_train("show", "model_v1").stdout.splitlines()
     assert lines[1].split(maxsplit=2) == ["config", "base_model", QUOTED]
     verified = llm_train("verify", "model_v1").stdout
-    assert f"  code: Made by commit {ESCAPED}. " in verified
+    assert f"metrics.{ESCAPED}: expected None, found 92." in verified
 
 
 def test_json_with_escapes_has_the_same_values(hostile, as_json):

@@ -282,7 +282,7 @@ def test_an_invalid_config_fails_alone_and_is_named(project):
     assert row.startswith(
         "| bad.yaml | bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?<br>"
     )
-    assert row.endswith("Write e.g. `batch_size: 16`. |")
+    assert row.endswith("Write e.g. \\`batch_size: 16\\`. |")
     assert "| other.yaml | artifacts/datasets/dataset_v9/" in report
 
 
