@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.terminal import print_error
+
 if TYPE_CHECKING:
     from ops.server import ServerProcess
 
@@ -31,8 +33,10 @@ def console_run() -> Iterator["ServerProcess | None"]:
     import prefect.main  # noqa: F401
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+    from flows.logs import escape_log_lines
     from ops.server import ServerError, ensure_server
 
+    escape_log_lines()
     for handler in logging.getLogger().handlers:
         # The error is printed below; the engine would log it again with a traceback.
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
@@ -47,9 +51,9 @@ def console_run() -> Iterator["ServerProcess | None"]:
     except (ValueError, OSError):
         raise
     except ServerError as error:
-        click.echo(f"error: {error}", err=True)
+        print_error(error)
         raise SystemExit(1) from error
     except Exception as error:
-        click.echo(f"error: {type(error).__name__}: {error}", err=True)
+        print_error(f"{type(error).__name__}: {error}")
         click.echo("The log of the flow run, if one was started, has the traceback.", err=True)
         raise SystemExit(1) from error

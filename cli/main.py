@@ -11,9 +11,11 @@ import click
 from cli.models import models, show
 from cli.rebuild import rebuild_registry
 from cli.runs import run, sweep
+from cli.terminal import print_error
 from cli.tracing import compare, trace
 from cli.verify import verify
 from src.errors import CorruptFileError
+from src.rendering.text import message
 from src.training.registry import ModelNotFoundError
 
 __all__ = ["main"]
@@ -27,8 +29,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of stdout has closed it: click exits silently
+        except click.UsageError as error:  # may quote a file name that a pattern matched
+            raise click.UsageError(message(error.format_message()), error.ctx) from error
         except (OSError, ValueError, ModelNotFoundError) as error:
-            click.echo(f"error: {error}", err=True)
+            print_error(error)
             is_bad_input = isinstance(error, ValueError | FileNotFoundError | ModelNotFoundError)
             ctx.exit(2 if is_bad_input and not isinstance(error, CorruptFileError) else 1)
 

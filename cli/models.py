@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from cli.options import artifacts_dir_option, complete_version, json_option, print_json
+from cli.options import artifacts_dir_option, complete_version, json_option
 from cli.tables import packages_text, print_table
+from cli.terminal import print_error, print_json
 from src.artifacts import Artifacts
 from src.errors import CorruptFileError
 from src.evaluation.evaluator import evaluation_path, load_evaluation
@@ -51,7 +52,7 @@ def models(
         except FileNotFoundError:
             pass  # not evaluated yet
         except (CorruptFileError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
+            print_error(error)
             is_damaged = True
         rows.append((_columns(model), model))
     head = list(dict.fromkeys(name for columns, _ in rows for name in columns))
@@ -74,16 +75,17 @@ def models(
 
 
 def _columns(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model as one row: its values by column."""
+    """Return a model as one row: its values by column. No metric replaces another column."""
     config = {key: value for key, value in model["training_config"].items() if key not in model}
-    return {
+    columns = {
         "model_version": model["model_version"],
         "base_model": model["base_model"],
         "dataset_version": model["dataset_version"],
         "num_training_samples": model["num_training_samples"],
         **config,
-        **(model["metrics"] if isinstance(model["metrics"], dict) else {}),
     }
+    metrics = model["metrics"] if isinstance(model["metrics"], dict) else {}
+    return columns | {name: metrics[name] for name in metrics if name not in columns}
 
 
 def _order(value: Any) -> tuple[float, str]:

@@ -1,14 +1,13 @@
-"""Options and output that several commands share."""
+"""Options that several commands share."""
 
 from contextlib import suppress
 
 import click
 
 from src.artifacts import Artifacts
-from src.records.canonical import canonical_json
 from src.training.registry import list_models
 
-__all__ = ["artifacts_dir_option", "complete_version", "json_option", "print_json"]
+__all__ = ["artifacts_dir_option", "complete_version", "json_option"]
 
 artifacts_dir_option = click.option(
     "--artifacts-dir",
@@ -31,8 +30,3 @@ def complete_version(ctx: click.Context, _: click.Parameter, incomplete: str) ->
         models = list_models(artifacts.registry)
     versions = [model["model_version"] for model in models]
     return [version for version in versions if version.startswith(incomplete)]
-
-
-def print_json(value: object) -> None:
-    """Print a value as canonical JSON."""
-    click.echo(canonical_json(value), nl=False)

@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from src.progress import Progress, Snapshot
+from src.rendering.text import one_line
 from src.storage import StorePath
 from src.training.hashing import count_and_hash
 
@@ -60,6 +61,6 @@ def _bar(path: StorePath, total: int) -> "Bar":
         console=Console(stderr=True),
         transient=True,
     )
-    bar.add_task(str(path), total=total)
+    bar.add_task(one_line(path), total=total)
     bar.start()
     return bar

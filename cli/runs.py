@@ -3,8 +3,9 @@
 import click
 
 from cli.console import console_run
-from cli.options import artifacts_dir_option, json_option, print_json
+from cli.options import artifacts_dir_option, json_option
 from cli.tables import print_table
+from cli.terminal import print_error, print_json
 
 __all__ = ["run", "sweep"]
 
@@ -67,5 +68,5 @@ def sweep(
         if len(rows) > BEST_ROWS:
             click.echo(f"The best {BEST_ROWS} of {len(rows):,}; --json prints all.", err=True)
     if failure:
-        click.echo(f"error: {failure}", err=True)
+        print_error(failure)
         raise SystemExit(1)

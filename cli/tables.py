@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from src.lineage.compare import as_text
+from src.rendering.text import as_text
 
 __all__ = ["packages_text", "print_table"]
 
@@ -33,6 +33,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         all(isinstance(value, int | float | None) for value in column)
         for column in zip(*values, strict=True)
     ]
+    head = [as_text(name) for name in head]
     cells = [[as_text(value) for value in row] for row in values]
     widths = None
     if sys.stdout.isatty() and len(cells) <= MAX_FITTED_ROWS:

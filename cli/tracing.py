@@ -2,13 +2,14 @@
 
 import click
 
-from cli.options import artifacts_dir_option, complete_version, json_option, print_json
+from cli.options import artifacts_dir_option, complete_version, json_option
 from cli.tables import packages_text, print_table
-from src.lineage.compare import as_text
+from cli.terminal import print_json, print_line
 from src.lineage.compare import compare as compare_models
 from src.lineage.record import Record
 from src.lineage.trace import Trace, models_of_commit, models_trained_on, trace_model
 from src.records.layout import STATEMENT_FILE
+from src.rendering.text import as_text
 
 __all__ = ["compare", "trace"]
 
@@ -102,9 +103,9 @@ def _print_models(trace: Trace) -> None:
                 statement and statement.started_on,
             )
         )
-    click.echo(f"{trace.source}: {len(rows)} model{'' if len(rows) == 1 else 's'}")
+    print_line(f"{trace.source}: {len(rows)} model{'' if len(rows) == 1 else 's'}")
     if rows:
         head = ("model_version", "dataset_version", "data_sha256", "commit", "started_on")
         print_table(head, rows)
     if trace.unknown:
-        click.echo(f"Not recorded for: {', '.join(trace.unknown)}")
+        print_line(f"Not recorded for: {', '.join(trace.unknown)}")

@@ -5,9 +5,11 @@ from dataclasses import asdict
 
 import click
 
-from cli.options import artifacts_dir_option, complete_version, json_option, print_json
+from cli.options import artifacts_dir_option, complete_version, json_option
 from cli.progress import hash_with_progress
+from cli.terminal import print_json, print_line
 from src.lineage.verify import Check, verdict, verify_all
+from src.rendering.text import one_line
 
 __all__ = ["verify"]
 
@@ -59,15 +61,15 @@ def verify(versions: tuple[str, ...], everything: bool, artifacts_dir: str, as_j
 def _print_checks(version: str, checks: list[Check]) -> None:
     result = verdict(checks)
     colour = "green" if result == "MATCH" else "red"
-    click.echo(f"{click.style(result.ljust(8), fg=colour)}  {version}")
+    click.echo(f"{click.style(result.ljust(8), fg=colour)}  {one_line(version)}")
     for check in checks:
         if check.verdict != "MATCH":
-            click.echo(f"  {check.what}")
-            click.echo(f"    expected  {check.expected}")
-            click.echo(f"    found     {check.found}")
+            print_line(f"  {check.what}")
+            print_line(f"    expected  {check.expected}")
+            print_line(f"    found     {check.found}")
             if check.diverged:
-                click.echo(f"    diverged  {check.diverged}")
+                print_line(f"    diverged  {check.diverged}")
             if check.note:
-                click.echo(f"    note      {check.note}")
+                print_line(f"    note      {check.note}")
         elif check.note:
-            click.echo(f"  {check.what}: {check.note}")
+            print_line(f"  {check.what}: {check.note}")

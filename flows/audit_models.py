@@ -5,9 +5,11 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
+from flows.logs import escape_log_lines
 from flows.report import report_link
 from flows.states import FLOW_OPTIONS, failed_state
 from src.lineage.verify import Check, failed_checks, verdict, verify_all
+from src.rendering import markdown
 
 __all__ = ["audit_models"]
 
@@ -37,6 +39,7 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
         ValueError: A model does not match its record; names all such models.
         OSError: The artifacts root cannot be reached.
     """
+    escape_log_lines()
     logger = get_run_logger()
     verdicts: dict[str, str] = {}
     faults: list[str] = []
@@ -45,10 +48,11 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
         for version, checks in verify_all(artifacts_dir):
             failed = failed_checks(checks)
             verdicts[version] = verdict(checks)
-            rows.append(_row(version, checks))
+            mismatches = _mismatches(checks)
+            rows.append(_row(version, checks, mismatches))
             if failed:
                 faults.append(f"{version} ({', '.join(check.what for check in failed)})")
-                logger.warning("%s: %s", version, rows[-1]["what"])
+                logger.warning("%s: %s", version, mismatches)
     except (OSError, ValueError) as error:
         return failed_state(error)  # type: ignore[no-any-return]
     rows.sort(key=lambda row: row["verdict"] == "MATCH")
@@ -64,14 +68,18 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
     return verdicts
 
 
-def _row(version: str, checks: list[Check]) -> dict[str, Any]:
+def _mismatches(checks: list[Check]) -> str:
+    return "; ".join(
+        f"{check.what}: expected {check.expected}, found {check.found}"
+        for check in failed_checks(checks)
+    )
+
+
+def _row(version: str, checks: list[Check], mismatches: str) -> dict[str, Any]:
     notes = [check.note for check in checks if check.note]
     return {
         "verdict": verdict(checks),
         "model_version": report_link(version),
-        "what": "; ".join(
-            f"{check.what}: expected {check.expected}, found {check.found}"
-            for check in failed_checks(checks)
-        ),
-        "notes": "; ".join(notes),
+        "what": markdown.text(mismatches),
+        "notes": markdown.text("; ".join(notes)),
     }

@@ -1,9 +1,15 @@
 """Chart of models by their metrics: quality against cost, with latency as colour."""
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
+
+from src.records.evaluation import is_metric
+from src.rendering.markdown import Markdown
+from src.rendering.text import one_line
 
 __all__ = ["Point", "as_image", "scatter"]
 
@@ -22,13 +28,14 @@ class Point:
     latency: float
 
     @classmethod
-    def from_metrics(cls, name: str, metrics: Mapping[str, float]) -> "Point | None":
-        """Return the point of a model; `None` if it lacks one of the three metrics."""
-        try:
-            quality, cost = metrics["quality_score"], metrics["cost_per_1k_tokens"]
-            return cls(name=name, quality=quality, cost=cost, latency=metrics["latency_ms"])
-        except KeyError:
+    def from_metrics(cls, name: str, metrics: Mapping[str, Any]) -> "Point | None":
+        """Return the point of a model; `None` if one of its metrics is not a finite number."""
+        quality, cost, latency = map(
+            metrics.get, ("quality_score", "cost_per_1k_tokens", "latency_ms")
+        )
+        if not (is_metric(quality) and is_metric(cost) and is_metric(latency)):
             return None
+        return cls(name=name, quality=float(quality), cost=float(cost), latency=float(latency))
 
 
 def scatter(points: list[Point]) -> str:
@@ -54,7 +61,7 @@ def scatter(points: list[Point]) -> str:
         f"latency: green {hue.low:g} ms, red {hue.high:g} ms</text>",
     ]
     for index, point in enumerate(points):
-        name, px, py = escape(point.name), x(point.cost), y(point.quality)
+        name, px, py = _text(point.name), x(point.cost), y(point.quality)
         lines.append(
             f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" '
             f'fill="hsl({hue(point.latency):.0f} 70% 45%)" fill-opacity="0.8">'
@@ -70,9 +77,15 @@ def scatter(points: list[Point]) -> str:
     return "\n".join([*lines, "</svg>"])
 
 
-def as_image(svg: str, alt: str) -> str:
-    """Return an SVG as an image in Markdown, with its data inline."""
-    return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+def as_image(svg: str, alt: str) -> Markdown:
+    """Return an SVG as an image in Markdown, with its data inline; `alt` is a constant."""
+    data = base64.b64encode(svg.encode()).decode()
+    return Markdown(f"![{alt}](data:image/svg+xml;base64,{data})")
+
+
+def _text(value: str) -> str:
+    """Return text for the content of an XML element."""
+    return escape(one_line(value))
 
 
 class _Scale:
@@ -84,13 +97,16 @@ class _Scale:
     def __call__(self, value: float) -> float:
         if self.high == self.low:
             return (self.start + self.end) / 2
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
+        span, distance = self.high - self.low, value - self.low
+        if math.isinf(span):
+            span, distance = self.high / 2 - self.low / 2, value / 2 - self.low / 2
+        return self.start + distance / span * (self.end - self.start)
 
     @property
     def ticks(self) -> list[float]:
         steps = range(TICKS) if self.high > self.low else range(1)
-        return [self.low + (self.high - self.low) * step / (TICKS - 1) for step in steps]
+        shares = [step / (TICKS - 1) for step in steps]
+        return [self.low * (1 - share) + self.high * share for share in shares]
 
 
 def _tick_x(value: float, x: float) -> str:
@@ -102,8 +118,9 @@ def _tick_x(value: float, x: float) -> str:
 
 
 def _tick_y(value: float, y: float) -> str:
+    label = f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
     return (
         f'<line x1="{MARGIN - 10}" y1="{y:.1f}" x2="{WIDTH - MARGIN + 15}" y2="{y:.1f}" '
         f'stroke="#ddd"/><text x="{MARGIN - 15}" y="{y + 4:.1f}" text-anchor="end">'
-        f"{value:.3f}</text>"
+        f"{label}</text>"
     )

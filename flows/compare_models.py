@@ -6,9 +6,12 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
 from flows.chart import Point, as_image, scatter
+from flows.logs import escape_log_lines
 from flows.report import report_link
 from flows.states import FLOW_OPTIONS, failed_state
 from src.lineage.compare import Comparison, compare
+from src.rendering import markdown
+from src.rendering.text import one_line
 
 __all__ = ["compare_models"]
 
@@ -16,7 +19,7 @@ ARTIFACT_KEY = "comparison"
 
 
 def _run_name() -> str:
-    return f"compare {' and '.join(runtime.flow_run.parameters['model_versions'])}"
+    return one_line(f"compare {' and '.join(runtime.flow_run.parameters['model_versions'])}")
 
 
 @flow(name="compare-models", flow_run_name=_run_name, **FLOW_OPTIONS)
@@ -37,6 +40,7 @@ def compare_models(
         KeyError: A model version does not exist; names the nearest ones.
         ValueError: Fewer than two versions are given, or a file of a model cannot be parsed.
     """
+    escape_log_lines()
     try:
         comparison = compare(*model_versions, artifacts_dir=artifacts_dir)
     except (LookupError, OSError, ValueError) as error:
@@ -44,7 +48,7 @@ def compare_models(
     create_markdown_artifact(
         _page(comparison, everything),
         key=ARTIFACT_KEY,
-        description=f"Comparison of {', '.join(model_versions)}",
+        description=f"Comparison of {', '.join(map(markdown.text, model_versions))}",
     )
     return comparison.to_dict(everything=everything)
 
@@ -53,9 +57,7 @@ def _page(comparison: Comparison, everything: bool) -> str:
     points = []
     for column, version in enumerate(comparison.models):
         metrics = {
-            row.name: row.values[column]
-            for row in comparison.every_row
-            if row.section == "metrics" and row.values[column] is not None
+            row.name: row.values[column] for row in comparison.every_row if row.section == "metrics"
         }
         if point := Point.from_metrics(version, metrics):
             points.append(point)

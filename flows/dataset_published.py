@@ -12,6 +12,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
+from flows.logs import escape_log_lines
 from flows.states import FLOW_OPTIONS, failed_state
 from src.names import check_version
 from src.training.config import load_training_config
@@ -40,6 +41,7 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
         OSError: The folder `configs_dir` cannot be listed.
         ValueError: `dataset_version` is not a valid name.
     """
+    escape_log_lines()
     try:
         configs = _configs_using(check_version("dataset_version", dataset_version), configs_dir)
     except (OSError, ValueError) as error:

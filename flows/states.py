@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect.states import Failed
 
+from src.rendering.text import printable
 from tasks.results import PlainSerializer
 
 __all__ = ["FLOW_OPTIONS", "failed_state"]
@@ -22,4 +23,4 @@ def failed_state(error: Exception) -> Any:
     The run shows the message of the error and nothing else, where a raised error shows Prefect's
     words in front of it and a traceback in the log. A Python caller of the flow gets the error.
     """
-    return Failed(message=str(error), data=error)
+    return Failed(message=printable(str(error)), data=error)

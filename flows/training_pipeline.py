@@ -8,11 +8,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
+from flows.logs import escape_log_lines
 from flows.openlineage import lineage_hooks
 from flows.report import TABLE_KEY, publish_models, report_key, training_report
 from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
 from src.names import check_version
+from src.rendering import markdown
+from src.rendering.text import one_line
 from src.training.trainer import derive_model_version
 from tasks.caching import step_results
 from tasks.evaluate import evaluate
@@ -27,7 +30,7 @@ TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
     named = parameters.get("model_version") or Path(parameters["training_config_path"]).stem
-    return f"train {named}"
+    return one_line(f"train {named}")
 
 
 @flow(
@@ -66,6 +69,7 @@ def training_pipeline(
         OSError: A file cannot be read or written, or a lock was held for too long, after three
             retries.
     """
+    escape_log_lines()
     try:
         # The form sends an empty text for an empty field.
         return _train(training_config_path, model_version or None, artifacts_dir)
@@ -102,7 +106,9 @@ def _train(
         table_link=f"/artifacts/{table}",
     )
     create_markdown_artifact(
-        report, key=report_key(model_version), description=f"Training of {model_version}"
+        report,
+        key=report_key(model_version),
+        description=f"Training of {markdown.text(model_version)}",
     )
     return evaluation
 

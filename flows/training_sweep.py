@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,14 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events.worker import EventsWorker
 
+from flows.logs import escape_log_lines
 from flows.openlineage import lineage_hooks
 from flows.progress import progress_artifact
-from flows.report import publish_models, sweep_report
+from flows.report import publish_models, sweep_report, table_rows
 from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
+from src.records.evaluation import is_metric
+from src.rendering.text import one_line
 from src.training.grids import find_configs, write_grid
 from src.training.registry import check_registry, register_models
 from src.training.trainer import derive_model_version
@@ -75,7 +79,8 @@ class _Trial:
 
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
-    return f"sweep {' '.join([*parameters['configs'], parameters['grid']])}"[:100].rstrip()
+    name = f"sweep {' '.join([*parameters['configs'], parameters['grid']])}"
+    return one_line(name[:100].rstrip())
 
 
 @flow(
@@ -116,6 +121,7 @@ def training_sweep(
             config, `config` and `error`.
         ValueError: There is no config, or `concurrency` is less than 1.
     """
+    escape_log_lines()
     try:
         artifacts = Artifacts.open(artifacts_dir)
         files = _configs(configs, grid, concurrency, artifacts)
@@ -230,7 +236,7 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
     rows = [
         {
             "model_version": trial.evaluation["model_version"],
-            **{name: trial.evaluation["metrics"][name] for name in RANKED_BY},
+            **{name: _metrics(trial).get(name) for name in RANKED_BY},
             **trial.metadata["training_config"],
             "config": trial.config,
         }
@@ -241,17 +247,28 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
         {"config": trial.config, "error": str(trial.error)} for trial in trials if trial.error
     ]
     return {
-        "leaderboard": sorted(
-            rows, key=lambda row: [sign * row[name] for name, sign in RANKED_BY.items()]
-        ),
+        "leaderboard": sorted(rows, key=_rank),
         "failed": faults,
         "cached": sum(trial.error is None and trial.decisions.is_cached for trial in trials),
     }
 
 
+def _metrics(trial: _Trial) -> dict[str, Any]:
+    """Return the metrics of a trial, whose evaluation may be served from the cache."""
+    metrics = trial.evaluation.get("metrics")
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def _rank(row: dict[str, Any]) -> list[float]:
+    """Return the sort key of a row; a metric that is not a finite number is the worst."""
+    return [
+        sign * row[name] if is_metric(row[name]) else math.inf for name, sign in RANKED_BY.items()
+    ]
+
+
 def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> None:
     create_table_artifact(
-        summary["leaderboard"],
+        table_rows(summary["leaderboard"]),
         key="sweep-leaderboard",
         description="Models of the sweep, the best first",
     )

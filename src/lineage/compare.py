@@ -1,16 +1,16 @@
 """Comparison of models: config, data, code, environment and metrics, side by side."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from src.artifacts import Artifacts
 from src.lineage.record import Record, read_record
 from src.records.canonical import canonical_json
+from src.rendering import markdown
 from src.storage import Location
 
-__all__ = ["Comparison", "Row", "as_text", "compare", "compare_records", "markdown_table"]
+__all__ = ["Comparison", "Row", "compare", "compare_records"]
 
 SECTIONS = ("config", "data", "code", "environment", "metrics")
 
@@ -65,29 +65,10 @@ class Comparison:
         """Render a Markdown table; a single line if nothing differs."""
         rows = self.rows(everything=everything)
         if not rows:
-            return f"No difference between {', '.join(self.models)}.\n"
-        return markdown_table(
-            ("", "", *self.models),
-            [(row.section, row.name, *map(as_text, row.values)) for row in rows],
+            return f"No difference between {', '.join(map(markdown.text, self.models))}.\n"
+        return markdown.table(
+            ("", "", *self.models), [(row.section, row.name, *row.values) for row in rows]
         )
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Render a table in Markdown, with a line end after each line."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(
-        f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n"
-        for line in lines
-    )
-
-
-def as_text(value: Any) -> str:
-    """Return a value as one line of text; `-` for `None`."""
-    if value is None:
-        return "-"
-    if isinstance(value, str) and value.isprintable():
-        return value
-    return json.dumps(value, sort_keys=True)
 
 
 def compare(*model_versions: str, artifacts_dir: Location = "artifacts") -> Comparison:

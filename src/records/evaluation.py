@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping
 from sys import float_info
-from typing import Any
+from typing import Any, TypeGuard
 
 from src.errors import truncated_repr
 from src.records.canonical import canonical_json
 from src.records.layout import EVALUATION_FILE, METADATA_LIMIT
 
-__all__ = ["evaluation_bytes"]
+__all__ = ["evaluation_bytes", "is_metric"]
+
+
+def is_metric(value: object) -> TypeGuard[float]:
+    """Return whether a value is a finite number, as every metric must be."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= float_info.max
 
 
 def evaluation_bytes(metadata: Mapping[str, Any], metrics: Mapping[str, float]) -> bytes:
@@ -22,8 +29,7 @@ def evaluation_bytes(metadata: Mapping[str, Any], metrics: Mapping[str, float]) 
         ValueError: A metric is not a finite number, or the file would be too large to be read.
     """
     for name, value in metrics.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not abs(value) <= float_info.max:
+        if not is_metric(value):
             raise ValueError(
                 f"metrics of {metadata['model_version']!r}: {name}: expected a finite number, "
                 f"found {truncated_repr(value)}. No evaluation was written."

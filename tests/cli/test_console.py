@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import unicodedata
 from contextlib import closing
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log_of_the_
         logged = database.execute("select message from log where level >= 40").fetchall()
     [text] = [text for (text,) in logged if error in text and "Traceback" in text]
     assert "in fail\n" in text
+
+
+@pytest.mark.parametrize("command", [["run"], ["sweep", "none.yaml"]])
+def test_no_line_of_a_run_has_a_control_character_or_is_forged(project, server, command):
+    name = "a\x1b[2K\x9b\u202e\n2 models: 2 MATCH.yaml"
+    Path(name).write_text(CONFIG.replace("16", "'\\e[2K'"))
+    done = run(server, MAIN, *command, name)
+    assert done.returncode in (1, 2)
+    printed = done.stdout + done.stderr
+    assert "a\\x1b[2K\\x9b\\u202e" in printed
+    kinds = {unicodedata.category(each) for each in printed.replace("\n", "")}
+    assert kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"} == set()
+    assert [line for line in printed.splitlines() if line.startswith("2 models")] == []
 
 
 def test_a_disk_error_prints_one_line(config, server):

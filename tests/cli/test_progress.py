@@ -87,6 +87,13 @@ def test_a_bar_appears_after_one_second_and_is_updated_every_second(project, sec
     assert output.endswith("(3, 'the digest')\n")
 
 
+def test_a_bar_has_no_control_character_of_a_path(project):
+    Path("artifacts").rename("art\x1b[2K\nifacts")
+    code = HASH.replace('"artifacts"', repr("art\x1b[2K\nifacts"))
+    output = on_terminal(code, json.dumps([1.0]), columns=120)
+    assert "art\\x1b[2K\\nifacts/datasets/dataset_v1/data.jsonl" in bars(output)[-1]
+
+
 def test_a_bar_is_removed_before_an_error_is_printed(project):
     output = on_terminal(HASH, json.dumps([1.0, None]), columns=120)
     _, end = output.split(SHOW_CURSOR)

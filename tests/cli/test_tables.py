@@ -87,6 +87,11 @@ def test_markup_and_control_characters_of_a_value_are_printed_as_text():
     assert lines(on_terminal(code)) == ["name", '"[bold]x[/bold] :smile: \\u001b[31m"']
 
 
+def test_control_characters_of_a_column_name_are_printed_as_text():
+    code = r"from cli.tables import print_table; print_table(['a\x1b[2K\x9b'], [['\u202eb']])"
+    assert lines(on_terminal(code)) == ['"a\\u001b[2K\\u009b"', '"\\u202eb"']
+
+
 @pytest.mark.parametrize("rows", [1, tables.MAX_FITTED_ROWS + 1])
 def test_in_a_pipe_a_row_is_one_line(capsys, rows):
     tables.print_table(["one", "two"], [["a" * 300, 1.5]] * rows)

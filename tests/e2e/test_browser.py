@@ -10,6 +10,10 @@ from playwright.sync_api import expect, sync_playwright
 from tests.e2e.conftest import ROOT, eventually
 
 IMAGES = ROOT / "docs/images"
+HOSTILE = (
+    "![x](http://127.0.0.1:9/x.png) [pay](http://e.example) <img src=http://127.0.0.1:9/y> `a` "
+    "www.e.example a@e.example ~~b~~ x\\|y &lt;z"
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +87,9 @@ def test_a_run_started_in_the_form_completes_and_its_report_shows_the_metrics(pa
     take_screenshot(page, "run")
 
     page.get_by_text("Artifacts", exact=True).first.click()
-    expect(page.get_by_text("training-in-the-browser").first).to_be_visible()
-    open_newest(page, platform, "training-in-the-browser")
+    key = "training-in-the-browser--2fc198c8a99c8d91"
+    expect(page.get_by_text(key).first).to_be_visible()
+    open_newest(page, platform, key)
     expect(page.get_by_role("heading", name="in_the_browser", exact=True)).to_be_visible()
     path = platform.project / "artifacts/evaluations/in_the_browser/evaluation.json"
     for metric, value in json.loads(path.read_text())["metrics"].items():
@@ -134,3 +139,35 @@ def test_the_table_of_an_audit_shows_verdicts(page, platform):
     open_newest(page, platform, "audit")
     expect(page.get_by_text("MATCH", exact=True).first).to_be_visible()
     take_screenshot(page, "audit")
+
+
+def test_text_of_a_config_is_text_on_every_page(page, platform):
+    path = "configs/training/h&#39;$(x).yaml"
+    text = (platform.project / "configs/training/mistral_finetune.yaml").read_text()
+    assert text.count("mistral-7b") == 1
+    (platform.project / path).write_text(text.replace("mistral-7b", json.dumps(HOSTILE)))
+    models = json.dumps(["hostile", "hostile"])
+    for deployment, parameters in [
+        ("training-pipeline/train", {"training_config_path": path, "model_version": "hostile"}),
+        ("compare-models/compare", {"model_versions": models, "everything": "true"}),
+        ("training-sweep/sweep", {"configs": json.dumps([path]), "grid": '""'}),
+    ]:
+        run = platform.ended(platform.start_run(deployment, **parameters))
+        assert run["state_name"] == "Completed", run["state"]["message"]
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    for key in ("training-hostile", "models", "comparison", "sweep", "sweep-leaderboard"):
+        open_newest(page, platform, key)
+        expect(page.get_by_text(key, exact=True).first).to_be_visible()
+        page.wait_for_timeout(2000)  # until Markdown is rendered and images are loaded
+        shown = " ".join(page.locator("body").inner_text().split())
+        assert HOSTILE in shown, key
+        for link in page.locator(".markdown-renderer a").all():
+            assert link.get_attribute("href").startswith("/artifacts/"), key
+        for image in page.locator("img").all():
+            assert image.get_attribute("src").startswith("data:image/svg+xml;base64,"), key
+    assert [url for url in requests if not url.startswith((platform.url, "blob:", "data:"))] == []
+    open_newest(page, platform, "training-hostile")
+    expect(
+        page.get_by_text("'training_config_path=configs/training/h'\\&'#39;$(x).yaml'")
+    ).to_be_visible()

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from flows.audit_models import audit_models
+from flows.report import report_link
 from src.storage import FolderStore
 from src.training.pipeline import run_training_pipeline
 from tests.flows.runs import artifact, failure, flow_run
@@ -28,8 +29,8 @@ def table():
 def test_an_audit_of_undamaged_models_finds_a_match_for_each(models):
     assert audit_models() == {"model_v1": "MATCH", "model_v2": "MATCH"}
     assert table() == [
-        ("MATCH", "[model_v1](/artifacts/key/training-model-v1)", ""),
-        ("MATCH", "[model_v2](/artifacts/key/training-model-v2)", ""),
+        ("MATCH", "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)", ""),
+        ("MATCH", "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5)", ""),
     ]
 
 
@@ -44,7 +45,7 @@ def test_a_mismatch_fails_the_audit_and_the_message_names_the_model(models):
     )
     (first, model, what), (second, _, _) = table()
     assert (first, second) == ("MISMATCH", "MATCH")
-    assert model == "[model_v2](/artifacts/key/training-model-v2)"
+    assert model == "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5)"
     assert what.startswith("evaluation.json: expected ")
     assert EVALUATION.read_bytes() == before
 
@@ -70,10 +71,7 @@ def test_a_model_with_unreadable_data_counts_as_not_matching(models, monkeypatch
     [first, second] = table()
     reason = f"found artifacts/{DATA}: cannot be read (Input/output error)"
     for version, (verdict, model, what) in zip(("v1", "v2"), (first, second), strict=True):
-        assert (verdict, model) == (
-            "UNREADABLE",
-            f"[model_{version}](/artifacts/key/training-model-{version})",
-        )
+        assert (verdict, model) == ("UNREADABLE", report_link(f"model_{version}"))
         assert what.startswith("dataset bytes: expected sha256 ")
         assert what.endswith(f", {reason}")
         assert f"model_{version}: {what}" in caplog.messages
@@ -102,3 +100,11 @@ def test_an_audit_reads_a_dataset_once_for_all_models(models, reads):
 
 def test_an_audit_without_models_succeeds(project):
     assert audit_models() == {}
+
+
+def test_text_of_an_altered_file_is_text_in_the_table(models):
+    text = EVALUATION.read_text()
+    EVALUATION.write_text(text.replace("latency_ms", "<b> ![x](http://e.example) a|b"))
+    audit_models(return_state=True)
+    [row] = [row for row in json.loads(artifact("audit")) if row["verdict"] != "MATCH"]
+    assert "metrics.\\<b> `![x](http://e.example)` a\\|b: expected None, found " in row["notes"]

@@ -1,12 +1,16 @@
 import base64
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from flows.compare_models import compare_models
+from src.rendering import markdown
 from src.training.pipeline import run_training_pipeline
 from tests.flows.runs import artifact, failure, flow_run
+
+CIRCLE = "{http://www.w3.org/2000/svg}circle"
 
 
 @pytest.fixture
@@ -24,8 +28,8 @@ def test_the_page_has_a_table_of_the_differences(models):
     assert comparison["rows"][0] == {"section": "config", "name": "epochs", "values": [3, 4]}
     page = artifact("comparison")
     assert page.startswith(
-        "# [model_v1](/artifacts/key/training-model-v1) and "
-        "[model_v2](/artifacts/key/training-model-v2)\n"
+        "# [model_v1](/artifacts/key/training-model-v1--d64be24a37a18742) and "
+        "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5)\n"
     )
     assert "| config | epochs | 3 | 4 |\n" in page
     assert "batch_size" not in page
@@ -42,7 +46,7 @@ def test_the_chart_has_a_point_for_each_model(models):
     compare_models(["model_v1", "model_v2"])
     encoded = artifact("comparison").split("data:image/svg+xml;base64,")[1].split(")")[0]
     drawing = ElementTree.fromstring(base64.b64decode(encoded))
-    points = drawing.iter("{http://www.w3.org/2000/svg}circle")
+    points = drawing.iter(CIRCLE)
     assert [point[0].text.split(":")[0] for point in points] == ["model_v1", "model_v2"]
 
 
@@ -77,3 +81,26 @@ def test_a_damaged_file_fails_the_run_and_the_message_names_it(models):
 def test_a_single_model_fails_the_run(models):
     message = failure(compare_models, ["model_v1"])
     assert message == "expected two or more model versions, found 1."
+
+
+@pytest.mark.parametrize("value", ["good", True, None, 10**400, [1]])
+def test_a_model_with_a_metric_that_is_not_a_finite_number_is_not_in_the_chart(models, value):
+    path = Path("artifacts/evaluations/model_v2/evaluation.json")
+    evaluation = json.loads(path.read_text())
+    evaluation["metrics"]["latency_ms"] = value
+    path.write_text(json.dumps(evaluation))
+    compare_models(["model_v1", "model_v2"])
+    page = artifact("comparison")
+    encoded = page.split("data:image/svg+xml;base64,")[1].split(")")[0]
+    points = ElementTree.fromstring(base64.b64decode(encoded)).iter(CIRCLE)
+    assert [point[0].text.split(":")[0] for point in points] == ["model_v1"]
+    shown = "-" if value is None else markdown.text(value)
+    assert f"| metrics | latency_ms | 92 | {shown} |\n" in page
+
+
+def test_text_of_a_record_is_text_on_the_page(models):
+    path = Path("artifacts/models/registry.json")
+    path.write_text(path.read_text().replace("mistral-7b", "<b> a|b ![x](http://e.example)", 2))
+    compare_models(["model_v1", "model_v2"])
+    page = artifact("comparison")
+    assert "| config | base_model | \\<b> a\\|b `![x](http://e.example)` | mistral-7b |\n" in page

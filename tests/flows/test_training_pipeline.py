@@ -394,7 +394,7 @@ def test_the_report_has_metrics_inputs_decisions_and_files(project):
     training_pipeline("config.yaml", "model_v1")
     digest = hashlib.sha256((DATASET / "data.jsonl").read_bytes()).hexdigest()
     quality = json.loads(EVALUATION.read_text())["metrics"]["quality_score"]
-    report = artifact("training-model-v1")
+    report = artifact("training-model-v1--d64be24a37a18742")
     for fact in [
         "# model_v1\n\n`mistral-7b` trained on `dataset_v1`. [All models](/artifacts/artifact/",
         f"| quality_score | {quality} |",
@@ -411,7 +411,7 @@ def test_the_report_has_the_reason_of_each_cache_decision(project):
     training_pipeline("config.yaml", "model_v1")
     EVALUATION.unlink()
     training_pipeline("config.yaml", "model_v1")
-    report = artifact("training-model-v1")
+    report = artifact("training-model-v1--d64be24a37a18742")
     for step in STEPS[:4]:
         assert f"| {step} | cached | inputs, code and files are unchanged |" in report
     assert f"| evaluate | **ran** | {EVALUATION} does not exist |" in report
@@ -422,12 +422,12 @@ def test_the_table_of_models_has_the_newest_first_and_links_their_reports(projec
     training_pipeline("config.yaml", "Model_V2")
     rows = json.loads(artifact("models"))
     assert [row["model_version"] for row in rows] == [
-        "[Model_V2](/artifacts/key/training-model-v2)",
-        "[model_v1](/artifacts/key/training-model-v1)",
+        "[Model_V2](/artifacts/key/training-model-v2--2f54dc67cb4b1a87)",
+        "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)",
     ]
     metrics = json.loads(EVALUATION.read_text())["metrics"]
     assert rows[1] == {
-        "model_version": "[model_v1](/artifacts/key/training-model-v1)",
+        "model_version": "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)",
         "base_model": "mistral-7b",
         "dataset_version": "dataset_v1",
         "num_training_samples": 20,

@@ -181,6 +181,23 @@ def test_models_are_ranked_by_quality_then_cost_then_latency(project, monkeypatc
     }
 
 
+@pytest.mark.parametrize("metrics", [{"quality_score": "best", "latency_ms": 10**400}, "none"])
+def test_a_model_whose_metrics_are_no_numbers_is_ranked_last(project, monkeypatch, metrics):
+    load_evaluation = evaluator.load_evaluation
+
+    def altered(version, *arguments):
+        evaluation = load_evaluation(version, *arguments)
+        is_altered = version == models_by_epochs()[3]
+        return evaluation | {"metrics": metrics} if is_altered else evaluation
+
+    monkeypatch.setattr(evaluator, "load_evaluation", altered)
+    board = training_sweep(grid="epochs.yaml")["leaderboard"]
+    assert [row["epochs"] for row in board].index(3) == 2
+    found = metrics if isinstance(metrics, dict) else {}
+    for name in ("quality_score", "cost_per_1k_tokens", "latency_ms"):
+        assert board[2][name] == found.get(name)
+
+
 # --- Finished steps ------------------------------------------------------------------------------
 
 
@@ -281,7 +298,7 @@ def test_an_invalid_config_fails_alone_and_is_named(project):
     assert row.startswith(
         "| bad.yaml | bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?<br>"
     )
-    assert row.endswith("Write e.g. `batch_size: 16`. |")
+    assert row.endswith("Write e.g. \\`batch_size: 16\\`. |")
     assert "| other.yaml | artifacts/datasets/dataset_v9/" in report
 
 
@@ -472,8 +489,8 @@ def test_a_failed_config_gives_exit_code_1_and_the_other_models_are_printed(proj
         "grid.yaml",
         "none.yaml",
     ]
-    assert "error: 3 of 4 configs failed, the others are done:\nepochs.yaml:1: " in printed.err
-    assert printed.err.endswith("\nnone.yaml: no such training config.\n")
+    assert "error: 3 of 4 configs failed, the others are done:\n  epochs.yaml:1: " in printed.err
+    assert printed.err.endswith("\n  none.yaml: no such training config.\n")
 
 
 def test_a_missing_grid_gives_exit_code_2(project, capfd):

@@ -1,7 +1,7 @@
 import pytest
 
 from src.errors import CorruptFileError
-from src.lineage.compare import Comparison, Row, as_text, compare
+from src.lineage.compare import Comparison, Row, compare
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import ModelNotFoundError
 from tests.examples import DATA_SHA256
@@ -132,18 +132,3 @@ def test_the_json_form_has_the_rows():
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (True, 1), (None, ""), ("1", 1)])
 def test_values_of_different_types_differ(one, other):
     assert Row(section="config", name="epochs", values=(one, other)).differs
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"),
-        (2e-05, "2e-05"),
-        (False, "false"),
-        ("naïve", "naïve"),
-        ("two\nlines \x1b[31m", '"two\\nlines \\u001b[31m"'),
-        ({"b": 1, "a": [2]}, '{"a": [2], "b": 1}'),
-    ],
-)
-def test_the_text_of_a_value_is_one_line_without_terminal_commands(value, text):
-    assert as_text(value) == text

@@ -1,0 +1,41 @@
+"""Commands that a person copies into a shell."""
+
+import json
+import os
+import shlex
+
+__all__ = ["prefect_parameter", "quote"]
+
+
+def quote(word: str) -> str:
+    """Return a word as a POSIX shell reads it; the result is one line of printable text.
+
+    A word with characters that are not printable has the form `$'...'` (POSIX 2024).
+    """
+    if not word.isprintable():
+        octal = (f"\\{byte:03o}" for byte in os.fsencode(word))
+        return f"$'{''.join(octal)}'"
+    # In a block of code, Prefect's UI decodes `&#39;`, which would end the quotation.
+    return shlex.quote(word).replace("&", "'\\&'")
+
+
+def prefect_parameter(name: str, value: str) -> str:
+    """Return the option of `prefect deployment run` that sets a parameter to a text.
+
+    Prefect parses the value as JSON, and a value that is not valid as the contents of a JSON
+    string.
+    """
+    is_contents = value.isprintable() and not set(value) & set('"\\')
+    if not is_contents or value.startswith(("{", "[")) or _is_json(value):
+        value = json.dumps(value)
+    return f"-p {quote(f'{name}={value}')}"
+
+
+def _is_json(source: str) -> bool:
+    try:
+        json.loads(source)
+    except json.JSONDecodeError:
+        return False
+    except ValueError:  # an integer of too many digits
+        return True
+    return True

@@ -1,0 +1,181 @@
+"""Tests of the pages of models: text from outside is text, in each of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from flows.report import publish_models, report_key, report_link, sweep_report, table_rows
+from flows.training_pipeline import training_pipeline
+from flows.training_sweep import training_sweep
+from src.artifacts import Artifacts
+from src.names import is_version
+from src.training.pipeline import run_training_pipeline
+from tests.examples import CONFIG
+from tests.flows.runs import artifact
+from tests.strategies import names
+
+HOSTILE = "![x](http://e.example/x.png) [pay](http://e.example) `a` <img src=x> a|b"
+KEY = "training-model-v1--d64be24a37a18742"
+PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def elements(page: str) -> tuple[set[str], list[str], str]:
+    """Return the raw HTML, the targets of links and images, and the text of a page."""
+    html, targets, texts = set(), [], []
+    for block in PARSER.parse(page):
+        for token in [block, *(block.children or [])]:
+            if token.type.startswith("html"):
+                html.add(token.content)
+            elif token.type in ("link_open", "image"):
+                targets.append(str(token.attrs.get("href") or token.attrs.get("src")))
+            elif token.type in ("text", "code_inline", "code_block"):
+                texts.append(token.content)
+            elif token.type == "inline":
+                texts.append("\n")
+    return html, targets, "".join(texts)
+
+
+@pytest.fixture
+def hostile(project) -> str:
+    """The project with a config of a hostile base model and a hostile name; the name."""
+    path = "x$(touch M)|`&lt; ![x](http://e.example) .yaml".replace("/", ":")
+    Path(path).write_text(CONFIG.replace("mistral-7b", json.dumps(HOSTILE)))
+    return path
+
+
+# --- Keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "key"),
+    [
+        ("mistral-7b-x", "training-mistral-7b-x"),
+        ("model-v1", "training-model-v1"),
+        ("model_v1", KEY),
+        ("Model_V1", "training-model-v1--3b519d25226200d1"),
+        ("model.v1", "training-model-v1--c135bf2feb974e18"),
+    ],
+)
+def test_the_key_of_a_report_has_a_digest_where_the_version_has_other_characters(version, key):
+    assert report_key(version) == key
+    assert report_link(version) == f"[{version}](/artifacts/key/{key})"
+
+
+@given(names | st.from_regex(r"[aA][-._]{0,2}[bB]", fullmatch=True), names)
+def test_no_two_versions_have_the_same_key(one, other):
+    keys = {each: report_key(each) for each in (one, other, one.lower(), one.replace("_", "-"))}
+    assert len(set(keys.values())) == len(keys)
+    for key in keys.values():
+        assert set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    # A version that is named like the key of another one has another key.
+    copy = keys[one].removeprefix("training-")
+    assert not is_version(copy) or copy == one or report_key(copy) != keys[one]
+
+
+# --- Reports -------------------------------------------------------------------------------------
+
+
+def test_the_report_of_a_hostile_config_has_no_other_link_image_or_html(hostile):
+    training_pipeline(hostile, "model_v1")
+    html, targets, text = elements(artifact(KEY))
+    assert html == set()
+    assert [target for target in targets if not target.startswith("/artifacts/artifact/")] == []
+    assert len(targets) == 1
+    assert f"{HOSTILE} trained on dataset_v1. All models" in text
+    assert f"\n{hostile}, sha256 " in text
+
+
+def test_the_commands_of_a_report_quote_the_path_and_name_another_root(hostile):
+    Path("artifacts").rename("other root")
+    training_pipeline(hostile, "model_v1", "other root")
+    page = artifact(KEY)
+    assert (
+        "    prefect deployment run 'training-pipeline/train' \\\n"
+        "        -p 'training_config_path=x$(touch M)|`'\\&'lt; ![x](http:::e.example) .yaml'"
+        " -p model_version=model_v1 \\\n"
+        "        -p 'artifacts_dir=other root'\n"
+    ) in page
+    assert "`llm-train verify model_v1 --artifacts-dir 'other root'`." in page
+
+
+def test_the_reports_of_a_sweep_have_no_other_link_image_or_html(hostile):
+    Path("<b>.yaml").write_text('"**x**": 1\n"[a](b)": 2\n')
+    training_sweep([hostile.replace("[", "[[]"), "<b>.yaml"], return_state=True)
+    html, targets, text = elements(artifact("sweep"))
+    assert html == {"<br>"}
+    assert targets == ["/artifacts/key/sweep-leaderboard"]  # this parser refuses the chart
+    assert HOSTILE in text
+    assert "<b>.yaml:1: unknown key '**x**'" in text
+    [row] = json.loads(artifact("sweep-leaderboard"))
+    assert elements(row["base_model"]) == (set(), [], f"\n{HOSTILE}")
+    assert elements(row["config"])[1] == []
+
+
+# --- The table of all models ---------------------------------------------------------------------
+
+
+def models_table() -> list[dict]:
+    """Return the rows of the table of all models, with the metrics of `model_v1`."""
+    publish_models(Artifacts.open())
+    return json.loads(artifact("models"))
+
+
+def write_metrics(metrics: object) -> None:
+    path = Path("artifacts/evaluations/model_v1/evaluation.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": metrics}))
+
+
+@pytest.mark.parametrize("metrics", ["text", [1], 5, None, True])
+def test_metrics_that_are_no_object_are_left_out_of_the_table(project, metrics):
+    run_training_pipeline("config.yaml", "model_v1")
+    write_metrics(metrics)
+    [row] = models_table()
+    assert list(row) == [
+        "model_version",
+        "base_model",
+        "dataset_version",
+        "num_training_samples",
+        "learning_rate",
+        "epochs",
+        "batch_size",
+    ]
+
+
+def test_a_metric_that_is_no_number_is_text_and_replaces_no_other_column(project):
+    run_training_pipeline("config.yaml", "model_v1")
+    write_metrics(
+        {
+            "quality_score": "<b>[good](http://e)</b>",
+            "latency_ms": 10**400,
+            "cost_per_1k_tokens": True,
+            "model_version": "[other](/artifacts/key/other)",
+            "base_model": "other",
+            "nothing": None,
+            "accuracy": 0.5,
+        }
+    )
+    [row] = models_table()
+    assert row["model_version"] == f"[model_v1](/artifacts/key/{KEY})"
+    assert row["base_model"] == "mistral-7b"
+    assert row["quality_score"] == "`<b>[good](http://e)</b>`"
+    assert row["latency_ms"] == f"1{'0' * 400}"
+    assert row["cost_per_1k_tokens"] == "true"
+    assert (row["nothing"], row["accuracy"]) == (None, 0.5)
+
+
+def test_a_number_that_a_browser_would_round_is_text():
+    rows = [{"a": 2**53 - 1, "b": 2**53 + 1, "c": 1e300, "d": [1], "e\n": "model_v1"}]
+    assert table_rows(rows) == [
+        {"a": 2**53 - 1, "b": "9007199254740993", "c": 1e300, "d": "\\[1\\]", "e\\n": "model_v1"}
+    ]
+
+
+def test_a_sweep_without_finite_metrics_has_a_report_without_a_chart():
+    row = {"model_version": "model_v1", "quality_score": "good", "latency_ms": 10**400}
+    page = sweep_report({"leaderboard": [row], "failed": [], "cached": 1}, 1.0)
+    assert f"| model_v1 | good | 1{'0' * 400} |\n" in page
+    assert "data:image" not in page
