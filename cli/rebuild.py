@@ -2,8 +2,9 @@
 
 import click
 
-from cli.options import artifacts_dir_option, json_option, print_json
+from cli.options import artifacts_dir_option, json_option
 from cli.progress import hash_with_progress
+from cli.terminal import print_error, print_json, print_line
 from src.artifacts import Artifacts
 from src.lineage.rebuild import plan_rebuild, write_registry
 
@@ -30,7 +31,7 @@ def rebuild_registry(dry_run: bool, artifacts_dir: str, as_json: bool) -> None:
     if is_written:
         write_registry(rebuild, artifacts_dir)
     for version, reason in rebuild.left_out.items():
-        click.echo(f"error: {version}: left out. {reason}.", err=True)
+        print_error(f"{version}: left out. {reason}.")
     if as_json:
         print_json(
             {
@@ -42,7 +43,7 @@ def rebuild_registry(dry_run: bool, artifacts_dir: str, as_json: bool) -> None:
         )
     else:
         for version in versions:
-            click.echo(version)
+            print_line(version)
         verb = "written" if is_written else "not written"
         models = "1 model" if len(versions) == 1 else f"{len(versions):,} models"
         click.echo(f"{path}: {models}, {verb}.", err=True)
