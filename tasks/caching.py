@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 TASKS = Path(__file__).parent
+_PERMANENT = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 UNCHANGED = "inputs, code and files are unchanged"
 NO_RESULT = "no valid cached result for these inputs and this code"
 ALTERED_RESULT = "the cached result is unreadable or altered"
@@ -212,9 +213,10 @@ def is_transient(
 ) -> bool:
     """Return whether a failed step may succeed on another try.
 
-    I/O errors and lock timeouts may pass. A missing file and invalid input stay as they are.
+    I/O errors and lock timeouts may pass. A missing file, a missing permission, a file in place of
+    a folder and invalid input stay as they are.
     """
-    return isinstance(state.data, OSError) and not isinstance(state.data, FileNotFoundError)
+    return isinstance(state.data, OSError) and not isinstance(state.data, _PERMANENT)
 
 
 STEP_OPTIONS: dict[str, Any] = {
