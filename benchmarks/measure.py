@@ -108,6 +108,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
     }
+    env["PREFECT_PROFILES_PATH"] = f"{env['PREFECT_HOME']}/profiles.toml"  # not that of `make up`
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     env.pop("PREFECT_API_URL", None)
     return env | settings

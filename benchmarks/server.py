@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.measure import ROOT, environment
-from ops.server import HOST, ServerError, ServerProcess, free_port, stop_group
+from ops.server import ServerError, ServerProcess, listen, stop_group
 
 __all__ = ["Server", "running_server"]
 
@@ -56,14 +56,12 @@ class Server:
 def running_server(folder: Path) -> Iterator[Server]:
     """Start a server on a free port; its database, log and other files are below `folder`."""
     folder.mkdir(parents=True)
-    port = free_port()
-    url = f"http://{HOST}:{port}/api"
-    env = environment(folder.parent, PREFECT_HOME=str(folder), PREFECT_API_URL=url)
+    env = environment(folder.parent, PREFECT_HOME=str(folder))
     with open(folder / "server.log", "w+b") as log:
-        server = ServerProcess(port, env=env, log=log, cwd=ROOT)
+        server = ServerProcess(listen(), env=env, log=log, cwd=ROOT)
         try:
             server.wait_until_ready(START_SECONDS)
-            yield Server(url, env)
+            yield Server(server.api_url, env | {"PREFECT_API_URL": server.api_url})
         except ServerError as error:
             sys.exit(str(error))
         finally:

@@ -1,10 +1,12 @@
 """Send notifications of failed training runs to a webhook.
 
     python -m ops.notify https://hooks.slack.com/services/...
+    python -m ops.notify - < file_with_the_url
 
 Creates a notification block `training-failures` for this URL on the Prefect server, and an
 automation that uses it when a run tagged `training` fails, crashes or times out. Both can be edited
-in the UI (Blocks, Automations). Another run of the command replaces the URL.
+in the UI (Blocks, Automations). The URL is a secret value of the block: the server stores it
+encrypted, and UI and API show asterisks. Another run of the command replaces it.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import httpx
 from prefect.automations import Automation, EventTrigger, Posture, SendNotification
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.events import ResourceSpecification
+from prefect.types import SecretDict
 
 __all__ = ["main", "notify_failures"]
 
@@ -37,7 +40,8 @@ async def notify_failures(url: str) -> None:
     """
     block = CustomWebhookNotificationBlock(
         name=BLOCK,
-        url=url,
+        url="{{url}}",
+        secrets=SecretDict({"url": url}),
         json_data={"text": "{{subject}}\n{{body}}"},
         headers=None,
         cookies=None,
@@ -74,9 +78,14 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m ops.notify", description=__doc__.splitlines()[0]
     )
     parser.add_argument(
-        "url", metavar="URL", help="a webhook that accepts JSON, http:// or https://"
+        "url",
+        metavar="URL",
+        help="a webhook that accepts JSON, http:// or https://; - reads it from stdin, so that "
+        "other users of this machine cannot see it among the arguments",
     )
     url: str = parser.parse_args(argv).url
+    if url == "-":
+        url = sys.stdin.readline().strip()
     if not url.startswith(("http://", "https://")):
         parser.error(f"URL: found {url!r}. Expected http://... or https://...")
     try:

@@ -5,6 +5,7 @@
 
 import atexit
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +23,10 @@ __all__ = [
     "ServerError",
     "ServerProcess",
     "ensure_server",
-    "free_port",
+    "listen",
+    "make_database_private",
+    "make_private",
+    "new_auth_string",
     "start_prefect",
     "stop_group",
 ]
@@ -33,8 +37,8 @@ REQUEST_SECONDS = 5.0
 STOP_SECONDS = 20.0
 IDLE_SECONDS = 3.0  # the server writes task runs to its database every second
 LOG_TAIL_BYTES = 2000
-# Run the command `prefect`; exit when the pipe at stdin closes, that is, when the parent has ended.
-PREFECT = """
+# Exit when the pipe at stdin closes, that is, when the parent has ended.
+EXIT_WITH_PARENT = """
 import os, signal, threading
 
 pipe = os.dup(0)
@@ -45,10 +49,32 @@ def exit_with_parent():
     os.kill(os.getpid(), signal.SIGTERM)
 
 threading.Thread(target=exit_with_parent, daemon=True).start()
-
+"""
+PREFECT = f"""{EXIT_WITH_PARENT}
 from prefect.cli import app
 
 app()
+"""
+# `prefect server start` does the same, but opens the port itself, so that another process can be
+# faster. This server accepts connections at a socket that its parent has opened.
+SERVER = f"""{EXIT_WITH_PARENT}
+import contextlib, socket, sys
+
+import uvicorn
+from prefect.server.api.server import create_app
+from prefect.settings import get_current_settings
+
+listener = socket.socket(fileno=int(sys.argv[1]))
+settings = get_current_settings().server
+config = uvicorn.Config(
+    create_app(final=True),
+    log_level=settings.logging_level.lower(),
+    timeout_keep_alive=settings.api.keepalive_timeout,
+    ws_ping_interval=settings.api.websocket_ping_interval,
+    ws_ping_timeout=settings.api.websocket_ping_timeout,
+)
+with contextlib.suppress(KeyboardInterrupt):
+    uvicorn.Server(config).run(sockets=[listener])
 """
 
 
@@ -62,7 +88,8 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
 
     Starts a server only if no API URL is set and ephemeral servers are enabled. This server has no
     UI, keeps its database in `PREFECT_HOME`, and runs until this process exits, because Prefect
-    sends the last log records at exit.
+    sends the last log records at exit. Only this process can use it: both sides use a new auth
+    string, and the credentials that the user has set for other servers are not sent to it.
 
     Yields:
         The temporary server; `None` if none was started.
@@ -72,14 +99,19 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     """
     # Prefect takes more than a second to import.
     from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_KEY,
         PREFECT_API_URL,
         PREFECT_UI_URL,
         get_current_settings,
         temporary_settings,
     )
 
+    from ops.profile import is_stale
+
     settings = get_current_settings()
-    if settings.api.url is not None or not settings.server.ephemeral.enabled:
+    is_configured = settings.api.url is not None and not is_stale()
+    if is_configured or not settings.server.ephemeral.enabled:
         yield None
         return
     print(
@@ -87,23 +119,35 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         file=sys.stderr,
         flush=True,
     )
+    make_database_private()
+    auth_string = new_auth_string()
+    server_settings = {
+        "PREFECT_SERVER_API_AUTH_STRING": auth_string,
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    }
     server = ServerProcess(
-        free_port(),
-        "--no-ui",
-        "--no-scheduler",
-        "--no-late-runs",
-        env=os.environ | settings.to_environment_variables(exclude_unset=True),
+        listen(),
+        env=os.environ | settings.to_environment_variables(exclude_unset=True) | server_settings,
         log=tempfile.TemporaryFile(),  # noqa: SIM115  # open until this process exits
     )
     atexit.register(server.stop)
     server.wait_until_ready(settings.server.ephemeral.startup_timeout_seconds)
-    # The UI URL is empty because the server has no UI to link to.
-    with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_UI_URL: ""}):
+    client_settings = {
+        PREFECT_API_URL: server.api_url,
+        PREFECT_API_AUTH_STRING: auth_string,
+        PREFECT_API_KEY: None,
+        PREFECT_UI_URL: "",  # the server has no UI to link to
+    }
+    with temporary_settings(client_settings):
         yield server
 
 
 class ServerProcess:
-    """A Prefect server in a child process; see `start_prefect`.
+    """A Prefect server in a child process, which ends as those of `start_prefect` do.
+
+    The socket is open before the server starts, so no other process can answer at its address.
 
     Attributes:
         api_url: URL of the API.
@@ -112,8 +156,8 @@ class ServerProcess:
 
     def __init__(
         self,
-        port: int,
-        *options: str,
+        listener: socket.socket,
+        *,
         env: Mapping[str, str],
         log: IO[bytes],
         cwd: Path | None = None,
@@ -121,17 +165,18 @@ class ServerProcess:
         """Start the server.
 
         Args:
-            port: Port to listen on, on `HOST`.
-            options: Further options of `prefect server start`.
+            listener: The socket at which the server accepts connections; see `listen`. Closed in
+                this process.
             env: Environment of the server.
             log: File for the output of the server, open for reading and writing.
             cwd: Working directory of the server; by default that of this process.
         """
-        self.api_url = f"http://{HOST}:{port}/api"
-        self._port = port
-        self._log = log
-        arguments = ("server", "start", "--host", HOST, "--port", str(port), *options)
-        self.process = start_prefect(*arguments, env=env, cwd=cwd, output=log)
+        with listener:
+            self._port: int = listener.getsockname()[1]
+            self.api_url = f"http://{HOST}:{self._port}/api"
+            self._log = log
+            fd = listener.fileno()
+            self.process = _start(SERVER, str(fd), env=env, cwd=cwd, output=log, pass_fds=(fd,))
 
     def wait_until_ready(self, seconds: float) -> None:
         """Wait until the server answers requests.
@@ -140,7 +185,7 @@ class ServerProcess:
             ServerError: The server exited, or did not answer within `seconds`.
         """
         deadline = time.monotonic() + seconds
-        while not self._is_ready():
+        while not self._is_ready(max(POLL_SECONDS, deadline - time.monotonic())):
             if (code := self.process.poll()) is not None:
                 raise self._error(f"exited with code {code} before it was ready")
             if time.monotonic() >= deadline:
@@ -169,8 +214,10 @@ class ServerProcess:
         """Stop the server and all processes in its group."""
         stop_group(self.process, (signal.SIGTERM, signal.SIGKILL))
 
-    def _is_ready(self) -> bool:
-        with closing(HTTPConnection(HOST, self._port, timeout=REQUEST_SECONDS)) as connection:
+    def _is_ready(self, seconds: float) -> bool:
+        # A connection waits until the server accepts it, or is reset when the server exits.
+        timeout = min(seconds, REQUEST_SECONDS)
+        with closing(HTTPConnection(HOST, self._port, timeout=timeout)) as connection:
             try:
                 connection.request("GET", "/api/health")
                 return connection.getresponse().status == 200
@@ -202,14 +249,26 @@ def start_prefect(
         cwd: Working directory of the process; by default that of this process.
         output: File for stdout and stderr; by default those of this process.
     """
+    return _start(PREFECT, "--no-prompt", *arguments, env=env, cwd=cwd, output=output)
+
+
+def _start(
+    code: str,
+    *arguments: str,
+    env: Mapping[str, str],
+    cwd: Path | None,
+    output: IO[bytes] | None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", PREFECT, "--no-prompt", *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=cwd,
         env=env,
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 
@@ -234,9 +293,55 @@ def stop_group(process: subprocess.Popen[bytes], signals: Sequence[int]) -> None
             return
 
 
-def free_port() -> int:
-    """Return a port of `HOST` that no process listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def listen(port: int = 0) -> socket.socket:
+    """Return a socket that listens on a port of `HOST`; by default on a free one.
+
+    Raises:
+        OSError: The port is in use or not permitted.
+        OverflowError: There is no such port.
+    """
+    listener = socket.socket()
+    try:
+        # Without it, a port cannot be used for a minute after a server has ended.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def new_auth_string() -> str:
+    """Return a user and a new password, as in `PREFECT_SERVER_API_AUTH_STRING`."""
+    return f"admin:{secrets.token_urlsafe(24)}"
+
+
+def make_database_private() -> None:
+    """Make the configured database private, if it is a file of SQLite; see `make_private`.
+
+    Creates it if there is none: an empty file is an empty database. SQLite gives the files that it
+    keeps beside a database the same mode.
+    """
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().server.database.connection_url
+    text = url.get_secret_value() if url else ""
+    name = text.removeprefix("sqlite+aiosqlite:///").partition("?")[0]
+    if not text.startswith("sqlite+aiosqlite:///") or ":memory:" in name:
+        return
+    make_private(Path(name))
+    for suffix in ("-shm", "-wal"):
+        if (path := Path(f"{name}{suffix}")).exists():
+            make_private(path)
+
+
+def make_private(path: Path) -> None:
+    """Make a file readable and writable by its owner only; create it if there is none.
+
+    The file of another user is left as it is.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+    if path.stat().st_uid == os.geteuid():
+        path.chmod(0o600)

@@ -2,12 +2,14 @@
 
     python -m ops.up [--port 4200]
 
-The database and the logs are in PREFECT_HOME, which the Makefile sets to `.prefect/`.
+The database, the logs and the password are in PREFECT_HOME, which the Makefile sets to `.prefect/`.
 """
 
 import argparse
 import fcntl
+import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,12 +22,23 @@ from typing import NoReturn
 
 import httpx
 
-from ops.server import HOST, ServerError, ServerProcess, start_prefect, stop_group
+from ops.server import (
+    HOST,
+    ServerError,
+    ServerProcess,
+    listen,
+    make_database_private,
+    make_private,
+    start_prefect,
+    stop_group,
+)
 
 __all__ = ["main"]
 
 POOL = "training"
 ROOT = Path(__file__).parents[1]
+# Requests for runs cannot set the command, the environment or the folder of the run's process.
+JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
 START_SECONDS = 120.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -57,32 +70,44 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _up(port: int, home: Path) -> NoReturn:
+    # Prefect takes more than a second to import.
+    from ops import profile
+
     url = f"http://{HOST}:{port}"
-    env = os.environ | {
-        "PREFECT_API_URL": f"{url}/api",
-        "PREFECT_UI_API_URL": f"{url}/api",
-        "PREFECT_HOME": str(home),
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
-    }
     log = home / "server.log"
     with ExitStack() as stack:
-        stack.enter_context(_only_instance(home / "up.lock"))
-        _check_port(port)
+        stack.enter_context(_only_instance(home / profile.LOCK))
+        listener = stack.enter_context(_listen(port))
+        auth_string = profile.auth_string(home)
+        env = os.environ | {
+            "PREFECT_API_URL": f"{url}/api",
+            "PREFECT_API_AUTH_STRING": auth_string,
+            "PREFECT_UI_API_URL": f"{url}/api",
+            "PREFECT_HOME": str(home),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+        }
         print(f"Starting the server ({log}) ...", flush=True)
+        make_database_private()
+        make_private(log)
         file = stack.enter_context(open(log, "w+b"))
-        server = ServerProcess(port, env=env, log=file, cwd=ROOT)
+        server_settings = {
+            "PREFECT_SERVER_API_AUTH_STRING": auth_string,
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url,
+        }
+        server = ServerProcess(listener, env=env | server_settings, log=file, cwd=ROOT)
         stack.callback(_stop, server.process)
         try:
             server.wait_until_ready(START_SECONDS)
         except ServerError as error:
             raise UpError(f"{error}\nFull log: {log}") from error
         print("Deploying ...", flush=True)
-        if httpx.get(f"{url}/api/work_pools/{POOL}").status_code == httpx.codes.NOT_FOUND:
-            _prefect("work-pool", "create", "--type", "process", POOL, env=env)
+        _create_pool(url, env)
         _prefect("deploy", "--all", env=env)
         worker = start_prefect("worker", "start", "--pool", POOL, "--name", "up", env=env, cwd=ROOT)
         stack.callback(_stop, worker)
-        print(_links(url), flush=True)
+        profile.set_api_url(home, f"{url}/api")
+        stack.callback(profile.set_api_url, home, None)
+        print(_links(url, auth_string, profile.variables(home)), flush=True)
         while server.process.poll() is None and worker.poll() is None:
             time.sleep(0.2)
         name, code = "server", server.process.poll()
@@ -91,7 +116,26 @@ def _up(port: int, home: Path) -> NoReturn:
         raise UpError(f"{name}: exited with code {code}. Server log: {log}")
 
 
-def _links(url: str) -> str:
+def _create_pool(url: str, env: dict[str, str]) -> None:
+    """Create the work pool, or replace the job template of one that a former release created."""
+    user, _, password = env["PREFECT_API_AUTH_STRING"].partition(":")
+    pool = f"{url}/api/work_pools/{POOL}"
+    try:
+        response = httpx.get(pool, auth=(user, password), timeout=START_SECONDS, trust_env=False)
+    except httpx.HTTPError as error:
+        raise UpError(f"{url}: {type(error).__name__}: {error}. Expected an answer.") from error
+    template = json.loads(JOB_TEMPLATE.read_text())
+    option = ("--base-job-template", str(JOB_TEMPLATE))
+    if response.status_code == httpx.codes.NOT_FOUND:
+        _prefect("work-pool", "create", "--type", "process", *option, POOL, env=env)
+    elif not response.is_success or response.json()["base_job_template"] != template:
+        _prefect("work-pool", "update", *option, POOL, env=env)
+
+
+def _links(url: str, auth_string: str, variables: dict[str, str]) -> str:
+    exports = "".join(
+        f"    export {name}={shlex.quote(value)}\n" for name, value in variables.items()
+    )
     return f"""
   Ready. Press Ctrl-C to stop.
 
@@ -99,10 +143,11 @@ def _links(url: str) -> str:
     Runs              {url}/runs
     All models        {url}/artifacts/key/models
 
-  From another terminal:
+  The first page asks for the password: {auth_string}
 
-    export PREFECT_API_URL={url}/api
-    .venv/bin/prefect deployment run 'training-pipeline/train' -p model_version=model_v1
+  From another terminal, in this folder:
+
+{exports}    .venv/bin/prefect deployment run 'training-pipeline/train' -p model_version=model_v1
 """
 
 
@@ -113,7 +158,7 @@ def _only_instance(path: Path) -> Iterator[None]:
     Raises:
         UpError: Another process holds the lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path)  # a user who can read a file can lock it
     # Keep the lock file: after an unlink, two processes could lock different inodes.
     with open(path, "ab") as file:
         try:
@@ -126,15 +171,13 @@ def _only_instance(path: Path) -> Iterator[None]:
         yield
 
 
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise UpError(
-                f"{HOST}:{port}: cannot be used ({error}). Choose another port: make up PORT=4201"
-            ) from error
+def _listen(port: int) -> socket.socket:
+    try:
+        return listen(port)
+    except (OSError, OverflowError) as error:
+        raise UpError(
+            f"{HOST}:{port}: cannot be used ({error}). Choose another port: make up PORT=4201"
+        ) from error
 
 
 def _prefect(*arguments: str, env: dict[str, str]) -> None:

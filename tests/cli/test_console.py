@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.server import ServerProcess
+from ops.server import ServerProcess, listen
 from tests.conftest import REPOSITORY
 from tests.examples import CONFIG
-from tests.network import free_port
 
 MAIN = "from cli.main import main; main()"
 BUG = """
@@ -41,7 +40,8 @@ def env(tmp_path_factory) -> dict[str, str]:
 def server(env):
     """The environment of a process that uses a running server; its database is in its home."""
     with (Path(env["PREFECT_HOME"]) / "server.log").open("w+b") as log:
-        server = ServerProcess(free_port(), "--no-ui", env=env, log=log)
+        no_ui = {"PREFECT_SERVER_UI_ENABLED": "false"}
+        server = ServerProcess(listen(), env=env | no_ui, log=log)
         try:
             server.wait_until_ready(180)
             yield env | {"PREFECT_API_URL": server.api_url}

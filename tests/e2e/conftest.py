@@ -19,6 +19,7 @@ from tests.network import free_port
 
 ROOT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+AUTH_STRING = "admin:a secret"
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -116,14 +117,20 @@ class Platform:
         self.env = os.environ | {
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_API_AUTH_STRING": AUTH_STRING,
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
-        self.api = httpx.Client(base_url=f"{self.url}/api/", timeout=120)
+        user, _, password = AUTH_STRING.partition(":")
+        self.api = httpx.Client(base_url=f"{self.url}/api/", auth=(user, password), timeout=120)
         port = self.url.rpartition(":")[2]
         self.server = Process(
             [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port],
             folder / "server.log",
-            env=self.env,
+            env=self.env
+            | {
+                "PREFECT_SERVER_API_AUTH_STRING": AUTH_STRING,
+                "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": self.url,
+            },
             cwd=project,
         )
         self.workers: list[Process] = []
@@ -227,7 +234,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
     platform = Platform(folder, copy_project(folder / "project"))
     try:
-        platform.prefect("work-pool", "create", "--type", "process", "training")
+        template = platform.project / "ops/base_job_template.json"
+        platform.prefect(
+            *("work-pool", "create", "--type", "process"),
+            *("--base-job-template", str(template), "training"),
+        )
         platform.deploy()
         platform.start_worker()
         yield platform

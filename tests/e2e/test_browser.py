@@ -7,7 +7,7 @@ import shutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.e2e.conftest import ROOT, eventually
+from tests.e2e.conftest import AUTH_STRING, ROOT, eventually
 
 IMAGES = ROOT / "docs/images"
 HOSTILE = (
@@ -17,8 +17,8 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def page():
-    """A page of a browser."""
+def page(platform):
+    """A page of a browser in which the user has entered the password."""
     chromium = shutil.which("chromium")
     assert chromium, "chromium is not installed; `make e2e` installs it"
     with sync_playwright() as playwright:
@@ -26,8 +26,17 @@ def page():
         page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
         page.set_default_timeout(30_000)
         expect.set_options(timeout=60_000)
+        log_in(page, platform)
         yield page
         browser.close()
+
+
+def log_in(page, platform):
+    """Open the UI, which asks for the password, and enter it."""
+    page.goto(f"{platform.url}/runs")
+    page.get_by_placeholder("admin:pass").fill(AUTH_STRING)
+    page.get_by_role("button", name="Login").click()
+    expect(page).to_have_url(f"{platform.url}/runs")
 
 
 def take_screenshot(page, name):

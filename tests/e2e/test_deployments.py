@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
+import httpx
+import pytest
 from filelock import FileLock
 
 from tests.e2e.conftest import FINAL, eventually, registered
@@ -36,6 +38,44 @@ def test_a_run_with_invalid_parameters_fails_with_the_message_of_the_error(platf
     run = platform.ended(platform.start_run(TRAIN, training_config_path="configs/none.yaml"))
     assert run["state"]["message"] == "configs/none.yaml: no such training config."
     assert registered(platform.project) == before
+
+
+def test_the_api_needs_the_password_and_pages_of_other_origins_cannot_read_it(platform):
+    url = f"{platform.url}/api/deployments/filter"
+    for auth in (None, ("admin", ""), ("admin", "another")):
+        assert httpx.post(url, json={}, auth=auth).status_code == 401
+    preflight = {"Access-Control-Request-Method": "POST"}
+    for origin, allowed in ((platform.url, platform.url), ("http://evil.example", None)):
+        asked = platform.api.options("deployments/filter", headers=preflight | {"Origin": origin})
+        answered = platform.api.post("deployments/filter", json={}, headers={"Origin": origin})
+        for response in (asked, answered):
+            assert response.headers.get("Access-Control-Allow-Origin") == allowed
+
+
+@pytest.mark.parametrize("name", ["command", "env", "env.PYTHONPATH", "working_dir"])
+def test_a_request_cannot_set_what_the_process_of_a_run_executes(platform, tmp_path, name):
+    marker = tmp_path / "marker"
+    for module in ("sitecustomize", "prefect"):  # of the environment, of the folder
+        (tmp_path / f"{module}.py").write_text(f"open({str(marker)!r}, 'w')")
+    values = {
+        "command": f"touch {marker}",
+        "env": {"PYTHONPATH": str(tmp_path)},
+        "env.PYTHONPATH": str(tmp_path),
+        "working_dir": str(tmp_path),
+    }
+    deployment = platform.deployment(TRAIN)
+    parameters = deployment["parameters"] | {"model_version": "job_variables"}
+    body = {"job_variables": {name: values[name]}, "parameters": parameters}
+    refused = platform.api.post(f"deployments/{deployment['id']}/create_flow_run", json=body)
+    assert (refused.status_code, name in refused.text) == (422, True)
+
+    # The server does not check the job variables of this request.
+    body |= {"deployment_id": deployment["id"], "flow_id": deployment["flow_id"]}
+    body |= {"work_pool_name": "training", "state": {"type": "SCHEDULED"}}
+    run = platform.post("flow_runs/", **body)
+    assert run["job_variables"] == {name: values[name]}
+    assert platform.ended(run["id"])["state_name"] == "Completed"
+    assert not marker.exists()
 
 
 def test_a_sweep_trains_every_config_and_a_second_sweep_adds_nothing(platform):

@@ -1,35 +1,48 @@
 """Tests of ops.up with real processes: one command starts everything, Ctrl-C stops everything."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx
 import pytest
 from filelock import FileLock
+from prefect.workers.process import ProcessWorker
 
-from tests.e2e.conftest import Process, copy_project, descendants, eventually
+from tests.e2e.conftest import ROOT, Process, copy_project, descendants, eventually
 from tests.network import free_port
 
 
 @pytest.fixture
 def project(tmp_path):
     """A copy of the project."""
-    return copy_project(tmp_path / "project")
+    project = copy_project(tmp_path / "project")
+    (project / ".venv").symlink_to(ROOT / ".venv")
+    return project
 
 
 @pytest.fixture
-def env(project):
-    """An environment with a Prefect home folder in the project."""
-    return os.environ | {"PREFECT_HOME": str(project / ".prefect")}
+def terminal(tmp_path):
+    """The environment of a terminal without Prefect variables."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    return env | {"HOME": str(tmp_path / "user")}
+
+
+@pytest.fixture
+def env(project, terminal):
+    """An environment with a Prefect home folder in the project, as the Makefile sets it."""
+    return terminal | {"PREFECT_HOME": str(project / ".prefect")}
 
 
 def up(project, env, port, wait=True):
     """Start ops.up, and wait until its worker has started."""
     process = Process(
         [sys.executable, "-m", "ops.up", "--port", str(port)],
-        project.parent / f"up-{port}.log",
+        project.parent / f"up-{len(list(project.parent.glob('up-*.log')))}.log",
         cwd=project,
         env=env,
     )
@@ -38,7 +51,33 @@ def up(project, env, port, wait=True):
     return process
 
 
-def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env):
+def password(process):
+    """Return the user and the password that ops.up printed."""
+    [printed] = re.findall(r"asks for the password: (admin):(\S+)\n", process.output())
+    return printed
+
+
+def commands(process):
+    """Return the commands for another terminal that ops.up printed."""
+    [printed] = re.findall(r"From another terminal.*:\n\n((?:    .*\n)+)", process.output())
+    return printed
+
+
+def run_in(terminal, project, command):
+    """Run a command in a terminal in the project's folder; return its output."""
+    done = subprocess.run(
+        ["bash", "-ec", command],
+        cwd=project,
+        env=terminal,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env, terminal):
     port = free_port()
     running = up(project, env, port)
     try:
@@ -54,12 +93,7 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env)
         models = project / "artifacts/models"
         models.mkdir()
         with FileLock(models / "registry.json.lock", preserve_lock_file=True):
-            subprocess.run(
-                [sys.executable, "-m", "prefect", "deployment", "run", "training-pipeline/train"],
-                env=env | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"},
-                check=True,
-                capture_output=True,
-            )
+            run_in(terminal, project, commands(running))
             eventually(lambda: list(models.glob("*/metadata.json")))
             started = descendants(running.process.pid)
             assert len(started) == 3  # server, worker, flow run
@@ -74,6 +108,52 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env)
         ]
     finally:
         running.kill()
+
+
+def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_it(
+    project, env, terminal
+):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    train = ".venv/bin/llm-train run configs/training/llama_lora.yaml"
+    running = up(project, env, port)
+    try:
+        made = password(running)
+        with httpx.Client(base_url=f"{url}/api/", auth=made) as api:
+            assert httpx.post(f"{url}/api/deployments/filter", json={}).status_code == 401
+            for origin, allowed in ((url, url), ("http://evil.example", None)):
+                response = api.get("version", headers={"Origin": origin})
+                assert response.headers.get("Access-Control-Allow-Origin") == allowed
+            output = run_in(terminal, project, f"{train} --model-version used_up")
+            assert f"{url}/runs/flow-run/" in output
+            assert "Starting a Prefect server" not in output
+            assert api.post("flow_runs/filter", json={}).json()[0]["name"] == "train used_up"
+            template = {"base_job_template": ProcessWorker.get_default_base_job_template()}
+            api.patch("work_pools/training", json=template).raise_for_status()  # a former release
+        home = project / ".prefect"
+        assert [path for path in (home, *home.rglob("*")) if path.stat().st_mode & 0o77] == []
+        for process in descendants(running.process.pid):
+            assert made[1] not in Path(f"/proc/{process}/cmdline").read_text()
+    finally:
+        running.kill()
+    # The address is that of a process that was killed: another process may listen there.
+    output = run_in(terminal, project, f"{train} --model-version after_kill")
+    assert "Starting a Prefect server for this run." in output
+
+    running = up(project, env, port)
+    try:
+        assert password(running) == made
+        with httpx.Client(base_url=f"{url}/api/", auth=made) as api:
+            pool = api.get("work_pools/training").json()
+            assert pool["base_job_template"]["job_configuration"] == {"stream_output": True}
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+    finally:
+        running.kill()
+    assert "PREFECT_API_URL" not in (project / ".prefect/profiles.toml").read_text()
+    git = ["git", "status", "--short", "--untracked-files=all"]
+    subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+    assert ".prefect/" not in subprocess.run(git, cwd=project, capture_output=True).stdout.decode()
 
 
 def test_a_used_port_is_an_error(project, env):

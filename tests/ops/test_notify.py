@@ -1,5 +1,7 @@
 """Tests of ops.notify without a server; tests/e2e has those with one."""
 
+import io
+
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -24,3 +26,14 @@ def test_a_value_that_is_not_a_url_is_a_usage_error(capsys, url):
     assert capsys.readouterr().err.endswith(
         f"error: URL: found {url!r}. Expected http://... or https://...\n"
     )
+
+
+def test_the_url_can_be_read_from_stdin(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("https://hooks.example/x\n"))
+    notified = []
+
+    async def notify_failures(url):
+        notified.append(url)
+
+    monkeypatch.setattr(notify, "notify_failures", notify_failures)
+    assert (notify.main(["-"]), notified) == (0, ["https://hooks.example/x"])

@@ -1,8 +1,11 @@
 """Tests of ops.server with real processes."""
 
+import json
 import os
 import signal
+import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -10,14 +13,56 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    temporary_settings,
+)
 
 from ops import server as server_module
-from ops.server import ServerError, ServerProcess, ensure_server, stop_group
+from ops.server import (
+    ServerError,
+    ServerProcess,
+    ensure_server,
+    listen,
+    make_database_private,
+    make_private,
+    stop_group,
+)
 from tests.examples import CONFIG
-from tests.network import free_port
 
 ROOT = Path(__file__).parents[2]
+# Use a temporary server, and print how it was used.
+TEMPORARY_SERVER = """
+import json
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+
+from ops.server import ensure_server
+
+with ensure_server() as server:
+    secret = PREFECT_API_AUTH_STRING.value()
+    user, _, password = secret.partition(":")
+    url = f"{server.api_url}/flow_runs/count"
+    with get_client(sync_client=True) as client:
+        sent = client._client.headers["Authorization"]
+        accepted = client.request("POST", "/flow_runs/count", json={}).status_code
+    users = httpx.post(url, json={}, auth=("user", "of another server")).status_code
+    cmdline = Path(f"/proc/{server.process.pid}/cmdline").read_text()
+    found = {
+        "without a password": httpx.post(url, json={}).status_code,
+        "with the user's password": users,
+        "with its password": accepted,
+        "API key": PREFECT_API_KEY.value(),
+        "password in arguments": password in cmdline,
+        "sends the user's password": sent != httpx.BasicAuth(user, password)._auth_header,
+        "length": len(password),
+    }
+    print(json.dumps(found))
+"""
 
 
 @pytest.fixture
@@ -41,6 +86,7 @@ def llm_train(home):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            umask=0o022,
         )
 
     return llm_train
@@ -56,6 +102,95 @@ def processes_of(home: Path) -> list[str]:
         except OSError:
             continue  # the process ended, or belongs to another user
     return found
+
+
+def unprivate(folder: Path) -> list[str]:
+    """Return the files of a folder, and the folder, that other users can access."""
+    return [str(path) for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
+
+
+def test_no_other_process_can_listen_at_the_address_of_a_server_that_starts(home):
+    listener = listen()
+    port = listener.getsockname()[1]
+    with open("server.log", "w+b") as log:
+        server = ServerProcess(listener, env=os.environ | {"PREFECT_HOME": str(home)}, log=log)
+        try:
+            for address in ("127.0.0.1", "0.0.0.0"):
+                with socket.socket() as other, pytest.raises(OSError, match="already in use"):
+                    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    other.bind((address, port))
+                    other.listen()
+        finally:
+            server.stop()
+    assert (server.api_url, listener.fileno()) == (f"http://127.0.0.1:{port}/api", -1)
+    with listen(port) as released:
+        assert released.getsockname() == ("127.0.0.1", port)
+
+
+def test_a_temporary_server_refuses_all_but_this_process_and_gets_no_password_of_the_user(home):
+    home.mkdir(mode=0o755)
+    (home / "prefect.db").touch(mode=0o644)  # of a former release
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    env |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_AUTH_STRING": "user:of another server",
+        "PREFECT_API_KEY": "pnu_1234",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TEMPORARY_SERVER],
+        env=env,
+        capture_output=True,
+        text=True,
+        umask=0o022,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "without a password": 401,
+        "with the user's password": 401,
+        "with its password": 200,
+        "API key": None,
+        "password in arguments": False,
+        "sends the user's password": False,
+        "length": 32,
+    }
+    database = [path for path in home.glob("prefect.db*") if path.stat().st_mode & 0o077]
+    assert (database, (home / "prefect.db").stat().st_size > 0) == ([], True)
+
+
+def test_a_database_and_the_files_beside_it_become_private(tmp_path):
+    folder = tmp_path / "new"
+    url = f"sqlite+aiosqlite:///{folder}/runs.db?timeout=9"
+    with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}):
+        make_database_private()
+        assert (unprivate(folder), (folder / "runs.db").read_bytes()) == ([], b"")
+        for name in ("runs.db", "runs.db-wal", "runs.db-shm"):
+            (folder / name).write_text("kept")
+            (folder / name).chmod(0o664)
+        make_database_private()
+    assert unprivate(folder) == []
+    assert {path.read_text() for path in folder.iterdir()} == {"kept"}
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite+aiosqlite:///:memory:", "postgresql+asyncpg://prefect@127.0.0.1:5432/prefect"]
+)
+def test_a_database_that_is_no_file_needs_none(project, url):
+    before = sorted(project.rglob("*"))
+    with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}):
+        make_database_private()
+    assert sorted(project.rglob("*")) == before
+
+
+def test_the_file_of_another_user_is_left_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "shared"
+    path.touch()
+    path.chmod(0o664)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    make_private(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
 
 
 def test_a_configured_server_is_used():
@@ -74,6 +209,7 @@ def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(l
         states = database.execute("select state_type, count(*) from task_run group by 1").fetchall()
         [ends] = database.execute("select count(*) from log where message like 'Finished %'")
     assert (states, ends) == ([("COMPLETED", 5)], (6,))
+    assert unprivate(home) == []
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -104,7 +240,7 @@ def test_a_server_that_cannot_start_is_an_error_with_the_end_of_its_log(llm_trai
 def test_a_server_that_does_not_answer_in_time_is_an_error(project, home):
     with open("server.log", "w+b") as log:
         env = os.environ | {"PREFECT_HOME": str(home)}
-        server = ServerProcess(free_port(), env=env, log=log)
+        server = ServerProcess(listen(), env=env, log=log)
         try:
             with pytest.raises(ServerError) as caught:
                 server.wait_until_ready(0)

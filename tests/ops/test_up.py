@@ -38,3 +38,4 @@ def test_a_port_out_of_range_is_an_error(home, capsys):
         "Choose another port: make up PORT=4201\n",
     )
     assert [path.name for path in home.iterdir()] == ["up.lock"]
+    assert [path for path in (home, home / "up.lock") if path.stat().st_mode & 0o077] == []
