@@ -8,8 +8,10 @@ import click
 from cli.options import artifacts_dir_option, complete_version, json_option
 from cli.progress import hash_with_progress
 from cli.terminal import print_json, print_line
+from src.artifacts import Artifacts
 from src.lineage.verify import Check, verdict, verify_all
 from src.rendering.text import one_line
+from src.training.registry import list_models
 
 __all__ = ["verify"]
 
@@ -35,6 +37,7 @@ def verify(versions: tuple[str, ...], everything: bool, artifacts_dir: str, as_j
         if not as_json:
             _print_checks(version, checks)
     if not results:
+        list_models(Artifacts.open(artifacts_dir).registry)  # raises if the registry is damaged
         raise FileNotFoundError(f"{artifacts_dir}: no models. Train one first.")
     counts = Counter(verdict(checks) for checks in results.values())
     if as_json:

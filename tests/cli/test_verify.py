@@ -118,6 +118,14 @@ def test_verify_with_json_prints_the_verdict_unreadable_and_exits_with_1(unreada
     ]
 
 
+def test_verify_of_a_damaged_registry_without_models_names_the_registry(project, llm_train):
+    (project / "artifacts/models").mkdir()
+    (project / "artifacts/models/registry.json").write_text("{")
+    done = llm_train("verify", "--all")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: artifacts/models/registry.json: line 1, column 2: not")
+
+
 def test_verify_without_models_is_an_error(project, llm_train):
     done = llm_train("verify", "--all")
     assert (done.exit_code, done.stdout, done.stderr) == (
