@@ -24,14 +24,14 @@ def rebuild_registry(dry_run: bool, artifacts_dir: str, as_json: bool) -> None:
     """
     rebuild = plan_rebuild(artifacts_dir, hash_dataset=hash_with_progress)
     path = Artifacts.open(artifacts_dir).registry
-    versions = [str(metadata["model_version"]) for metadata in rebuild.entries]
+    versions = [metadata["model_version"] for metadata in rebuild.entries]
     if not versions and not rebuild.left_out:
         raise FileNotFoundError(f"{artifacts_dir}: no models. Train one first.")
     is_written = bool(versions) and not dry_run
     if is_written:
         write_registry(rebuild, artifacts_dir)
     for version, reason in rebuild.left_out.items():
-        print_error(f"{version}: left out. {reason}.")
+        print_error(f"{version}: left out. {reason.removesuffix('.')}.")
     if as_json:
         print_json(
             {

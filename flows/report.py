@@ -43,8 +43,8 @@ DEFAULT_ROOT = "artifacts"
 def report_key(model_version: str) -> str:
     """Return the artifact key of a model's report; Prefect allows a-z, 0-9 and `-`.
 
-    Every version has a key that no other version has: where it has other characters, a digest of
-    the version follows `--`, which is in no other key.
+    Keys are unique: if the version has other characters, `--` and a digest of it follow. Keys
+    without a digest contain no `--`.
     """
     slug = re.sub("[^a-z0-9]+", "-", model_version.lower()).strip("-")
     if slug == model_version:
@@ -170,12 +170,13 @@ def publish_models(artifacts: Artifacts) -> Any:
 
 def _models_table(artifacts: Artifacts) -> list[dict[str, Any]]:
     """Return the rows of the models registered last, the newest first."""
-    models = list_models(artifacts.registry)[: -TABLE_ROWS - 1 : -1]
+    models = list_models(artifacts.registry)[-TABLE_ROWS:][::-1]
     return table_rows(_row(model, artifacts) for model in models)
 
 
 def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
-    version, evaluation = model["model_version"], dict[str, Any]()
+    version = model["model_version"]
+    evaluation: dict[str, Any] = {}
     # It may be missing or damaged; the next run of the version repairs it.
     with suppress(OSError, ValueError):
         evaluation = load_evaluation(version, artifacts.evaluations)
@@ -190,7 +191,8 @@ def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
     }
     if not isinstance(metrics, dict):
         return columns
-    return {"model_version": None, **metrics, **columns}  # no metric replaces another column
+    # model_version is the first column, and no metric replaces another column.
+    return {"model_version": None, **metrics, **columns}
 
 
 def _step(name: str, decision: CacheDecision) -> tuple[str, Markdown, str]:

@@ -12,15 +12,15 @@ __all__ = ["FLOW_OPTIONS", "failed_state"]
 FLOW_OPTIONS: dict[str, Any] = {"persist_result": False, "result_serializer": PlainSerializer()}
 """Options of every flow: no result is stored; the error of a failed run is stored as text.
 
-What a run returns is stored below the artifacts root already. Prefect stores errors always, and
-would store them in a form (pickle) that can run code when it is read.
+What a run returns is stored below the artifacts root already. Prefect always stores errors; its
+default form (pickle) can run code when it is read.
 """
 
 
 def failed_state(error: Exception) -> Any:
     """Return a state that a flow returns in order to fail with `error`.
 
-    The run shows the message of the error and nothing else, where a raised error shows Prefect's
-    words in front of it and a traceback in the log. A Python caller of the flow gets the error.
+    The run shows the message of the error and nothing else. A raised error would add a prefix of
+    Prefect, and a traceback in the log. A Python caller of the flow gets the error.
     """
     return Failed(message=printable(str(error)), data=error)

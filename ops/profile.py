@@ -1,8 +1,8 @@
 """The Prefect profile of `make up`: the address and the password of its server.
 
-Prefect reads `profiles.toml`, in the project's folder that of `.prefect/` (see pyproject.toml), so
-`llm-train` and `prefect` find the server without any variable. The password is made once and stays
-there. The address is there only while `make up` runs.
+In the project's folder, Prefect reads `.prefect/profiles.toml` (see pyproject.toml), so `llm-train`
+and `prefect` find the server without any variable. The password is made once and stays there. The
+address is removed when `make up` ends; after SIGKILL it remains, see `is_stale`.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from prefect.settings import (
 
 from ops.server import new_auth_string
 
-__all__ = ["LOCK", "auth_string", "is_stale", "set_api_url", "variables"]
+__all__ = ["LOCK", "ensure_auth_string", "is_stale", "set_api_url", "variables"]
 
 ROOT = Path(__file__).parents[1]
 NAME = "up"
@@ -31,7 +31,7 @@ PROFILES = "profiles.toml"
 LOCK = "up.lock"  # held while `make up` runs
 
 
-def auth_string(home: Path) -> str:
+def ensure_auth_string(home: Path) -> str:
     """Return the user and the password of the server; make and store them the first time."""
     profiles = _load(home)
     settings = profiles[NAME].settings if NAME in profiles.names else {}
@@ -58,7 +58,7 @@ def set_api_url(home: Path, url: str | None) -> None:
 def variables(home: Path) -> dict[str, str]:
     """Return the environment variables that a process in the project's folder needs.
 
-    Empty, unless PREFECT_HOME is not `.prefect/`, or the user has chosen another profile.
+    Empty if PREFECT_HOME is `.prefect/` and the profile `up` is active.
     """
     needed = {}
     if home.resolve() != (ROOT / ".prefect").resolve():

@@ -55,8 +55,8 @@ from prefect.cli import app
 
 app()
 """
-# `prefect server start` does the same, but opens the port itself, so that another process can be
-# faster. This server accepts connections at a socket that its parent has opened.
+# `prefect server start` does the same, but opens the port itself, so another process can take
+# the port first. This server accepts connections at a socket that its parent has opened.
 SERVER = f"""{EXIT_WITH_PARENT}
 import contextlib, socket, sys
 
@@ -95,7 +95,8 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         The temporary server; `None` if none was started.
 
     Raises:
-        ServerError: The temporary server did not start.
+        ServerError: The temporary server did not start; or the configured one is that of a
+            `make up` that was killed, and temporary servers are not enabled.
     """
     # Prefect takes more than a second to import.
     from prefect.settings import (
@@ -110,8 +111,10 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     from ops.profile import is_stale
 
     settings = get_current_settings()
-    is_configured = settings.api.url is not None and not is_stale()
-    if is_configured or not settings.server.ephemeral.enabled:
+    is_killed = settings.api.url is not None and is_stale()
+    if is_killed and not settings.server.ephemeral.enabled:
+        raise ServerError(f"{settings.api.url}: that `make up` was killed. Run `make up` again.")
+    if (settings.api.url is not None and not is_killed) or not settings.server.ephemeral.enabled:
         yield None
         return
     print(
@@ -127,9 +130,12 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     }
+    env = os.environ | settings.to_environment_variables(exclude_unset=True) | server_settings
+    for credential in ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
+        env.pop(credential, None)
     server = ServerProcess(
         listen(),
-        env=os.environ | settings.to_environment_variables(exclude_unset=True) | server_settings,
+        env=env,
         log=tempfile.TemporaryFile(),  # noqa: SIM115  # open until this process exits
     )
     atexit.register(server.stop)
@@ -342,6 +348,14 @@ def make_private(path: Path) -> None:
     The file of another user is left as it is.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
-    if path.stat().st_uid == os.geteuid():
-        path.chmod(0o600)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)

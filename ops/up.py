@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.up", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=4200, help="port of the server (%(default)s)")
     port: int = parser.parse_args(argv).port
-    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect")).resolve()
     for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     try:
@@ -78,7 +78,8 @@ def _up(port: int, home: Path) -> NoReturn:
     with ExitStack() as stack:
         stack.enter_context(_only_instance(home / profile.LOCK))
         listener = stack.enter_context(_listen(port))
-        auth_string = profile.auth_string(home)
+        profile.set_api_url(home, None)  # a `make up` that was killed leaves its address
+        auth_string = profile.ensure_auth_string(home)
         env = os.environ | {
             "PREFECT_API_URL": f"{url}/api",
             "PREFECT_API_AUTH_STRING": auth_string,
@@ -125,11 +126,11 @@ def _create_pool(url: str, env: dict[str, str]) -> None:
     except httpx.HTTPError as error:
         raise UpError(f"{url}: {type(error).__name__}: {error}. Expected an answer.") from error
     template = json.loads(JOB_TEMPLATE.read_text())
-    option = ("--base-job-template", str(JOB_TEMPLATE))
+    template_option = ("--base-job-template", str(JOB_TEMPLATE))
     if response.status_code == httpx.codes.NOT_FOUND:
-        _prefect("work-pool", "create", "--type", "process", *option, POOL, env=env)
+        _prefect("work-pool", "create", "--type", "process", *template_option, POOL, env=env)
     elif not response.is_success or response.json()["base_job_template"] != template:
-        _prefect("work-pool", "update", *option, POOL, env=env)
+        _prefect("work-pool", "update", *template_option, POOL, env=env)
 
 
 def _links(url: str, auth_string: str, variables: dict[str, str]) -> str:

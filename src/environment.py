@@ -51,7 +51,7 @@ def _new_id() -> str:
 class Invocation:
     """Identity and timing of a run (SLSA `runDetails`).
 
-    A statement of a run with other values than these does not match in `verify`.
+    `verify` reports a value of another form as a mismatch.
 
     Attributes:
         id: Identifier of the run, at most 200 characters without spaces; by default 32 random
@@ -108,7 +108,7 @@ def core_dependency() -> ResolvedDependency:
 
 @cache
 def environment_dependencies() -> tuple[ResolvedDependency, ...]:
-    """Return the code, Python and the installed packages of this process as dependencies."""
+    """Return the commit, the core, Python and the installed packages of this process."""
     version = {"version": sys.version.split()[0], "implementation": sys.implementation.name}
     return (
         *_checkout(CORE),
@@ -121,9 +121,9 @@ def environment_dependencies() -> tuple[ResolvedDependency, ...]:
 def _checkout(folder: Path) -> list[ResolvedDependency]:
     """Return the commit that `folder` was checked out from; an empty list without one.
 
-    A repository counts if it tracks at least half of the Python files in the folder: a folder that
-    was installed inside another project's repository has no commit. Untracked Python files are
-    uncommitted changes, other untracked files are not part of the code.
+    The commit is recorded only if the repository tracks at least half of the Python files in the
+    folder: a folder that was installed inside another project's repository has no commit. Untracked
+    Python files are uncommitted changes, other untracked files are not part of the code.
     """
     files = {str(path) for path in _python_files(folder)}
     listed = _git(folder, "ls-files", "-z")
@@ -139,7 +139,7 @@ def _checkout(folder: Path) -> list[ResolvedDependency]:
         "--untracked-files=no",
         "--ignore-submodules=dirty",
     )
-    commit = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", status or "", re.MULTILINE)
+    commit = re.search(r"^# branch\.oid ([0-9a-f]{40}|[0-9a-f]{64})$", status or "", re.MULTILINE)
     if status is None or commit is None:
         return []
     is_dirty = tracked != files or re.search("^[^#]", status, re.MULTILINE) is not None

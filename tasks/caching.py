@@ -98,8 +98,8 @@ class VerifiedResult(CachePolicy):
         depends_on: Receives the inputs of the task; returns the values that its result depends on.
         stale_reason: Receives a cached result and the inputs of the task; returns why the result
             is stale, or `None`. An `OSError` or `ValueError` that it raises is such a reason.
-        files: Receives the inputs of the task; returns files that have to be unchanged since the
-            step ran.
+        files: Receives the inputs of the task; returns files. The result is served only while these
+            files are unchanged.
     """
 
     depends_on: Callable[..., list[str]]
@@ -113,27 +113,20 @@ class VerifiedResult(CachePolicy):
         flow_parameters: dict[str, Any],  # noqa: ARG002  # Prefect's signature
         **kwargs: Any,  # noqa: ARG002
     ) -> str | None:
-        """Return the cache key, after deciding whether the result stored under it is served."""
+        """Return the cache key; decide whether its stored result is served, and log why."""
+        begin_call(None)
         try:
-            parts = self.depends_on(**inputs)
+            parts, files = self.depends_on(**inputs), self.files(**inputs)
         except (OSError, ValueError):
             return None  # the step itself raises the same error
         step, results = task_ctx.task.name, _step_results(task_ctx.result_store)
         key = f"{step}-{sha256(canonical_json(parts))}-{source_digest(CORE, TASKS)}"
         stored, reason = _load(results, key)
-        files = self.files(**inputs)
         if stored is not None:
             reason = self._stale_reason(stored, files, inputs)
-        is_stale = reason is not None
-        begin_call(
-            StepCall(
-                key=key,
-                cached=None if is_stale else stored,
-                stale=stored if is_stale else None,
-                files=files,
-            )
-        )
         decision = CacheDecision(reason is None, reason or UNCHANGED)
+        cached, stale = (stored, None) if decision.is_cached else (None, stored)
+        begin_call(StepCall(key=key, cached=cached, stale=stale, files=files))
         if (log := _LOG.get()) is not None:
             log.steps[step] = decision
         verb = "Served from the cache" if decision.is_cached else "Runs"
@@ -151,7 +144,11 @@ class VerifiedResult(CachePolicy):
 
 
 def _step_results(store: ResultStore) -> StepResults:
-    """Return the storage of a step, which is never one that follows the form of its files."""
+    """Return the storage of the results of a step.
+
+    Any other storage than `StepResults` is replaced: Prefect's own reads a file with the serializer
+    that the file names.
+    """
     if not isinstance(store.result_storage, StepResults):  # called outside of `step_results`
         folder = get_current_settings().results.local_storage_path
         store.result_storage = StepResults.in_folder(open_path(folder))
@@ -173,7 +170,8 @@ def _changed_file(stored: StoredResult, files: Sequence[StorePath]) -> str | Non
         return ALTERED_RESULT
     for file in files:
         if found[file.key] != stored.files[file.key]:
-            return f"{file} {'was changed' if found[file.key] else 'does not exist'}"
+            what = "was added" if stored.files[file.key] is None else "was changed"
+            return f"{file} {what if found[file.key] else 'does not exist'}"
     return None
 
 

@@ -45,23 +45,25 @@ def _files(metadata: dict[str, Any], artifacts_dir: str) -> list[StorePath]:
     return [artifacts.models / version / STATEMENT_FILE, evaluation.parent / STATEMENT_FILE]
 
 
-def _refuse_replaced_statement(files: list[StorePath]) -> None:
-    """Raise if the statement of the model was replaced and the statement that names it removed.
+def _refuse_replaced_statement(metadata: dict[str, Any], artifacts_dir: str) -> None:
+    """Refuse a model whose statement was replaced, and the statement of its evaluation removed.
 
     A new statement of the evaluation would attest the replaced one.
+
+    Raises:
+        CorruptFileError: The cached result has another digest of the model's statement.
     """
     stale = stale_result()
     if stale is None:
         return
+    of_model, of_evaluation = files = _files(metadata, artifacts_dir)
     found = file_digests(files)
-    of_model, of_evaluation = files
     expected = stale.files.get(of_model.key)
     if found[of_evaluation.key] is None and expected not in (None, found[of_model.key]):
         raise CorruptFileError(
-            f"{of_model}: expected sha256 {expected}, as when the model was evaluated, found "
-            f"{found[of_model.key]}; {of_evaluation}, which names it too, does not exist. Nothing "
-            "was written; restore both files. If they cannot be restored, train the config under "
-            "another model_version."
+            f"{of_model}: found sha256 {found[of_model.key]}. Expected {expected}, as when the "
+            f"model was evaluated. {of_evaluation}, which names it too, does not exist. Nothing "
+            "was written. Restore both files, or train the config under another model_version."
         )
 
 
@@ -72,7 +74,7 @@ def _refuse_replaced_statement(files: list[StorePath]) -> None:
 )
 def evaluate(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:
     """Evaluate the registered model and write its evaluation.json."""
-    _refuse_replaced_statement(_files(metadata, artifacts_dir))
+    _refuse_replaced_statement(metadata, artifacts_dir)
     artifacts = Artifacts.open(artifacts_dir)
     version = metadata["model_version"]
     evaluator.evaluate_model(

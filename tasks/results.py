@@ -6,8 +6,7 @@ The files of this module name no serializer and no class. A result file is one l
 
     {"files": {"<key below the artifacts root>": "<SHA-256>", ...}, "result": <value>}
 
-`files` are the files of which the result is served only while they are unchanged. The type of the
-value follows from the step.
+The result is served only while `files` are unchanged. The type of the value follows from the step.
 """
 
 import json
@@ -41,7 +40,7 @@ __all__ = [
     "stale_result",
 ]
 
-_JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)
+_ANY_VALUE: TypeAdapter[Any] = TypeAdapter(JsonValue)
 _TYPES: dict[str, TypeAdapter[Any]] = {
     "load_config": TypeAdapter(ConfigFile),
     "resolve_dataset": TypeAdapter(DatasetVersion),
@@ -63,8 +62,8 @@ class PlainSerializer(Serializer):
     def dumps(self, obj: Any) -> bytes:
         """Return the JSON of a value, or of the message of an exception."""
         if isinstance(obj, BaseException):
-            return _json(str(obj))
-        return _json(_type(self.step).dump_python(obj, mode="json"))
+            return _to_json(str(obj))
+        return _to_json(_type(self.step).dump_python(obj, mode="json"))
 
     def loads(self, blob: bytes) -> Any:
         """Parse a value.
@@ -75,12 +74,12 @@ class PlainSerializer(Serializer):
         return _type(self.step).validate_json(blob, strict=True)
 
 
-def _json(value: Any) -> bytes:
+def _to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _type(step: str) -> TypeAdapter[Any]:
-    return _TYPES.get(step, _JSON)
+    return _TYPES.get(step, _ANY_VALUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +92,13 @@ class StoredResult:
 
 @dataclass(frozen=True, slots=True)
 class StepCall:
-    """The present call of a step, after its cache decision.
+    """The current call of a step, after its cache decision.
 
     Attributes:
         key: The cache key.
         cached: The result that is served; `None` if the step runs.
         stale: The result that is not served because it is stale.
-        files: The files of which the new result is served only while they are unchanged.
+        files: The new result is served only while these files are unchanged.
     """
 
     key: str
@@ -115,7 +114,7 @@ class StepResults(WritableFileSystem):
     """Result files of steps, one per cache key, in one folder of a store.
 
     `stored` reads a file. Prefect itself is given only the result that the cache decision of the
-    present call has checked, so a file that is replaced after the decision changes nothing.
+    current call has checked, so a file that is replaced after the decision changes nothing.
     """
 
     _block_type_name = "Step results"
@@ -142,22 +141,22 @@ class StepResults(WritableFileSystem):
         return None if data is None else _parse(data, _step(key), file)
 
     def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """Return the result that is served to the present call, in Prefect's form.
+        """Return the result that is served to the current call, in Prefect's form.
 
         Raises:
-            FileNotFoundError: The step runs, or the key is not that of the present call.
+            FileNotFoundError: The step runs, or the key is not that of the current call.
         """
         key = PurePath(path).name
         call = _CALL.get()
         if call is None or call.key != key or call.cached is None:
-            raise FileNotFoundError(f"{self._folder / key}: no result for the present call.")
+            raise FileNotFoundError(f"{self._folder / key}: no result for the current call.")
         store = ResultStore(result_storage=self, serializer=PlainSerializer(step=_step(key)))
         return store.create_result_record(call.cached.value, key=key).serialize()
 
     def write_path(  # type: ignore[override]
         self, path: str, content: bytes, *, _sync: bool = True
     ) -> None:
-        """Write or replace the result file of the present call.
+        """Write or replace the result file of the current call.
 
         Other results, which are the errors of failed steps, are not stored.
 
@@ -175,7 +174,7 @@ class StepResults(WritableFileSystem):
             return
         value = json.loads(json.loads(content)["result"])
         try:
-            data = _json({"files": file_digests(call.files), "result": value})
+            data = _to_json({"files": file_digests(call.files), "result": value})
             (self._folder / key).replace(data)
         except (OSError, ValueError) as error:  # Prefect logs this at the level DEBUG
             if not self._has_warned:
@@ -197,12 +196,12 @@ class StepResults(WritableFileSystem):
 
 
 def begin_call(call: StepCall | None) -> None:
-    """Set the present call, whose result Prefect reads or writes next."""
+    """Set the current call, whose result Prefect reads or writes next."""
     _CALL.set(call)
 
 
 def stale_result() -> StoredResult | None:
-    """Return the result that was not served to the step that runs, because it was stale."""
+    """Return the result of the current call that was stale, if any."""
     call = _CALL.get()
     return None if call is None else call.stale
 
@@ -222,10 +221,10 @@ def _parse(data: bytes, step: str, source: StorePath) -> StoredResult:
     content, serializer = parse_json(data, source), PlainSerializer(step=step)
     reason = f"not a result of the step {step!r}. Left as found."
     try:
-        value = serializer.loads(_json(content.get("result")))
+        value = serializer.loads(_to_json(content.get("result")))
         files = _FILES.validate_python(content.get("files"), strict=True)
     except ValueError as error:
         raise CorruptFileError(f"{source}: {reason}") from error
-    if _json({"files": files, "result": json.loads(serializer.dumps(value))}) != data:
+    if _to_json({"files": files, "result": json.loads(serializer.dumps(value))}) != data:
         raise CorruptFileError(f"{source}: {reason}")
     return StoredResult(value, files)

@@ -8,6 +8,7 @@ from src.artifacts import Artifacts, read_metadata, read_statement
 from src.errors import CorruptFileError
 from src.evaluation.evaluator import Metrics, simulated_metrics
 from src.lineage.verify import Check, failed_checks, verify_all
+from src.records.canonical import canonical_json, parse_json
 from src.records.layout import REGISTRY_LIMIT
 from src.records.registry_file import RegistryFile, is_blank
 from src.records.statement import Statement
@@ -102,7 +103,10 @@ def _without_entries(data: bytes | None, path: StorePath) -> RegistryFile:
             "found. To add one model, run its config again; to rebuild the whole list, move the "
             "file away first."
         )
-    return registry
+    # The file is written again in canonical form, with its other fields.
+    return (
+        registry if is_blank(data) else RegistryFile(canonical_json(parse_json(data, path)), path)
+    )
 
 
 def _reason(checks: list[Check]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import canonical_json, parse_canonical_json, parse_json
+from src.records.layout import REGISTRY_LIMIT
 from src.records.metadata import check_metadata
 
 __all__ = ["RegistryFile", "is_blank"]
@@ -117,14 +118,25 @@ class RegistryFile:
 
         Raises:
             CorruptFileError: See `check_form`.
+            ValueError: The file would be too large to be read again.
         """
         self.check_form()
+        contents: list[bytes | memoryview]
         if self._is_plain and self._data != _EMPTY:
             end = b"".join(b",\n" + _indented(entry) for entry in entries) + _END
-            return [self._prefix, end], self._sha256_with(end)
-        content = {**(self._content or {}), "models": [*self.models, *entries]}
-        data = canonical_json(content)
-        return [data], None if self.unknown_fields else hashlib.sha256(data).hexdigest()
+            contents, checksum = [self._prefix, end], self._sha256_with(end)
+        else:
+            content = {**(self._content or {}), "models": [*self.models, *entries]}
+            data = canonical_json(content)
+            contents = [data]
+            checksum = "" if self.unknown_fields else hashlib.sha256(data).hexdigest()
+        size = sum(map(len, contents))
+        if size > REGISTRY_LIMIT:
+            raise ValueError(
+                f"{self._source}: full: {size:,} bytes with the new entries, and at most "
+                f"{REGISTRY_LIMIT:,} can be read. Nothing was written; use another artifacts root."
+            )
+        return contents, checksum or None
 
     def _positions(self, versions: Iterable[str]) -> Iterator[int]:
         """Yield the positions of the lines that name one of `versions`."""

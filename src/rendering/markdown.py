@@ -1,7 +1,8 @@
 """Markdown: source that shows a value as text, in CommonMark, GFM and Prefect's UI.
 
 A character is escaped by a backslash, because Prefect's UI does not decode numeric character
-references, and only where it can have a meaning, because a search in the UI compares the source.
+references. Characters without a meaning in Markdown are not escaped: the UI's search compares the
+source.
 """
 
 import re
@@ -70,7 +71,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markdown:
 def _cell(value: object) -> str:
     if isinstance(value, Markdown):
         return value
-    return as_text(value) if value is None else text(value)
+    return "-" if value is None else text(value)  # `text` escapes "-" at the start of a line
 
 
 def _escape(source: str) -> str:

@@ -8,9 +8,10 @@ __all__ = ["prefect_parameter", "quote"]
 
 
 def quote(word: str) -> str:
-    """Return a word as a POSIX shell reads it; the result is one line of printable text.
+    """Quote text so that a POSIX shell reads it as one argument; one line of printable text.
 
-    A word with characters that are not printable has the form `$'...'` (POSIX 2024).
+    Text with characters that are not printable has the form `$'...'` (POSIX 2024; not all shells
+    support it).
     """
     if not word.isprintable():
         octal = (f"\\{byte:03o}" for byte in os.fsencode(word))
@@ -22,11 +23,10 @@ def quote(word: str) -> str:
 def prefect_parameter(name: str, value: str) -> str:
     """Return the option of `prefect deployment run` that sets a parameter to a text.
 
-    Prefect parses the value as JSON, and a value that is not valid as the contents of a JSON
-    string.
+    Prefect parses the value as JSON; if that fails, as the contents of a JSON string.
     """
-    is_contents = value.isprintable() and not set(value) & set('"\\')
-    if not is_contents or value.startswith(("{", "[")) or _is_json(value):
+    is_valid_unquoted = value.isprintable() and not set(value) & set('"\\')
+    if not is_valid_unquoted or value.startswith(("{", "[")) or _is_json(value):
         value = json.dumps(value)
     return f"-p {quote(f'{name}={value}')}"
 

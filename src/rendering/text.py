@@ -16,7 +16,7 @@ __all__ = ["as_text", "message", "one_line", "printable"]
 def printable(text: str) -> str:
     r"""Return text with an escape, e.g. `\x1b`, for each character that is not printable.
 
-    Line ends are kept; see `one_line`. Printable text is unchanged.
+    `\n` is kept; see `one_line`. Printable text is unchanged.
     """
     if text.isprintable():
         return text
@@ -34,9 +34,9 @@ def one_line(text: object) -> str:
 
 
 def message(text: object) -> str:
-    """Return `printable` text with an indentation after the first line.
+    """Return `printable` text with its further lines indented.
 
-    So no line of it looks like the first line of another message.
+    So none of them looks like another message.
     """
     return re.sub(r"\n(?!\n|$)", "\n  ", printable(str(text)))
 
@@ -44,8 +44,7 @@ def message(text: object) -> str:
 def as_text(value: Any) -> str:
     """Return a value as one line of printable text; `-` for `None`.
 
-    Text that would look like other text is quoted, as in JSON: text with characters that are not
-    printable, or with space at an end.
+    Text that is not printable, or has spaces at an end, is quoted as in JSON.
     """
     if value is None:
         return "-"

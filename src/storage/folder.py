@@ -212,7 +212,7 @@ class _OpenFile(NamedTuple):
 def _bounded(file: FileIO, size: int, path: Path) -> Callable[[memoryview], int]:
     """Return the `readinto` of a file that raises after more than `size` bytes.
 
-    Some files of the kernel have no end, and a file that grows may have none either.
+    A file in /proc, or one that grows, may never end.
     """
     done = 0
 
@@ -268,8 +268,8 @@ class _LockedFile:
     """An open file and its exclusive lock.
 
     Attributes:
-        path: Its path.
-        descriptor: Its descriptor.
+        path: The path it was opened at.
+        descriptor: The descriptor, which its owner closes.
         is_new: Whether this process created the file.
         is_writable: Whether the file is open for writing.
     """

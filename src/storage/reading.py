@@ -1,4 +1,4 @@
-"""Reading of files that anybody may have written: regular files only, of bounded size."""
+"""Reading of untrusted files: regular files only, of bounded size."""
 
 import errno
 import os
@@ -72,7 +72,7 @@ def _read_up_to(limit: int, descriptor: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
-# A FIFO is not waited for, and a terminal does not become that of this process.
+# Do not wait for the writer of a FIFO, nor make a terminal the one that controls this process.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 

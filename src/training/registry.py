@@ -15,6 +15,7 @@ from src.records.canonical import canonical_json, parse_json
 from src.records.layout import EVALUATION_FILE, MODELS_FOLDER, REGISTRY_FILE, REGISTRY_LIMIT
 from src.records.metadata import ModelVersionConflict, check_metadata, conflict_details
 from src.records.registry_file import RegistryFile, is_blank
+from src.rendering.shell import quote
 from src.storage import Location, StorePath, Update, open_file
 from src.storage.memo import read_memo, write_memo
 
@@ -32,7 +33,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_PATH = f"artifacts/{MODELS_FOLDER}/{REGISTRY_FILE}"
-SMALLEST_ENTRY = 100  # bytes; an entry has five named fields
+SMALLEST_ENTRY = 100  # bytes; no valid entry is smaller
 
 
 class ModelNotFoundError(KeyError):
@@ -144,18 +145,17 @@ def check_registry(artifacts: Artifacts) -> None:
     """
     if _has_entries(artifacts.registry):
         return
-    for version in filter(is_version, artifacts.evaluations.folders()):
-        if (artifacts.evaluations / version / EVALUATION_FILE).stat() is None:
-            continue
-        from shlex import quote  # used only in this error
-
-        if _has_entries(artifacts.registry):
-            return  # written meanwhile by the run of that version
-        raise RegistryLostError(
-            f"{artifacts.registry}: no entries, but {version!r} has an evaluation, so the file was "
-            "deleted or emptied. Nothing was changed. Restore it from a backup, or run "
-            f"`llm-train rebuild-registry --artifacts-dir {quote(str(artifacts.root))}`."
-        )
+    evaluations = artifacts.evaluations
+    versions = filter(is_version, evaluations.folders())
+    evaluated = next((v for v in versions if (evaluations / v / EVALUATION_FILE).stat()), None)
+    # The registry may have been written meanwhile, by the run that made this evaluation.
+    if evaluated is None or _has_entries(artifacts.registry):
+        return
+    raise RegistryLostError(
+        f"{artifacts.registry}: no entries, but {evaluated!r} has an evaluation, so the file was "
+        "deleted or emptied. Nothing was changed. Restore it from a backup, or run "
+        f"`llm-train rebuild-registry --artifacts-dir {quote(str(artifacts.root))}`."
+    )
 
 
 def _has_entries(path: StorePath) -> bool:
@@ -187,12 +187,6 @@ def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> lis
         if not new:
             return Update(added)
         contents, checksum = registry.with_entries(new)
-        size = sum(map(len, contents))
-        if size > REGISTRY_LIMIT:
-            raise ValueError(
-                f"{path}: full: {size:,} bytes with the new entries, and at most "
-                f"{REGISTRY_LIMIT:,} can be read. Nothing was written; use another artifacts root."
-            )
         # The memo is a digest of valid bytes, so it stays correct if this update fails. Written
         # before the update returns, it is available to the next writer.
         if checksum is not None:

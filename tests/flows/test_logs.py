@@ -36,6 +36,8 @@ def test_printable_log_lines_are_unchanged(console):
 
 def test_other_handlers_are_left_alone(console, monkeypatch):
     handler = logging.StreamHandler(io.StringIO())
+    formatter = logging.Formatter()
+    handler.setFormatter(formatter)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     escape_log_lines()
-    assert handler.formatter is None
+    assert handler.formatter is formatter

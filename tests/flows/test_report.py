@@ -103,13 +103,13 @@ def test_the_commands_of_a_report_quote_the_path_and_name_another_root(hostile):
 
 
 def test_the_reports_of_a_sweep_have_no_other_link_image_or_html(hostile):
-    Path("<b>.yaml").write_text('"**x**": 1\n"[a](b)": 2\n')
+    Path("<b>.yaml").write_text('__x__: 1\n"[a](b)": 2\n')
     training_sweep([hostile.replace("[", "[[]"), "<b>.yaml"], return_state=True)
     html, targets, text = elements(artifact("sweep"))
     assert html == {"<br>"}
     assert targets == ["/artifacts/key/sweep-leaderboard"]  # this parser refuses the chart
     assert HOSTILE in text
-    assert "<b>.yaml:1: unknown key '**x**'" in text
+    assert "<b>.yaml:1: unknown key '__x__'" in text
     [row] = json.loads(artifact("sweep-leaderboard"))
     assert elements(row["base_model"]) == (set(), [], f"\n{HOSTILE}")
     assert elements(row["config"])[1] == []

@@ -562,10 +562,9 @@ def test_a_replaced_statement_is_not_attested_by_a_new_statement_of_the_evaluati
     found = hashlib.sha256(STATEMENT.read_bytes()).hexdigest()
     for _ in range(2):
         assert failure(training_pipeline, "config.yaml", "model_v1") == (
-            f"{STATEMENT}: expected sha256 {expected}, as when the model was evaluated, found "
-            f"{found}; {EVALUATION_STATEMENT}, which names it too, does not exist. Nothing was "
-            "written; restore both files. If they cannot be restored, train the config under "
-            "another model_version."
+            f"{STATEMENT}: found sha256 {found}. Expected {expected}, as when the model was "
+            f"evaluated. {EVALUATION_STATEMENT}, which names it too, does not exist. Nothing was "
+            "written. Restore both files, or train the config under another model_version."
         )
         assert record() == before
 

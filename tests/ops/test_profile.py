@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ops import profile
-from ops.profile import auth_string, set_api_url, variables
+from ops.profile import ensure_auth_string, set_api_url, variables
 
 ROOT = Path(__file__).parents[2]
 URL = "http://127.0.0.1:4200/api"
@@ -50,21 +50,21 @@ def settings_in(folder: Path, **env: str) -> list[str]:
 
 
 def test_the_password_is_made_once_and_only_its_owner_can_read_it(home):
-    made = auth_string(home)
+    made = ensure_auth_string(home)
     user, _, password = made.partition(":")
     assert (user, len(password)) == ("admin", 32)
     set_api_url(home, URL)
-    assert auth_string(home) == made
+    assert ensure_auth_string(home) == made
     [path] = home.iterdir()
     assert (path.name, stat.S_IMODE(path.stat().st_mode)) == ("profiles.toml", 0o600)
     other = home.parent.parent / "other"
     other.mkdir()
-    assert auth_string(other) != made
+    assert ensure_auth_string(other) != made
 
 
 def test_a_process_in_the_folder_of_the_project_finds_address_and_password(home):
     assert settings_in(home.parent) == ["None", "None", "True", "False"]
-    password = auth_string(home)
+    password = ensure_auth_string(home)
     assert settings_in(home.parent) == ["None", password, "True", "False"]
     with open(home / "up.lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -75,7 +75,7 @@ def test_a_process_in_the_folder_of_the_project_finds_address_and_password(home)
 
 
 def test_an_address_is_stale_if_its_make_up_was_killed(home):
-    password = auth_string(home)
+    password = ensure_auth_string(home)
     set_api_url(home, URL)
     assert settings_in(home.parent) == [URL, password, "True", "True"]
     (home / "up.lock").touch()
@@ -87,7 +87,7 @@ def test_an_address_is_stale_if_its_make_up_was_killed(home):
 def test_other_profiles_and_the_choice_of_one_are_kept(home):
     text = 'active = "team"\n\n[profiles.team]\nPREFECT_API_URL = "https://team/api"\n'
     (home / "profiles.toml").write_text(text)
-    password = auth_string(home)
+    password = ensure_auth_string(home)
     assert tomllib.loads((home / "profiles.toml").read_text()) == {
         "active": "team",
         "profiles": {
@@ -101,7 +101,7 @@ def test_other_profiles_and_the_choice_of_one_are_kept(home):
 
 
 def test_variables_are_needed_only_for_another_home_or_another_chosen_profile(home, monkeypatch):
-    auth_string(home)
+    ensure_auth_string(home)
     assert variables(home) == {"PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
     monkeypatch.setattr(profile, "ROOT", home.parent)
     assert variables(home) == {}

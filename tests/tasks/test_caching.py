@@ -181,7 +181,7 @@ def test_a_result_is_served_only_while_its_files_are_unchanged(step, artifacts):
     assert step.run() == CacheDecision(is_cached=False, reason="artifacts/one was changed")
     assert step.run().is_cached
     (artifacts.root / "two").replace(b"2")
-    assert step.run() == CacheDecision(is_cached=False, reason="artifacts/two was changed")
+    assert step.run() == CacheDecision(is_cached=False, reason="artifacts/two was added")
     assert step.run().is_cached
     step.policy.files = lambda value: []
     assert step.run() == CacheDecision(is_cached=False, reason=ALTERED)

@@ -932,7 +932,7 @@ def test_a_registry_that_would_be_too_large_to_read_is_not_written(
 ):
     register_model(metadata, artifacts.registry)
     before = artifacts.registry.read(1 << 20)
-    monkeypatch.setattr("src.training.registry.REGISTRY_LIMIT", len(before) + 10)
+    monkeypatch.setattr("src.records.registry_file.REGISTRY_LIMIT", len(before) + 10)
     with pytest.raises(ValueError) as caught:
         register_model({**metadata, "model_version": "model_v2"}, artifacts.registry)
     assert str(caught.value) == (

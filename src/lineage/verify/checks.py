@@ -278,7 +278,7 @@ def _check_evaluation_statement(case: Case) -> Check:
             model.digest("core"),
             evidence.core_sha256,
         ):
-            notes.append("Evaluated by other code than the model's and the present.")
+            notes.append("Evaluated by code that is neither the model's nor the installed one.")
     digest = _sha256(case.expected.metadata_sha256)
     return _check(
         "evaluation's provenance",

@@ -44,23 +44,23 @@ def model_faults(data: bytes, version: str, dataset_version: str | None) -> list
         version: The model version.
         dataset_version: The dataset version; any if `None`.
     """
-    folder = f"{DATASETS_FOLDER}/{dataset_version}"
-    is_known = dataset_version is not None
+    data_uri, metadata_uri = (
+        (_STRING, _STRING)
+        if dataset_version is None
+        else (f"{DATASETS_FOLDER}/{dataset_version}/{name}" for name in (DATA_FILE, METADATA_FILE))
+    )
     dependencies: dict[str, Any] = {
-        "config": {"uri": _TEXT, "digest": _SHA256},
+        "config": {"uri": _STRING, "digest": _SHA256},
         "dataset": {
-            "uri": f"{folder}/{DATA_FILE}" if is_known else _TEXT,
+            "uri": data_uri,
             "digest": _SHA256,
             "annotations": {"num_samples": _INTEGER},
         },
-        "dataset metadata": {
-            "uri": f"{folder}/{METADATA_FILE}" if is_known else _TEXT,
-            "digest": _SHA256,
-        },
+        "dataset metadata": {"uri": metadata_uri, "digest": _SHA256},
         "code": {"digest": {"gitCommit": _COMMIT}, "annotations": {"dirty": _BOOLEAN}},
         "core": {"digest": _SHA256},
-        "python": {"annotations": {"version": _WORD, "implementation": _WORD}},
-        "packages": {"annotations": _TEXTS},
+        "python": {"annotations": {"version": _NO_SPACES, "implementation": _NO_SPACES}},
+        "packages": {"annotations": _STRING_VALUES},
     }
     return _faults(
         data,
@@ -117,20 +117,20 @@ def run_mismatches(model: Statement, evaluation: Statement) -> list[str]:
     ]
 
 
-def time_notes(statement: Statement, earlier: Statement | None = None) -> list[str]:
-    """Return the times of a statement that run backwards, as sentences.
+def time_notes(statement: Statement, model: Statement | None = None) -> list[str]:
+    """Return a sentence for each time that is before an earlier event.
 
     Args:
         statement: A statement without faults.
-        earlier: The statement of an input of this one.
+        model: The statement of the model, if `statement` is that of its evaluation.
     """
     notes = []
     if statement.finished_on < statement.started_on:
         notes.append(f"Finished at {statement.finished_on}, before it started.")
-    if earlier is not None:
-        if statement.started_on < earlier.started_on:
+    if model is not None:
+        if statement.started_on < model.started_on:
             notes.append(f"Started at {statement.started_on}, before the run of the model.")
-        if statement.finished_on < earlier.finished_on:
+        if statement.finished_on < model.finished_on:
             notes.append(f"Finished at {statement.finished_on}, before the model.")
     return notes
 
@@ -143,17 +143,17 @@ class _Form:
     """A form of values.
 
     Attributes:
-        words: Its name in a report.
+        name: Its name in a report.
         accepts: Returns whether a value has this form.
     """
 
-    words: str
+    name: str
     accepts: Callable[[Any], bool]
 
 
-def _text(words: str, pattern: str) -> _Form:
+def _matching(name: str, pattern: str) -> _Form:
     compiled = re.compile(pattern)
-    return _Form(words, lambda value: isinstance(value, str) and bool(compiled.fullmatch(value)))
+    return _Form(name, lambda value: isinstance(value, str) and bool(compiled.fullmatch(value)))
 
 
 def _is_time(value: Any) -> bool:
@@ -166,11 +166,11 @@ def _is_time(value: Any) -> bool:
     return True
 
 
-def _is_word(value: Any) -> bool:
+def _has_no_spaces(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and value.split() == [value]
 
 
-def _is_texts(value: Any) -> bool:
+def _has_string_values(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
@@ -179,20 +179,20 @@ _HTTP = re.compile("https?://.")
 _OBJECT = _Form("an object", lambda value: isinstance(value, dict))
 _INTEGER = _Form("an integer", lambda value: type(value) is int)
 _BOOLEAN = _Form("true or false", lambda value: isinstance(value, bool))
-_TEXT = _text("text", r"(?s:.+)")
-_TEXTS = _Form("an object of texts", _is_texts)
-_WORD = _Form("text without spaces", _is_word)
+_STRING = _matching("text", r"(?s:.+)")
+_STRING_VALUES = _Form("an object whose values are texts", _has_string_values)
+_NO_SPACES = _Form("text without spaces", _has_no_spaces)
 _TIME = _Form("a time such as 2026-01-31T12:00:00.000Z", _is_time)
-_URL = _Form("an HTTP address", lambda value: _is_word(value) and bool(_HTTP.match(value)))
-_VERSION = _text("a version", r"[0-9][0-9A-Za-z.!+-]*")
-_COMMIT = _text("a commit id", r"[0-9a-f]{40,64}")
-_BUILDER = _text(f"one of {', '.join(BUILDERS)}", "|".join(map(re.escape, BUILDERS)))
-_FLOW_RUN = _text("a UUID", r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_URL = _Form("an HTTP address", lambda value: _has_no_spaces(value) and bool(_HTTP.match(value)))
+_VERSION = _matching("a version", r"[0-9][0-9A-Za-z.!+-]*")
+_COMMIT = _matching("a commit id", r"[0-9a-f]{40}|[0-9a-f]{64}")
+_BUILDER = _matching(f"one of {', '.join(BUILDERS)}", "|".join(map(re.escape, BUILDERS)))
+_FLOW_RUN = _matching("a UUID", r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RUN = _Form(
     f"at most {MAX_ID_LENGTH} characters without spaces",
-    lambda value: _is_word(value) and len(value) <= MAX_ID_LENGTH,
+    lambda value: _has_no_spaces(value) and len(value) <= MAX_ID_LENGTH,
 )
-_SHA256 = {"sha256": _text("64 hexadecimal digits", r"[0-9a-f]{64}")}
+_SHA256 = {"sha256": _matching("64 hexadecimal digits", r"[0-9a-f]{64}")}
 
 
 def _faults(
@@ -263,12 +263,12 @@ def _differences(form: Any, value: Any, place: str) -> Iterator[str]:
         for index, each in enumerate(form):
             yield from _differences(each, value[index], f"{place}.{index}")
     elif not (form.accepts(value) if isinstance(form, _Form) else form == value):
-        yield f"{place}: expected {_words(form)}, found {truncated_repr(value)}"
+        yield f"{place}: expected {_form_name(form)}, found {truncated_repr(value)}"
 
 
-def _words(form: Any) -> str:
+def _form_name(form: Any) -> str:
     if isinstance(form, _Form):
-        return form.words
+        return form.name
     if isinstance(form, list):
         return f"a list of {len(form)}"
     return "an object" if isinstance(form, dict) else repr(form)

@@ -24,6 +24,7 @@ from src.training import binding
 from src.training.pipeline import run_training_pipeline
 from tests.lineage.damage import (
     EVALUATION_STATEMENT,
+    REGISTRY,
     STATEMENT,
     edit,
     read,
@@ -65,7 +66,7 @@ OF_THE_MODEL = OF_ANY_RUN | {
     f"{INPUTS}.6.annotations: filelock removed",
     f"{INPUTS}.6.annotations: key added",
 }
-"""What nothing is held against if the digest in the evaluation's statement is altered with it."""
+"""What cannot be checked if the digest in the evaluation's statement is altered with it."""
 
 
 def places(value, place=()):
@@ -130,8 +131,9 @@ def complete(models, monkeypatch) -> Artifacts:
         ),
         ResolvedDependency(name="packages", annotations={"filelock": "4.2.11"}),
     )
-    for key in ("models/registry.json", "models/model_v1", "evaluations/model_v1"):
+    for key in ("models/model_v1", "evaluations/model_v1"):
         remove(models, key)
+    edit(models, REGISTRY, "models", value=read_json(models, REGISTRY)["models"][1:])
     monkeypatch.setattr(binding, "environment_dependencies", lambda: environment)
     run_training_pipeline("one.yaml", "model_v1", artifacts_dir=models.root, invocation=RUN)
     return models
@@ -186,7 +188,7 @@ def test_in_an_evaluations_statement_by_another_run_url_version_and_core_may_be_
 
 
 @in_a_folder
-def test_what_is_held_against_nothing_if_both_statements_are_altered_together(complete):
+def test_what_cannot_be_checked_if_both_statements_are_altered_together(complete):
     def attest(artifacts):
         digest = sha256(read(artifacts, STATEMENT)).hexdigest()
         place = "predicate", "buildDefinition", "resolvedDependencies", 1, "digest", "sha256"
