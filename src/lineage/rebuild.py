@@ -95,18 +95,16 @@ def write_registry(rebuild: Rebuild, artifacts_dir: Location = "artifacts") -> N
 
 
 def _without_entries(data: bytes | None, path: StorePath) -> RegistryFile:
-    """Parse a registry that must have no entries."""
-    registry = RegistryFile(None if is_blank(data) else data, path)
-    if count := len(registry.models):
+    """Parse a registry that must have no entries; its other fields are kept."""
+    if data is None or is_blank(data):
+        return RegistryFile(None, path)
+    if count := len(RegistryFile(data, path).models):
         raise RegistryExistsError(
             f"{path}: not lost: it has {count:,} {'entry' if count == 1 else 'entries'}. Left as "
             "found. To add one model, run its config again; to rebuild the whole list, move the "
             "file away first."
         )
-    # The file is written again in canonical form, with its other fields.
-    return (
-        registry if is_blank(data) else RegistryFile(canonical_json(parse_json(data, path)), path)
-    )
+    return RegistryFile(canonical_json(parse_json(data, path)), path)
 
 
 def _reason(checks: list[Check]) -> str:

@@ -379,4 +379,4 @@ def test_an_evaluation_by_code_of_neither_the_model_nor_the_present_is_noted(com
     edit(complete, EVALUATION_STATEMENT, *run, value="0" * 32)
     checks = verify("model_v1", complete.root)
     assert failed_checks(checks) == []
-    assert checks[-1].note == "Evaluated by other code than the model's and the present."
+    assert checks[-1].note == "Evaluated by code that is neither the model's nor the installed one."
