@@ -23,7 +23,7 @@ AUTH_STRING = "admin:a secret"
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 90, every: float = 0.5) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 240, every: float = 0.5) -> Any:
     """Call `condition` until its result is true; return this result."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

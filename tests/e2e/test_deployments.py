@@ -188,10 +188,12 @@ def test_a_killed_worker_loses_no_model_and_only_one_late_nightly_run_starts(pla
     lock = FileLock(
         platform.project / "artifacts/models/registry.json.lock", preserve_lock_file=True
     )
+    cache = platform.project / "artifacts/.cache"
+    before = len(list(cache.glob("write_metadata-*")))
     with lock:
         killed = platform.start_run(TRAIN, model_version="killed")
         metadata = platform.project / "artifacts/models/killed/metadata.json"
-        eventually(metadata.exists)
+        eventually(lambda: len(list(cache.glob("write_metadata-*"))) > before)
         platform.workers[-1].kill()
     assert "killed" not in registered(platform.project)
 
