@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ __all__ = ["console_run"]
 
 
 @contextmanager
-def console_run() -> Iterator["ServerProcess | None"]:
+def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
     """Configure logging and a server for a run in a terminal.
 
     Prints an unexpected error once, without its traceback, and exits with 1.
@@ -25,10 +26,16 @@ def console_run() -> Iterator["ServerProcess | None"]:
         The temporary server; `None` if none was started.
 
     Raises:
-        ValueError: Raised by the run; passed on.
+        ValueError: The working directory lies in the artifacts root; or raised by the run.
         OSError: Raised by the run; passed on.
         SystemExit: The run raised any other exception.
     """
+    if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
+        # Prefect reads settings from the working directory, and some of them run code.
+        raise ValueError(
+            f"{Path.cwd()}: the working directory is inside of the artifacts root. "
+            "Run the command in the folder of the project: files of the root are not trusted."
+        )
     # Prefect takes a second to import. `prefect.main` configures its logging.
     import prefect.main  # noqa: F401
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings

@@ -16,7 +16,7 @@ from src.lineage.record import Record
 from src.lineage.trace import trace_model
 from src.records.layout import METADATA_FILE, STATEMENT_FILE
 from src.storage import StorePath
-from src.training.registry import list_models
+from src.training.registry import check_registry, list_models
 
 __all__ = ["models", "show"]
 
@@ -40,6 +40,7 @@ def models(
 ) -> None:
     """List the registered models, the newest first."""
     artifacts, is_damaged, rows = Artifacts.open(artifacts_dir), False, []
+    check_registry(artifacts)
     for metadata in reversed(list_models(artifacts.registry)):
         if base_model not in (None, metadata["base_model"]):
             continue

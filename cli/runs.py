@@ -22,7 +22,7 @@ def run(config: str, model_version: str | None, artifacts_dir: str) -> None:
 
     Prints the evaluation as JSON on stdout, and the log on stderr.
     """
-    with console_run():
+    with console_run(artifacts_dir):
         from flows.training_pipeline import training_pipeline
 
         evaluation = training_pipeline(config, model_version, artifacts_dir)
@@ -52,7 +52,7 @@ def sweep(
     a config failed; the others are done.
     """
     failure = None
-    with console_run() as temporary_server:
+    with console_run(artifacts_dir) as temporary_server:
         from flows.training_sweep import SweepError, training_sweep
 
         try:

@@ -236,7 +236,7 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
     rows = [
         {
             "model_version": trial.evaluation["model_version"],
-            **{name: trial.evaluation["metrics"].get(name) for name in RANKED_BY},
+            **{name: _metrics(trial).get(name) for name in RANKED_BY},
             **trial.metadata["training_config"],
             "config": trial.config,
         }
@@ -251,6 +251,12 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
         "failed": faults,
         "cached": sum(trial.error is None and trial.decisions.is_cached for trial in trials),
     }
+
+
+def _metrics(trial: _Trial) -> dict[str, Any]:
+    """Return the metrics of a trial, whose evaluation.json may be altered as it is read."""
+    metrics = trial.evaluation.get("metrics")
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def _rank(row: dict[str, Any]) -> list[float]:

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 HOST = "127.0.0.1"
+ROOT = Path(__file__).parents[1]
 POLL_SECONDS = 0.05
 REQUEST_SECONDS = 5.0
 STOP_SECONDS = 20.0
@@ -133,10 +134,12 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     env = os.environ | settings.to_environment_variables(exclude_unset=True) | server_settings
     for credential in ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
         env.pop(credential, None)
+    env["PREFECT_HOME"] = str(settings.home.absolute())
     server = ServerProcess(
         listen(),
         env=env,
         log=tempfile.TemporaryFile(),  # noqa: SIM115  # open until this process exits
+        cwd=ROOT,  # Prefect reads settings from its working directory
     )
     atexit.register(server.stop)
     server.wait_until_ready(settings.server.ephemeral.startup_timeout_seconds)
@@ -267,7 +270,8 @@ def _start(
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        # -P: the working directory, which others may write to, is no place to import from.
+        [sys.executable, "-P", "-c", code, *arguments],
         cwd=cwd,
         env=env,
         stdin=subprocess.PIPE,

@@ -8,7 +8,6 @@ from src.artifacts import Artifacts, read_statement
 from src.errors import CorruptFileError
 from src.evaluation import evaluator
 from src.records.canonical import canonical_json, sha256
-from src.records.evaluation import evaluation_bytes
 from src.records.layout import STATEMENT_FILE
 from src.storage import StorePath
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
@@ -25,10 +24,7 @@ def _stale_reason(
 ) -> str | None:
     evaluations = Artifacts.open(artifacts_dir).evaluations
     path = evaluator.evaluation_path(metadata["model_version"], evaluations)
-    metrics = result.get("metrics") if isinstance(result, dict) else None
-    if not isinstance(metrics, dict):
-        return ALTERED_RESULT
-    evaluation = evaluation_bytes(metadata, metrics)
+    evaluation = evaluator.serialize_evaluation(metadata)
     if evaluation != canonical_json(result):
         return ALTERED_RESULT
     statement = read_statement(path.parent)

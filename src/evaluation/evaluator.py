@@ -8,6 +8,7 @@ from typing import Any
 
 from src.artifacts import read_metadata, read_statement
 from src.environment import Invocation
+from src.errors import CorruptFileError
 from src.evaluation.attestation import attest_evaluation
 from src.names import check_version
 from src.records.canonical import canonical_json, parse_json, sha256
@@ -20,7 +21,7 @@ from src.records.layout import (
     STATEMENT_FILE,
     STATEMENT_LIMIT,
 )
-from src.records.statement import ResolvedDependency
+from src.records.statement import ResolvedDependency, parse_statement
 from src.storage import Location, StorePath, open_path
 
 __all__ = [
@@ -83,7 +84,8 @@ def evaluate_model(
     Raises:
         FileNotFoundError: There is no such model version.
         CorruptFileError: The metadata of the model, or the provenance.json of an existing
-            evaluation, cannot be parsed. Nothing was changed.
+            evaluation, cannot be parsed, or the model's provenance.json is not the one that the
+            evaluation's names. Nothing was changed.
         ValueError: The name is not valid, or a metric is not finite.
         OSError: A file cannot be read or written; no partial file is left. A second call
             completes what is missing.
@@ -93,14 +95,14 @@ def evaluate_model(
     metadata = read_metadata(model_version, models)
     evaluation = serialize_evaluation(metadata, metrics)
     path = evaluation_path(model_version, output_dir)
-    read_statement(path.parent)  # raises before anything is written
+    statement = (models / model_version / STATEMENT_FILE).read(STATEMENT_LIMIT)
+    _check_attested(statement, models / model_version / STATEMENT_FILE, path.parent, invocation)
     found = path.read(METADATA_LIMIT)
     path.replace(evaluation)
     if found not in (None, evaluation):
         logger.warning(
             "%s: expected sha256 %s, found %s. Replaced.", path, sha256(evaluation), sha256(found)
         )
-    statement = (models / model_version / STATEMENT_FILE).read(STATEMENT_LIMIT)
     if statement is not None:
         inputs = {METADATA_FILE: canonical_json(metadata), STATEMENT_FILE: statement}
         attest_evaluation(
@@ -119,6 +121,34 @@ def evaluate_model(
         )
     logger.info("%s: sha256 %s.", path, sha256(evaluation))
     return Path(str(path.parent))
+
+
+def _check_attested(
+    statement: bytes | None, path: StorePath, folder: StorePath, invocation: Invocation
+) -> None:
+    """Check the statement of a model against the one that the model's evaluation names, if any.
+
+    Args:
+        statement: The bytes of the model's statement; `None` if there is none.
+        path: Its path.
+        folder: The folder of the evaluation.
+        invocation: The run. A statement that this run wrote, in place of one that was deleted, is
+            accepted.
+
+    Raises:
+        CorruptFileError: The statement of the evaluation cannot be parsed, or names other bytes.
+    """
+    attestation = read_statement(folder)
+    expected = attestation and attestation.digest(STATEMENT_FILE)
+    if statement is None or expected in (None, found := sha256(statement)):
+        return
+    if parse_statement(statement, path).invocation_id == invocation.id:
+        return
+    raise CorruptFileError(
+        f"{path}: found sha256 {found}. Expected {expected}, as {folder / STATEMENT_FILE} records: "
+        "it was edited or written again after the evaluation. The evaluation was not changed. "
+        "Restore the file, or train the config under another model_version."
+    )
 
 
 def serialize_evaluation(

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from src.artifacts import Artifacts, read_metadata, read_statement
+from src.artifacts import Artifacts
 from src.errors import CorruptFileError
 from src.evaluation.evaluator import Metrics, simulated_metrics
-from src.lineage.verify import Check, failed_checks, verify_all
+from src.lineage.verify import Check, failed_checks, verify_evidence
+from src.lineage.verify.evidence import ModelEvidence
 from src.records.canonical import canonical_json, parse_json
 from src.records.layout import REGISTRY_LIMIT
 from src.records.registry_file import RegistryFile, is_blank
-from src.records.statement import Statement
 from src.storage import Location, StorePath, Update
 from src.training.hashing import HashDataset, count_and_hash
 
@@ -62,16 +62,13 @@ def plan_rebuild(
     except CorruptFileError as error:
         raise CorruptFileError(f"{error} Move it away, then rebuild the registry.") from error
     found, left_out = [], {}
-    for version, checks in verify_all(artifacts.root, hash_dataset=hash_dataset, metrics=metrics):
+    for evidence, checks in verify_evidence(
+        artifacts.root, hash_dataset=hash_dataset, metrics=metrics
+    ):
         if reason := _reason(checks):
-            left_out[version] = reason
-        else:
-            order = _registration_order(
-                version,
-                read_statement(artifacts.models / version),
-                read_statement(artifacts.evaluations / version),
-            )
-            found.append((order, read_metadata(version, artifacts.models)))
+            left_out[evidence.version] = reason
+        elif (metadata := evidence.metadata.value) is not None:
+            found.append((_registration_order(evidence), metadata))
     found.sort(key=lambda model: model[0])
     return Rebuild(entries=tuple(metadata for _, metadata in found), left_out=left_out)
 
@@ -115,13 +112,12 @@ def _reason(checks: list[Check]) -> str:
     )
 
 
-def _registration_order(
-    version: str, statement: Statement | None, evaluation: Statement | None
-) -> tuple[str, str, str]:
+def _registration_order(evidence: ModelEvidence) -> tuple[str, str, str]:
     """Return the sort key of a model in the registry.
 
     A model is registered right after its metadata.json is written. Its statement never changes;
     that of its evaluation is replaced whenever other metrics are measured.
     """
-    times = [each.finished_on if each else "" for each in (statement, evaluation)]
-    return times[0], times[1], version
+    statements = (evidence.statement.value, evidence.evaluation_statement.value)
+    times = [each.finished_on if each else "" for each in statements]
+    return times[0], times[1], evidence.version

@@ -9,7 +9,9 @@ from typing import Any
 
 from src.errors import CorruptFileError, truncated_repr
 
-__all__ = ["canonical_json", "parse_canonical_json", "parse_json", "sha256"]
+__all__ = ["canonical_json", "is_deep", "parse_canonical_json", "parse_json", "sha256"]
+
+MAX_DEPTH = 50
 
 
 def canonical_json(value: object) -> bytes:
@@ -69,6 +71,22 @@ def parse_json(data: bytes, source: object) -> dict[str, Any]:
         reason = f"an integer of more than {sys.get_int_max_str_digits():,} digits"
         raise CorruptFileError(f"{source}: {reason}. Left as found.") from error
     return _object(value, source)
+
+
+def is_deep(value: object) -> bool:
+    """Return whether a JSON value is nested in more than `MAX_DEPTH` levels.
+
+    Functions that copy or compare values would fail on it.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for each in level
+            if isinstance(each, dict | list)
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
 
 
 def parse_canonical_json(data: bytes, source: object) -> dict[str, Any]:

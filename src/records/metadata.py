@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from src.errors import CorruptFileError, truncated_repr
 from src.names import check_version
-from src.records.canonical import parse_json
+from src.records.canonical import MAX_DEPTH, is_deep, parse_json
 
 __all__ = [
     "Difference",
@@ -102,6 +102,8 @@ def check_metadata(metadata: Mapping[str, Any], source: object) -> str:
         if not isinstance(value, kind) or isinstance(value, bool):
             found = truncated_repr(value) if key in metadata else "nothing"
             raise ValueError(f"{source}: {key}: expected {words}, found {found}.")
+    if is_deep(metadata):
+        raise ValueError(f"{source}: nested in more than {MAX_DEPTH} levels.")
     check_version(f"{source}: dataset_version", metadata["dataset_version"])
     return check_version(f"{source}: model_version", metadata["model_version"])
 

@@ -16,8 +16,9 @@ from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import canonical_json, parse_canonical_json, parse_json
 from src.records.layout import REGISTRY_LIMIT
 from src.records.metadata import check_metadata
+from src.rendering.shell import quote
 
-__all__ = ["RegistryFile", "is_blank"]
+__all__ = ["RegistryFile", "has_entry_lines", "is_blank"]
 
 _VERSION = b'\n      "model_version": "%s"'
 _ANY_VERSION = re.compile(_VERSION % b'([^"]+)')
@@ -82,7 +83,8 @@ class RegistryFile:
             raise CorruptFileError(
                 f"{self._source}: not in canonical form: edited after it was written. Left as "
                 "found. Restore the file; or, if its entries are right, write it in canonical "
-                "form: python -m json.tool --sort-keys --indent 2 --no-ensure-ascii."
+                f"form: F={quote(str(self._source))}; "
+                'python -m json.tool --sort-keys --indent 2 --no-ensure-ascii "$F" "$F"'
             )
 
     @property
@@ -165,6 +167,14 @@ class RegistryFile:
     @cached_property
     def _prefix_digest(self) -> "hashlib._Hash":
         return hashlib.sha256(self._prefix)
+
+
+def has_entry_lines(data: bytes) -> bool:
+    """Return whether the text of a registry has a line of an entry in canonical form.
+
+    If not, it has no entries or is in another form.
+    """
+    return _ANY_VERSION.search(data) is not None
 
 
 def _indented(entry: dict[str, Any]) -> bytes:

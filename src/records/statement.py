@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from src.errors import CorruptFileError, truncated_repr
-from src.records.canonical import canonical_json, parse_json
+from src.records.canonical import MAX_DEPTH, canonical_json, is_deep, parse_json
 
 __all__ = [
     "EVALUATION_BUILD",
@@ -185,6 +185,8 @@ def parse_statement(data: bytes, source: object) -> Statement:
         CorruptFileError: The data is not a statement of this format; names file and field.
     """
     value = parse_json(data, source)
+    if is_deep(value):
+        raise CorruptFileError(f"{source}: nested in more than {MAX_DEPTH} levels. Left as found.")
     try:
         return Statement.from_dict(value)
     except ValueError as error:

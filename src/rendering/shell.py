@@ -1,7 +1,6 @@
 """Commands that a person copies into a shell."""
 
 import json
-import os
 import shlex
 
 __all__ = ["prefect_parameter", "quote"]
@@ -14,7 +13,7 @@ def quote(word: str) -> str:
     support it).
     """
     if not word.isprintable():
-        octal = (f"\\{byte:03o}" for byte in os.fsencode(word))
+        octal = (f"\\{byte:03o}" for byte in word.encode(errors="surrogateescape"))
         return f"$'{''.join(octal)}'"
     # In a block of code, Prefect's UI decodes `&#39;`, which would end the quotation.
     return shlex.quote(word).replace("&", "'\\&'")

@@ -14,7 +14,7 @@ from src.names import is_version, nearest
 from src.records.canonical import canonical_json, parse_json
 from src.records.layout import EVALUATION_FILE, MODELS_FOLDER, REGISTRY_FILE, REGISTRY_LIMIT
 from src.records.metadata import ModelVersionConflict, check_metadata, conflict_details
-from src.records.registry_file import RegistryFile, is_blank
+from src.records.registry_file import RegistryFile, has_entry_lines, is_blank
 from src.rendering.shell import quote
 from src.storage import Location, StorePath, Update, open_file
 from src.storage.memo import read_memo, write_memo
@@ -33,7 +33,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_PATH = f"artifacts/{MODELS_FOLDER}/{REGISTRY_FILE}"
-SMALLEST_ENTRY = 100  # bytes; no valid entry is smaller
 
 
 class ModelNotFoundError(KeyError):
@@ -133,7 +132,7 @@ def is_registered(metadata: Mapping[str, Any], registry_path: Location = DEFAULT
 
 
 def check_registry(artifacts: Artifacts) -> None:
-    """Check that the registry was not deleted or emptied; costs one `stat` if it has an entry.
+    """Check that the registry was not deleted or emptied; costs one read if it has an entry.
 
     A model is evaluated after it was registered. So a registry without entries is a new one only
     if no model has an evaluation.
@@ -159,11 +158,10 @@ def check_registry(artifacts: Artifacts) -> None:
 
 
 def _has_entries(path: StorePath) -> bool:
-    file = path.stat()
-    if file is not None and file.size >= SMALLEST_ENTRY:
-        return True
     data = path.read(REGISTRY_LIMIT)
-    return not is_blank(data) and bool(RegistryFile(data, path).models)
+    if data is None or is_blank(data):
+        return False
+    return has_entry_lines(data) or bool(RegistryFile(data, path).models)
 
 
 def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> list[bool]:

@@ -122,3 +122,14 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(c
         "Starting a Prefect server for this run. (`make up` starts a permanent one.)\n"
         "error: Prefect server: not ready after 0 s. End of its log:\n\n"
     )
+
+
+@pytest.mark.parametrize("command", [["run", "../config.yaml"], ["sweep", "../config.yaml"]])
+def test_a_run_within_the_artifacts_root_is_refused(config, llm_train, monkeypatch, command):
+    monkeypatch.chdir("artifacts")
+    done = llm_train(*command, "--artifacts-dir", ".")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {Path.cwd()}: the working directory is inside of the artifacts root. Run the "
+        "command in the folder of the project: files of the root are not trusted.\n"
+    )

@@ -13,6 +13,7 @@ from cli.main import main
 from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
 from src.artifacts import Artifacts, read_statement
+from src.errors import CorruptFileError
 from src.lineage.rebuild import plan_rebuild, write_registry
 from src.lineage.verify import failed_checks, verify
 from src.records.canonical import canonical_json
@@ -539,16 +540,47 @@ def reformat(path):
     path.write_text(json.dumps(json.loads(path.read_text())))
 
 
-@pytest.mark.parametrize(
-    ("statement", "steps_that_run"),
-    [(STATEMENT, ["write_metadata", "evaluate"]), (EVALUATION_STATEMENT, ["evaluate"])],
-)
-def test_a_statement_with_other_bytes_is_not_served_from_the_cache(
-    steps, statement, steps_that_run
-):
+def test_an_evaluations_statement_with_other_bytes_is_not_served_from_the_cache(steps):
     steps("model_v1")
-    reformat(statement)
-    assert steps("model_v1") == CACHED | dict.fromkeys(steps_that_run, "Completed")
+    reformat(EVALUATION_STATEMENT)
+    assert steps("model_v1") == CACHED | {"evaluate": "Completed"}
+
+
+def test_a_models_statement_with_other_bytes_stops_every_run(project):
+    training_pipeline("config.yaml", "model_v1")
+    expected = hashlib.sha256(STATEMENT.read_bytes()).hexdigest()
+    reformat(STATEMENT)
+    found = hashlib.sha256(STATEMENT.read_bytes()).hexdigest()
+    before = record()
+    message = (
+        f"{STATEMENT}: found sha256 {found}. Expected {expected}, as {EVALUATION_STATEMENT} "
+        "records: it was edited or written again after the evaluation. The evaluation was not "
+        "changed. Restore the file, or train the config under another model_version."
+    )
+    for _ in range(2):
+        assert failure(training_pipeline, "config.yaml", "model_v1") == message
+    with pytest.raises(CorruptFileError) as caught:
+        run_training_pipeline("config.yaml", "model_v1")
+    assert str(caught.value) == message
+    assert record() == before
+
+
+def test_a_forged_evaluation_is_not_served_from_the_cache_although_all_files_agree(project):
+    expected = training_pipeline("config.yaml", "model_v1")
+    forged = expected | {"metrics": expected["metrics"] | {"quality_score": 0.9999}}
+    EVALUATION.write_bytes(canonical_json(forged))
+    statement = json.loads(EVALUATION_STATEMENT.read_text())
+    digest = hashlib.sha256(canonical_json(forged)).hexdigest()
+    statement["subject"][0]["digest"]["sha256"] = digest
+    EVALUATION_STATEMENT.write_bytes(canonical_json(statement))
+    [result] = Path("artifacts/.cache").glob("evaluate-*")
+    content = json.loads(result.read_text())
+    content["result"] = forged
+    content["files"][f"evaluations/model_v1/{EVALUATION_STATEMENT.name}"] = hashlib.sha256(
+        EVALUATION_STATEMENT.read_bytes()
+    ).hexdigest()
+    result.write_text(json.dumps(content))
+    assert training_pipeline("config.yaml", "model_v1") == expected
 
 
 def test_a_replaced_statement_is_not_attested_by_a_new_statement_of_the_evaluation(project):

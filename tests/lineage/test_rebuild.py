@@ -7,6 +7,7 @@ from src.errors import CorruptFileError
 from src.evaluation.evaluator import evaluate_model
 from src.lineage.rebuild import RegistryExistsError, plan_rebuild, write_registry
 from src.records.canonical import canonical_json
+from src.training.hashing import count_and_hash
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import check_registry, list_models, register_model
 from src.training.trainer import train_model
@@ -205,3 +206,18 @@ def test_the_metrics_argument_measures_the_models(models):
     delete(models.registry)
     assert plan_rebuild(models.root).left_out.keys() == {"model_v3"}
     assert plan_rebuild(models.root, metrics=metrics).left_out.keys() == {"model_v1", "model_v2"}
+
+
+def test_a_file_that_is_edited_after_its_verification_is_not_listed(models):
+    before = contents(models.registry)
+    delete(models.registry)
+    metadata = models.models / "model_v1/metadata.json"
+
+    def edit_and_hash(path):
+        metadata.replace(contents(metadata).replace(b"mistral-7b", b"backdoored"))
+        return count_and_hash(path)
+
+    plan = plan_rebuild(models.root, hash_dataset=edit_and_hash)
+    write_registry(plan, models.root)
+    assert contents(models.registry) == before
+    assert b"backdoored" in contents(metadata)

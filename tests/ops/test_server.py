@@ -200,6 +200,7 @@ def test_a_configured_server_is_used():
 
 def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(llm_train, home):
     Path("config.yaml").write_text(CONFIG)
+    Path("uvicorn.py").write_text("raise SystemExit('imported from the working directory')")
     run = llm_train("run", "config.yaml")
     _, messages = run.communicate()
     assert (run.returncode, processes_of(home)) == (0, []), messages

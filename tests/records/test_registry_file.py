@@ -197,19 +197,21 @@ def test_nothing_is_appended_to_a_file_in_another_form(data):
             work()
         assert str(caught.value) == (
             "r.json: not in canonical form: edited after it was written. Left as found. Restore "
-            "the file; or, if its entries are right, write it in canonical form: "
-            "python -m json.tool --sort-keys --indent 2 --no-ensure-ascii."
+            "the file; or, if its entries are right, write it in canonical form: F=r.json; "
+            'python -m json.tool --sort-keys --indent 2 --no-ensure-ascii "$F" "$F"'
         )
 
 
 @pytest.mark.parametrize("data", [COMPACT, REORDERED], ids=["compact", "keys reordered"])
-def test_the_command_of_the_error_writes_the_canonical_form(data):
-    command = [sys.executable, "-m", "json.tool", "--sort-keys", "--indent", "2"]
-    done = subprocess.run(
-        [*command, "--no-ensure-ascii"], input=data, capture_output=True, check=True
-    )
-    assert done.stdout == CANONICAL
-    RegistryFile(done.stdout, "r.json").check_form()
+def test_the_command_of_the_error_writes_the_canonical_form(data, tmp_path):
+    path = tmp_path / "the registry.json"
+    path.write_bytes(data)
+    with pytest.raises(CorruptFileError) as caught:
+        RegistryFile(data, path).check_form()
+    command = str(caught.value).partition("canonical form: F=")[2]
+    python = f"F={command}".replace("python -m", f"{sys.executable} -m")
+    subprocess.run(python, shell=True, check=True)
+    assert path.read_bytes() == CANONICAL
 
 
 @pytest.mark.parametrize("data", [None, EMPTY, CANONICAL, OTHER_FIELDS])

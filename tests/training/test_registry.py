@@ -10,12 +10,11 @@ from src.errors import CorruptFileError
 from src.records import registry_file
 from src.records.canonical import canonical_json, sha256
 from src.records.metadata import ModelVersionConflict
-from src.records.registry_file import RegistryFile
 from src.storage import StorePath, open_file
 from src.storage.memo import read_memo
 from src.training.registry import (
-    SMALLEST_ENTRY,
     ModelNotFoundError,
+    RegistryLostError,
     check_registry,
     get_model,
     is_registered,
@@ -957,26 +956,20 @@ def test_a_model_that_is_not_evaluated_yet_may_have_no_registry(artifacts, metad
     check_registry(artifacts)
 
 
-def test_a_registry_with_an_entry_is_checked_by_its_size_alone(artifacts, metadata, monkeypatch):
-    register_model(metadata, artifacts.registry)
-    calls = []
-    for method in ("read", "folders", "open"):
-        monkeypatch.setattr(type(artifacts.root.store), method, lambda *_: calls.append(_))
+@pytest.mark.parametrize(
+    "data", [b'{"models": []}', canonical_json({"models": [], "n": "x" * 200})]
+)
+def test_a_registry_without_entries_is_lost_with_any_other_fields(artifacts, data):
+    (artifacts.evaluations / "model_v1/evaluation.json").replace(b"{}")
+    artifacts.registry.replace(data)
+    with pytest.raises(RegistryLostError):
+        check_registry(artifacts)
+
+
+def test_a_registry_in_another_form_with_entries_is_not_lost(artifacts, metadata):
+    (artifacts.evaluations / "model_v1/evaluation.json").replace(b"{}")
+    artifacts.registry.replace(json.dumps({"models": [metadata]}).encode())
     check_registry(artifacts)
-    assert calls == []
-
-
-def test_the_smallest_possible_entry_is_an_entry(artifacts):
-    smallest = {
-        "model_version": "m",
-        "dataset_version": "d",
-        "base_model": "",
-        "num_training_samples": 0,
-        "training_config": {},
-    }
-    text = json.dumps({"models": [smallest]}, separators=(",", ":")).encode()
-    assert len(text) >= SMALLEST_ENTRY
-    assert RegistryFile(text, "registry.json").models == [smallest]
 
 
 def test_a_damaged_small_registry_is_named_with_its_fault(artifacts):

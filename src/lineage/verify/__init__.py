@@ -11,12 +11,20 @@ from src.artifacts import Artifacts
 from src.evaluation.evaluator import Metrics, simulated_metrics
 from src.lineage.record import model_not_found, version_folders
 from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
-from src.lineage.verify.evidence import read_dataset, read_model, read_registry
+from src.lineage.verify.evidence import ModelEvidence, read_dataset, read_model, read_registry
 from src.lineage.verify.expected import expect
 from src.storage import Location
 from src.training.hashing import HashDataset, count_and_hash
 
-__all__ = ["Check", "Verdict", "failed_checks", "verdict", "verify", "verify_all"]
+__all__ = [
+    "Check",
+    "Verdict",
+    "failed_checks",
+    "verdict",
+    "verify",
+    "verify_all",
+    "verify_evidence",
+]
 
 
 def verify(
@@ -71,6 +79,24 @@ def verify_all(
         ModelNotFoundError: One of the versions does not exist; raised before any is verified.
         OSError: The artifacts root cannot be reached or listed.
     """
+    for evidence, checks in verify_evidence(
+        artifacts_dir, versions=versions, hash_dataset=hash_dataset, metrics=metrics
+    ):
+        yield evidence.version, checks
+
+
+def verify_evidence(
+    artifacts_dir: Location,
+    *,
+    versions: Iterable[str] | None = None,
+    hash_dataset: HashDataset,
+    metrics: Metrics,
+) -> Iterator[tuple[ModelEvidence, list[Check]]]:
+    """Verify many models, and yield what was read and verified, with its checks.
+
+    A caller that uses files after their verification uses these values, because a file may be
+    edited meanwhile. See `verify_all`.
+    """
     artifacts = Artifacts.open(artifacts_dir)
     registry = read_registry(artifacts)
     entries = {model["model_version"]: model for model in registry.value or []}
@@ -91,4 +117,4 @@ def verify_all(
             dataset = read_dataset(expected.dataset_version, artifacts, hash_dataset_once)
         case = Case(evidence=evidence, expected=expected, dataset=dataset)
         checks = [check(case) for check in CHECKS]
-        yield version, [check for check in checks if check is not None]
+        yield evidence, [check for check in checks if check is not None]

@@ -977,3 +977,15 @@ def test_the_commit_is_noted_if_it_is_recorded(models):
     )
     edit(models, STATEMENT, *place, value=[])
     assert check_of("code", models).note == "The code changed since; the results agree."
+
+
+def test_a_record_that_is_nested_deeply_is_a_mismatch_and_no_error(models):
+    deep = "deep"
+    for _ in range(600):
+        deep = [deep]
+    edit(models, METADATA, "training_config", value={"deep": deep})
+    remove(models, STATEMENT)
+    remove(models, EVALUATION_STATEMENT)
+    found = dict(verify_all(models.root))
+    assert verdict(found["model_v1"]) == "MISMATCH"
+    assert verdict(found["model_v2"]) == "MATCH"
