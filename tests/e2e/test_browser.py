@@ -151,7 +151,7 @@ def test_the_table_of_an_audit_shows_verdicts(page, platform):
 
 
 def test_text_of_a_config_is_text_on_every_page(page, platform):
-    path = "configs/training/h&#39;$(x).yaml"
+    path = "configs/h&#39;$(x).yaml"  # no config of dataset-published
     text = (platform.project / "configs/training/mistral_finetune.yaml").read_text()
     assert text.count("mistral-7b") == 1
     (platform.project / path).write_text(text.replace("mistral-7b", json.dumps(HOSTILE)))
@@ -177,6 +177,4 @@ def test_text_of_a_config_is_text_on_every_page(page, platform):
             assert image.get_attribute("src").startswith("data:image/svg+xml;base64,"), key
     assert [url for url in requests if not url.startswith((platform.url, "blob:", "data:"))] == []
     open_newest(page, platform, "training-hostile")
-    expect(
-        page.get_by_text("'training_config_path=configs/training/h'\\&'#39;$(x).yaml'")
-    ).to_be_visible()
+    expect(page.get_by_text("'training_config_path=configs/h'\\&'#39;$(x).yaml'")).to_be_visible()
