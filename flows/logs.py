@@ -24,6 +24,6 @@ def escape_log_lines() -> None:
     """Make the console handler of Prefect print each log record as `message` returns it."""
     for handler in logging.getLogger().handlers:
         formatter = handler.formatter
-        is_plain = formatter is not None and not isinstance(formatter, _EscapingFormatter)
-        if isinstance(handler, PrefectConsoleHandler) and formatter is not None and is_plain:
+        is_escaping = isinstance(formatter, _EscapingFormatter)
+        if isinstance(handler, PrefectConsoleHandler) and formatter and not is_escaping:
             handler.setFormatter(_EscapingFormatter(formatter))

@@ -21,11 +21,10 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from ops.server import new_auth_string
+from ops.server import ROOT, new_auth_string
 
 __all__ = ["LOCK", "ensure_auth_string", "is_stale", "set_api_url", "variables"]
 
-ROOT = Path(__file__).parents[1]
 NAME = "up"
 PROFILES = "profiles.toml"
 LOCK = "up.lock"  # held while `make up` runs

@@ -20,6 +20,7 @@ from typing import IO
 
 __all__ = [
     "HOST",
+    "ROOT",
     "ServerError",
     "ServerProcess",
     "ensure_server",

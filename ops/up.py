@@ -24,6 +24,7 @@ import httpx
 
 from ops.server import (
     HOST,
+    ROOT,
     ServerError,
     ServerProcess,
     listen,
@@ -36,7 +37,6 @@ from ops.server import (
 __all__ = ["main"]
 
 POOL = "training"
-ROOT = Path(__file__).parents[1]
 # Requests for runs cannot set the command, the environment or the folder of the run's process.
 JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
 START_SECONDS = 120.0

@@ -169,7 +169,7 @@ class RegistryFile:
         return hashlib.sha256(self._prefix)
 
 
-def has_entry_lines(data: bytes) -> bool:
+def has_entry_lines(data: bytes | bytearray) -> bool:
     """Return whether the text of a registry has a line of an entry in canonical form.
 
     If not, it has no entries or is in another form.

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import CorruptFileError, with_filename
@@ -28,16 +30,11 @@ def read_file(path: Path, limit: int) -> bytes | None:
             `limit` bytes.
         OSError: The file cannot be read; names the file.
     """
-    with with_filename(path):
-        try:
-            descriptor = open_regular(path)
-        except FileNotFoundError:
+    with _opened(path) as descriptor:
+        if descriptor is None:
             return None
-        try:
-            size = os.fstat(descriptor).st_size
-            data = _read_up_to(limit, descriptor, size) if size <= limit else None
-        finally:
-            os.close(descriptor)
+        size = os.fstat(descriptor).st_size
+        data = _read_up_to(limit, descriptor, size) if size <= limit else None
     if data is None or len(data) > limit:
         raise CorruptFileError(f"{path}: larger than {limit:,} bytes. Left as found.")
     return data
@@ -50,14 +47,24 @@ def has_contents(path: Path, data: bytes) -> bool:
         CorruptFileError: There is something other than a regular file.
         OSError: The file cannot be read; names the file.
     """
+    with _opened(path) as descriptor:
+        if descriptor is None:
+            return False
+        size = os.fstat(descriptor).st_size
+        return size == len(data) and _read_up_to(size, descriptor, size) == data
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """Yield the descriptor of a regular file that is open for reading; `None` without a file."""
     with with_filename(path):
         try:
             descriptor = open_regular(path)
         except FileNotFoundError:
-            return False
+            yield None
+            return
         try:
-            size = os.fstat(descriptor).st_size
-            return size == len(data) and _read_up_to(size, descriptor, size) == data
+            yield descriptor
         finally:
             os.close(descriptor)
 

@@ -6,6 +6,7 @@ bytes that were checked last, which are then not checked again.
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from src.artifacts import Artifacts
@@ -16,7 +17,7 @@ from src.records.layout import EVALUATION_FILE, MODELS_FOLDER, REGISTRY_FILE, RE
 from src.records.metadata import ModelVersionConflict, check_metadata, conflict_details
 from src.records.registry_file import RegistryFile, has_entry_lines, is_blank
 from src.rendering.shell import quote
-from src.storage import Location, StorePath, Update, open_file
+from src.storage import FileChangedError, Location, StorePath, Update, open_file
 from src.storage.memo import read_memo, write_memo
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+START_SIZE = 1 << 16  # bytes
 DEFAULT_PATH = f"artifacts/{MODELS_FOLDER}/{REGISTRY_FILE}"
 
 
@@ -132,7 +134,7 @@ def is_registered(metadata: Mapping[str, Any], registry_path: Location = DEFAULT
 
 
 def check_registry(artifacts: Artifacts) -> None:
-    """Check that the registry was not deleted or emptied; costs one read if it has an entry.
+    """Check that the registry was not deleted or emptied; reads its start if it has an entry.
 
     A model is evaluated after it was registered. So a registry without entries is a new one only
     if no model has an evaluation.
@@ -158,10 +160,14 @@ def check_registry(artifacts: Artifacts) -> None:
 
 
 def _has_entries(path: StorePath) -> bool:
+    # The start of the file usually has an entry; the whole file is read only if it has none, or if
+    # another writer replaced the file meanwhile.
+    with suppress(FileNotFoundError, FileChangedError), path.open() as file:
+        start = bytearray(START_SIZE)
+        if has_entry_lines(start[: file.readinto(memoryview(start))]):
+            return True
     data = path.read(REGISTRY_LIMIT)
-    if data is None or is_blank(data):
-        return False
-    return has_entry_lines(data) or bool(RegistryFile(data, path).models)
+    return data is not None and not is_blank(data) and bool(RegistryFile(data, path).models)
 
 
 def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> list[bool]:

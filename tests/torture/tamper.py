@@ -253,8 +253,8 @@ def tamper(root: Path, rng: random.Random) -> str:
             return ""
         with _limits(place):
             named = _inspect(root, place)
-        is_free = _is_free if path.parent.parent.name == "evaluations" else _is_reordered
-        assert named or is_free(before, after), f"{place}: not named: {after!r}"
+        normalize = _blank if path.parent.parent.name == "evaluations" else _sort
+        assert named or _is_free(before, after, normalize), f"{place}: not named: {after!r}"
         return name
     finally:
         _restore(path, before)
@@ -274,33 +274,30 @@ def _restore(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _is_free(before: bytes, after: bytes | None) -> bool:
-    """Return whether two statements differ only in fields that cannot be checked."""
+def _is_free(before: bytes, after: bytes | None, normalize: Callable[[Any], None]) -> bool:
+    """Return whether two JSON files differ only in what `normalize` makes equal."""
     contents = []
     for data in (before, after or b""):
         try:
             content = json.loads(data)
-            for place in UNCHECKED:
-                if not isinstance(_at(content, place), str):
-                    return False
-                _at(content, place[:-1])[place[-1]] = ""
-        except (ValueError, LookupError, TypeError):
-            return False
-        contents.append((content, canonical_json(json.loads(data)) == data))
-    return contents[0] == contents[1]
-
-
-def _is_reordered(before: bytes, after: bytes | None) -> bool:
-    """Return whether two registries differ only in the order of their entries."""
-    contents = []
-    for data in (before, after or b""):
-        try:
-            content = json.loads(data)
-            content["models"].sort(key=lambda model: model["model_version"])
+            normalize(content)
         except (ValueError, LookupError, TypeError, AttributeError):
             return False
         contents.append((content, canonical_json(json.loads(data)) == data))
     return contents[0] == contents[1]
+
+
+def _blank(statement: Any) -> None:
+    """Empty the texts of a statement that cannot be checked."""
+    for place in UNCHECKED:
+        if not isinstance(_at(statement, place), str):
+            raise TypeError(place)
+        _at(statement, place[:-1])[place[-1]] = ""
+
+
+def _sort(registry: Any) -> None:
+    """Sort the entries of a registry, whose order cannot be checked."""
+    registry["models"].sort(key=lambda model: model["model_version"])
 
 
 def _inspect(root: Path, place: str) -> bool:

@@ -966,6 +966,13 @@ def test_a_registry_without_entries_is_lost_with_any_other_fields(artifacts, dat
         check_registry(artifacts)
 
 
+def test_of_a_registry_with_an_entry_only_the_start_is_read(artifacts, metadata, monkeypatch):
+    register_model(metadata, artifacts.registry)
+    for method in ("read", "folders"):
+        monkeypatch.delattr(type(artifacts.root.store), method)
+    check_registry(artifacts)
+
+
 def test_a_registry_in_another_form_with_entries_is_not_lost(artifacts, metadata):
     (artifacts.evaluations / "model_v1/evaluation.json").replace(b"{}")
     artifacts.registry.replace(json.dumps({"models": [metadata]}).encode())
