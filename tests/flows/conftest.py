@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 from prefect.settings import (
@@ -14,6 +14,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from benchmarks.make_dataset import make_dataset
 from flows.training_pipeline import training_pipeline
+from src.records.layout import DATA_FILE
 from src.storage import folder
 from tests.examples import CONFIG
 from tests.flows.runs import task_runs
@@ -44,7 +45,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     open_file = folder.FolderStore.open
 
     def counting(store: folder.FolderStore, key: str) -> object:
-        read.append(key)
+        if PurePath(key).name == DATA_FILE:
+            read.append(key)
         return open_file(store, key)
 
     monkeypatch.setattr(folder, "RACY_NS", 0)
