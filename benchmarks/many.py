@@ -25,6 +25,7 @@ from benchmarks.measure import Row, report, run_in_turns, working_folder
 from benchmarks.peers import plain
 from benchmarks.project import Project
 from src.storage import folder as folder_store
+from src.storage.entry import Entry
 from src.training.pipeline import run_training_pipeline
 
 FORK: ForkContext = multiprocessing.get_context("fork")
@@ -143,12 +144,12 @@ def _timed(function: Callable[[int], None], seconds: list[float]) -> Any:
 
 
 def _timed_entry(
-    locked: Callable[[Path], AbstractContextManager[None]], seconds: list[float]
+    locked: Callable[[Entry], AbstractContextManager[None]], seconds: list[float]
 ) -> Any:
     @contextmanager
-    def lock(path: Path) -> Iterator[None]:
+    def lock(entry: Entry) -> Iterator[None]:
         started = time.perf_counter()
-        with locked(path):
+        with locked(entry):
             seconds.append(time.perf_counter() - started)
             yield
 

@@ -4,11 +4,16 @@ import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["CorruptFileError", "truncated_repr", "with_filename"]
+__all__ = ["CorruptFileError", "too_large", "truncated_repr", "with_filename"]
 
 
 class CorruptFileError(ValueError):
     """Raised when a file cannot be parsed, was altered, or is not a regular file."""
+
+
+def too_large(path: object, limit: int) -> CorruptFileError:
+    """Return the error for a file of more than `limit` bytes."""
+    return CorruptFileError(f"{path}: larger than {limit:,} bytes. Left as found.")
 
 
 def truncated_repr(value: object) -> str:

@@ -78,11 +78,11 @@ def test_a_write_through_a_link_out_of_the_root_is_refused(folder, outside, tmp_
     root = tmp_path / "root"
     (root / folder).symlink_to(outside)
     path = Artifacts.open(root).root / folder / "f"
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(CorruptFileError) as caught:
         path.replace(b"data")
     assert str(caught.value) == (
-        f"{root}/{folder}/f: leads out of {root}, to {outside.resolve()}/f. "
-        "Nothing was written; remove the link."
+        f"{root}/{folder}: expected a folder, found a link, which is not followed. Nothing was "
+        "written; remove the link."
     )
     assert list(outside.iterdir()) == []
 
@@ -90,9 +90,9 @@ def test_a_write_through_a_link_out_of_the_root_is_refused(folder, outside, tmp_
 @pytest.mark.parametrize("folder", ["models", "evaluations"])
 def test_a_run_writes_nothing_through_a_link_out_of_the_root(folder, project, outside):
     (project / "artifacts" / folder).symlink_to(outside)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(CorruptFileError) as caught:
         run_training_pipeline(CONFIG, "model_v1")
-    assert str(caught.value).startswith(f"artifacts/{folder}/model_v1/")
+    assert str(caught.value).startswith(f"artifacts/{folder}: expected a folder, found a link")
     assert str(caught.value).endswith("Nothing was written; remove the link.")
     assert list(outside.iterdir()) == []
 
@@ -103,7 +103,7 @@ def test_a_link_out_of_the_root_may_be_read_through(outside, tmp_path):
     (outside / "dataset_v1/data.jsonl").write_bytes(b"{}\n")
     datasets = Artifacts.open(tmp_path / "root").datasets
     assert datasets.folders() == ["dataset_v1"]
-    assert (datasets / "dataset_v1/data.jsonl").read(100) == b"{}\n"
+    assert (datasets / "dataset_v1/data.jsonl").read_linked(100) == b"{}\n"
 
 
 def test_a_run_reads_a_dataset_that_is_a_link_out_of_the_root(project, outside):

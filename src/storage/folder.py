@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from src.errors import CorruptFileError, with_filename
+from src.storage.entry import Entry, open_entry
 from src.storage.memo import memo_path
 from src.storage.reading import has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, Reader, Stat, Update
@@ -40,8 +41,8 @@ UPDATE_LIMIT = 1 << 30  # bytes of a file that is read in order to be updated
 class FolderStore:
     """Files below one folder; implements `Store`.
 
-    A write through a link that leads out of the root is refused; reading through one is allowed,
-    because datasets may be on other disks. `files` does not follow links to folders.
+    Below the root, only `open`, `stat`, `files` and `folders` follow links, and `files` none to
+    folders: `open` is for data, which may be on another disk.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,7 +57,11 @@ class FolderStore:
 
     def read(self, key: Key, limit: int) -> bytes | None:
         """Implement `Store.read`."""
-        return read_file(self._path(key), limit)
+        try:
+            with open_entry(self.root, key) as entry:
+                return read_file(entry.path, limit, folder=entry.folder)
+        except FileNotFoundError:
+            return None
 
     def stat(self, key: Key) -> Stat | None:
         """Implement `Store.stat`."""
@@ -107,41 +112,39 @@ class FolderStore:
 
     def create(self, key: Key, data: bytes) -> bytes:
         """Implement `Store.create`."""
-        path = self._make_folder(key)
-        with with_filename(path):
-            found = read_file(path, CREATE_LIMIT)
-            if found is None or _temporary(path).exists():
-                with _locked_temporary(path) as temporary:
-                    found = read_file(path, CREATE_LIMIT)
+        with self._entry(key) as entry:
+            found = read_file(entry.path, CREATE_LIMIT, folder=entry.folder)
+            if found is None or _temporary(entry).exists():
+                with _locked_temporary(entry) as temporary:
+                    found = read_file(entry.path, CREATE_LIMIT, folder=entry.folder)
                     if found is None:
                         temporary.write([data])
-                        os.link(temporary.path, path)
+                        temporary.entry.link(entry)
                         found = data
             # Needed even if nothing was written: an earlier writer may have been killed just here.
-            _sync_folder(path.parent)
+            entry.sync_folder()
         return found
 
     def replace(self, key: Key, data: bytes) -> None:
         """Implement `Store.replace`."""
-        path = self._make_folder(key)
-        with with_filename(path):
-            if not has_contents(path, data) or _temporary(path).exists():
-                with _locked_temporary(path) as temporary:
+        with self._entry(key) as entry:
+            is_there = has_contents(entry.path, data, folder=entry.folder)
+            if not is_there or _temporary(entry).exists():
+                with _locked_temporary(entry) as temporary:
                     temporary.write([data])
-                    os.replace(temporary.path, path)
-            _sync_folder(path.parent)
+                    temporary.entry.replace(entry)
+            entry.sync_folder()
 
     def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
         """Implement `Store.update`; locks the file `<key>.lock`, which is not removed."""
-        path = self._make_folder(key)
-        with with_filename(path), _locked(path):
-            update = decide(read_file(path, UPDATE_LIMIT))
-            if update.data is not None or _temporary(path).exists():
-                with _locked_temporary(path) as temporary:
+        with self._entry(key) as entry, _locked(entry):
+            update = decide(read_file(entry.path, UPDATE_LIMIT, folder=entry.folder))
+            if update.data is not None or _temporary(entry).exists():
+                with _locked_temporary(entry) as temporary:
                     if update.data is not None:
                         temporary.write(update.data)
-                        os.replace(temporary.path, path)
-            _sync_folder(path.parent)
+                        temporary.entry.replace(entry)
+            entry.sync_folder()
         return update.result
 
     def memo(self, key: Key) -> Path | None:
@@ -152,56 +155,21 @@ class FolderStore:
 
     def probe(self) -> None:
         """Implement `Store.probe`: check for hard links and file locks."""
-        path = self._make_folder(".probe")
-        with with_filename(path), _locked_temporary(path) as temporary:
+        with self._entry(".probe") as entry, _locked_temporary(entry) as temporary:
             temporary.write([b"probe"])
-            path.unlink(missing_ok=True)  # left by a probe that was killed
-            os.link(temporary.path, path)
-            path.unlink()
+            if entry.exists():  # left by a probe that was killed
+                entry.unlink()
+            temporary.entry.link(entry)
+            entry.unlink()
 
     def _path(self, key: Key) -> Path:
         return self.root / key
 
-    def _confined(self, key: Key) -> Path:
-        """Return the path of `key` with all links resolved.
-
-        It lies inside the first folder of the key, which lies inside the root: a link from
-        `evaluations/` to `models/` would let one file replace another.
-
-        Raises:
-            ValueError: A link leads out of the root or of that folder, or links form a circle.
-        """
-        path, top = self._path(key), key.partition("/")[0]
-        folders = [self.root, self._path(top)] if "/" in key else [self.root]
-        try:
-            real = path.resolve()
-            with suppress(FileNotFoundError, NotADirectoryError):
-                real.stat()
-            left = next((each for each in folders if each.resolve() not in real.parents), None)
-        except (OSError, RuntimeError) as error:
-            # Since Python 3.13 `resolve` returns a circle unchanged, and only `stat` fails.
-            if isinstance(error, OSError) and error.errno != errno.ELOOP:
-                raise
-            raise ValueError(f"{path}: its links form a circle. Nothing was written.") from error
-        if left is not None:
-            raise ValueError(
-                f"{path}: leads out of {left}, to {real}. Nothing was written; remove the link."
-            )
-        return real
-
-    def _make_folder(self, key: Key) -> Path:
-        """Create the folder of `key`, durably, and return the confined path of `key`."""
-        path = self._confined(key)
-        with with_filename(path):
-            missing = []
-            folder = path.parent
-            while not folder.is_dir():
-                missing.append(folder)
-                folder = folder.parent
-            for folder in reversed(missing):
-                folder.mkdir(exist_ok=True)
-                _sync_folder(folder.parent)
-        return path
+    @contextmanager
+    def _entry(self, key: Key) -> Iterator[Entry]:
+        """Open the folder of a file that is to be written; create it if necessary."""
+        with with_filename(self._path(key)), open_entry(self.root, key, make=True) as entry:
+            yield entry
 
 
 class _OpenFile(NamedTuple):
@@ -268,13 +236,13 @@ class _LockedFile:
     """An open file and its exclusive lock.
 
     Attributes:
-        path: The path it was opened at.
+        entry: The name it was opened by.
         descriptor: The descriptor, which its owner closes.
         is_new: Whether this process created the file.
         is_writable: Whether the file is open for writing.
     """
 
-    path: Path
+    entry: Entry
     descriptor: int
     is_new: bool
     is_writable: bool
@@ -287,16 +255,16 @@ class _LockedFile:
         os.fsync(self.descriptor)
 
     def is_at_path(self) -> bool:
-        """Return whether the path still names this file."""
+        """Return whether the name is still that of this file."""
         try:
-            return os.path.samestat(os.fstat(self.descriptor), self.path.lstat())
+            return os.path.samestat(os.fstat(self.descriptor), self.entry.lstat())
         except FileNotFoundError:
             return False
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`: the file `<path>.lock`.
+def _locked(entry: Entry) -> Iterator[None]:
+    """Hold the lock of a file: the file `<name>.lock`.
 
     The lock file is never removed: two waiters could then lock different inodes of one name.
 
@@ -304,21 +272,21 @@ def _locked(path: Path) -> Iterator[None]:
         CorruptFileError: The lock file is not a regular file with one name.
         TimeoutError: The lock was held for `LOCK_TIMEOUT_SECONDS`.
     """
-    with _exclusive(path.with_name(path.name + LOCK_SUFFIX), is_shared=True) as lock:
+    with _exclusive(entry.sibling(entry.path.name + LOCK_SUFFIX), is_shared=True) as lock:
         if not lock.is_new and os.fstat(lock.descriptor).st_nlink > 1:
-            raise _refused(lock.path, "a file with one name", "a hard link")
+            raise _refused(lock.entry, "a file with one name", "a hard link")
         yield
 
 
 @contextmanager
-def _exclusive(path: Path, *, is_shared: bool = False) -> Iterator[_LockedFile]:
+def _exclusive(entry: Entry, *, is_shared: bool = False) -> Iterator[_LockedFile]:
     """Open or create a file and hold an exclusive lock on it.
 
     The kernel releases the lock when the process dies.
 
     Args:
-        path: The file; a link is not followed, and a FIFO is not waited for.
-        is_shared: Whether every user may lock the file, if it is created.
+        entry: The file; a link is not followed, and a FIFO is not waited for.
+        is_shared: Whether all who can write to the folder may lock the file, if it is created.
 
     Raises:
         CorruptFileError: There is something other than a regular file.
@@ -327,7 +295,7 @@ def _exclusive(path: Path, *, is_shared: bool = False) -> Iterator[_LockedFile]:
     """
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
-        file = _open_or_create(path, is_shared=is_shared)
+        file = _open_or_create(entry, is_shared=is_shared)
         try:
             if _try_lock(file.descriptor):
                 # The file may have been moved or removed while this process waited.
@@ -339,8 +307,9 @@ def _exclusive(path: Path, *, is_shared: bool = False) -> Iterator[_LockedFile]:
                     return
             elif time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"{path}: locked by another process for more than {LOCK_TIMEOUT_SECONDS:g} s. "
-                    "Nothing was written; find that process, then try again."
+                    f"{entry.path}: locked by another process for more than "
+                    f"{LOCK_TIMEOUT_SECONDS:g} s. Nothing was written; find that process, then "
+                    "try again."
                 )
             else:
                 time.sleep(LOCK_POLL_SECONDS)
@@ -348,41 +317,50 @@ def _exclusive(path: Path, *, is_shared: bool = False) -> Iterator[_LockedFile]:
             os.close(file.descriptor)
 
 
-def _open_or_create(path: Path, *, is_shared: bool) -> _LockedFile:
+def _open_or_create(entry: Entry, *, is_shared: bool) -> _LockedFile:
     """Open a regular file, for writing if possible, without a lock yet; the caller closes it."""
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags = os.O_NONBLOCK | os.O_NOCTTY
     while True:
         with suppress(FileExistsError):
-            descriptor = os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            descriptor = entry.open(flags | os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             if is_shared:
-                with suppress(PermissionError):  # some file systems have no modes
-                    os.fchmod(descriptor, 0o666)
-            return _LockedFile(path, descriptor, is_new=True, is_writable=True)
+                _share(descriptor, entry.folder)
+            return _LockedFile(entry, descriptor, is_new=True, is_writable=True)
         with suppress(FileNotFoundError):  # removed meanwhile
             try:
-                descriptor, is_writable = _open_existing(path, flags | os.O_WRONLY), True
+                descriptor, is_writable = _open_existing(entry, flags | os.O_WRONLY), True
             except PermissionError:  # a local file system locks a file that is open for reading
-                descriptor, is_writable = _open_existing(path, flags | os.O_RDONLY), False
-            return _LockedFile(path, descriptor, is_new=False, is_writable=is_writable)
+                descriptor, is_writable = _open_existing(entry, flags | os.O_RDONLY), False
+            return _LockedFile(entry, descriptor, is_new=False, is_writable=is_writable)
 
 
-def _open_existing(path: Path, flags: int) -> int:
+def _share(descriptor: int, folder: int) -> None:
+    """Let exactly those who can write to the folder of a new file open the file."""
+    status = os.fstat(folder)
+    writers = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    with suppress(PermissionError):  # some file systems have no owners and modes
+        if writers:
+            os.fchown(descriptor, -1, status.st_gid)
+        os.fchmod(descriptor, 0o600 | writers | writers << 1)
+
+
+def _open_existing(entry: Entry, flags: int) -> int:
     try:
-        descriptor = os.open(path, flags)
+        descriptor = entry.open(flags)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise
-        raise _refused(path, "a regular file", kind_of(path.lstat().st_mode)) from error
+        raise _refused(entry, "a regular file", kind_of(entry.lstat().st_mode)) from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise _refused(path, "a regular file", kind_of(mode))
+        raise _refused(entry, "a regular file", kind_of(mode))
     return descriptor
 
 
-def _refused(path: Path, expected: str, found: str) -> CorruptFileError:
+def _refused(entry: Entry, expected: str, found: str) -> CorruptFileError:
     return CorruptFileError(
-        f"{path}: expected {expected}, found {found}. Nothing was written; remove it."
+        f"{entry.path}: expected {expected}, found {found}. Nothing was written; remove it."
     )
 
 
@@ -394,20 +372,20 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+def _temporary(entry: Entry) -> Entry:
+    return entry.sibling(f".{entry.path.name}{TEMPORARY_SUFFIX}")
 
 
 @contextmanager
-def _locked_temporary(path: Path) -> Iterator[_LockedFile]:
-    """Open the temporary file of `path` and lock it; remove it on exit unless it was moved.
+def _locked_temporary(entry: Entry) -> Iterator[_LockedFile]:
+    """Open the temporary file of `entry` and lock it; remove it on exit unless it was moved.
 
     Takes over the temporary file of a writer that was killed. Only the holder of the lock may move
     or remove the file. A file of another user, or one with a second name, is not written to: it is
     replaced by a new one.
     """
     while True:
-        with _exclusive(_temporary(path)) as temporary:
+        with _exclusive(_temporary(entry)) as temporary:
             status = os.fstat(temporary.descriptor)
             # A process killed right after `link` leaves a file with two names.
             is_own = status.st_nlink == 1 and status.st_uid == os.geteuid()
@@ -416,14 +394,6 @@ def _locked_temporary(path: Path) -> Iterator[_LockedFile]:
                     yield temporary
                 finally:
                     if temporary.is_at_path():
-                        temporary.path.unlink()
+                        temporary.entry.unlink()
                 return
-            temporary.path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            temporary.entry.unlink()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from src.errors import CorruptFileError, with_filename
+from src.errors import CorruptFileError, too_large, with_filename
 
-__all__ = ["has_contents", "kind_of", "open_regular", "read_file"]
+__all__ = ["has_contents", "kind_of", "open_regular", "read_file", "refused_link"]
 
 _KINDS = {
     stat.S_IFREG: "a regular file",
@@ -22,32 +22,43 @@ _KINDS = {
 }
 
 
-def read_file(path: Path, limit: int) -> bytes | None:
+def read_file(path: Path, limit: int, *, folder: int | None = None) -> bytes | None:
     """Read a regular file into memory; return `None` if there is no file.
+
+    Args:
+        path: The file.
+        limit: Its largest size in bytes.
+        folder: The descriptor of the folder that holds the file. With it, a link is refused;
+            without, links are followed.
 
     Raises:
         CorruptFileError: There is something other than a regular file, or the file is larger than
             `limit` bytes.
         OSError: The file cannot be read; names the file.
     """
-    with _opened(path) as descriptor:
+    with _opened(path, folder) as descriptor:
         if descriptor is None:
             return None
         size = os.fstat(descriptor).st_size
         data = _read_up_to(limit, descriptor, size) if size <= limit else None
     if data is None or len(data) > limit:
-        raise CorruptFileError(f"{path}: larger than {limit:,} bytes. Left as found.")
+        raise too_large(path, limit)
     return data
 
 
-def has_contents(path: Path, data: bytes) -> bool:
+def has_contents(path: Path, data: bytes, *, folder: int) -> bool:
     """Return whether a file is there and has the bytes `data`; reads no larger file.
+
+    Args:
+        path: The file; a link is refused.
+        data: The bytes.
+        folder: The descriptor of the folder that holds the file.
 
     Raises:
         CorruptFileError: There is something other than a regular file.
         OSError: The file cannot be read; names the file.
     """
-    with _opened(path) as descriptor:
+    with _opened(path, folder) as descriptor:
         if descriptor is None:
             return False
         size = os.fstat(descriptor).st_size
@@ -55,11 +66,11 @@ def has_contents(path: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int | None]:
+def _opened(path: Path, folder: int | None) -> Iterator[int | None]:
     """Yield the descriptor of a regular file that is open for reading; `None` without a file."""
     with with_filename(path):
         try:
-            descriptor = open_regular(path)
+            descriptor = open_regular(path, folder=folder)
         except FileNotFoundError:
             yield None
             return
@@ -83,12 +94,23 @@ def _read_up_to(limit: int, descriptor: int, size: int) -> bytes:
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def open_regular(path: Path) -> int:
-    """Open a regular file for reading; a FIFO or device is refused without waiting for it."""
+def open_regular(path: Path, *, folder: int | None = None) -> int:
+    """Open a regular file for reading; a FIFO or device is refused without waiting for it.
+
+    Args:
+        path: The file.
+        folder: See `read_file`.
+    """
     try:
-        descriptor = os.open(path, _FLAGS)
+        if folder is None:
+            descriptor = os.open(path, _FLAGS)
+        else:
+            descriptor = os.open(path.name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder)
     except OSError as error:
+        error.filename = str(path)
         if error.errno == errno.ELOOP:
+            if folder is not None:
+                raise refused_link(path, "a regular file") from error
             raise CorruptFileError(f"{path}: its links form a circle. Left as found.") from error
         if error.errno == errno.ENXIO:  # a socket
             raise _not_regular(path, "a socket or a device") from error
@@ -103,6 +125,14 @@ def open_regular(path: Path) -> int:
 def kind_of(mode: int) -> str:
     """Return what a file of this mode is, e.g. `a FIFO`; for an error."""
     return _KINDS.get(stat.S_IFMT(mode), "a file of an unknown kind")
+
+
+def refused_link(path: Path, expected: str) -> CorruptFileError:
+    """Return the error for a link in place of `expected`."""
+    return CorruptFileError(
+        f"{path}: expected {expected}, found a link, which is not followed. Nothing was written; "
+        "remove the link."
+    )
 
 
 def _not_regular(path: Path, found: str) -> CorruptFileError:

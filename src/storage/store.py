@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from src.errors import too_large
+
 __all__ = ["FileChangedError", "Key", "Reader", "Stat", "Store", "StorePath", "Update"]
 
 Key = str
@@ -83,7 +85,8 @@ class Store(Protocol):
         """Return the bytes of a file; `None` if there is no file.
 
         Raises:
-            CorruptFileError: The file is larger than `limit` bytes.
+            CorruptFileError: The file is larger than `limit` bytes, or a link is on the way to it:
+                what a link shows could be a file that is none of the project's.
         """
         ...
 
@@ -92,7 +95,7 @@ class Store(Protocol):
         ...
 
     def open(self, key: Key) -> AbstractContextManager[Reader]:
-        """Open a file of any size for reading.
+        """Open a file of any size for reading; links are followed, as data may be elsewhere.
 
         Raises:
             FileNotFoundError: There is no file.
@@ -115,7 +118,7 @@ class Store(Protocol):
             The bytes that the file now has: `data`, or those that were there before.
 
         Raises:
-            ValueError: A link leads out of the root.
+            CorruptFileError: A link is on the way to the file.
         """
         ...
 
@@ -123,7 +126,7 @@ class Store(Protocol):
         """Write a file, or replace all of its bytes.
 
         Raises:
-            ValueError: A link leads out of the root.
+            CorruptFileError: A link is on the way to the file.
         """
         ...
 
@@ -141,8 +144,8 @@ class Store(Protocol):
             The result of the decision that was applied.
 
         Raises:
+            CorruptFileError: A link is on the way to the file.
             TimeoutError: Other writers kept the file locked, or were faster, for too long.
-            ValueError: A link leads out of the root.
         """
         ...
 
@@ -191,6 +194,25 @@ class StorePath:
     def read(self, limit: int) -> bytes | None:
         """Read the file; see `Store.read`."""
         return self.store.read(self.key, limit)
+
+    def read_linked(self, limit: int) -> bytes | None:
+        """Read the file as `read` does, but follow links; for the files of datasets.
+
+        Raises:
+            CorruptFileError: The file is larger than `limit` bytes.
+            FileChangedError: The file was written to meanwhile.
+        """
+        try:
+            with self.open() as file:
+                if file.stat.size > limit:
+                    raise too_large(self, limit)
+                data = memoryview(bytearray(file.stat.size))
+                done = 0
+                while read := file.readinto(data[done:]):
+                    done += read
+        except FileNotFoundError:
+            return None
+        return data[:done].tobytes()
 
     def stat(self) -> Stat | None:
         """Return size and identity of the file; see `Store.stat`."""

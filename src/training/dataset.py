@@ -76,7 +76,7 @@ def resolve_dataset(
         raise FileNotFoundError(_not_found(path)) from error
     except CorruptFileError as error:  # a folder, or a circle of links
         raise FileNotFoundError(str(error)) from error
-    metadata = (folder / METADATA_FILE).read(METADATA_LIMIT)
+    metadata = (folder / METADATA_FILE).read_linked(METADATA_LIMIT)
     dataset = DatasetVersion(
         name=dataset_version,
         path=str(path),

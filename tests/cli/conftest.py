@@ -1,6 +1,9 @@
 """Fixtures of the tests of the command line: two models, equal on every machine."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,23 @@ READING = [
     ["trace", "--commit", COMMIT],
 ]
 """One call of every command that only reads."""
+
+
+@pytest.fixture
+def fail_to_read(monkeypatch) -> Callable[[Path], None]:
+    """Make every read of a file an I/O error, also for root."""
+
+    def fail(path: Path) -> None:
+        inode, read = path.stat().st_ino, os.read
+
+        def failing(descriptor: int, size: int) -> bytes:
+            if os.fstat(descriptor).st_ino == inode:
+                raise OSError(errno.EIO, "Input/output error")
+            return read(descriptor, size)
+
+        monkeypatch.setattr(os, "read", failing)
+
+    return fail
 
 
 @pytest.fixture

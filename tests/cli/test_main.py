@@ -91,9 +91,10 @@ def test_a_damaged_registry_is_one_error_and_exit_code_1(models, llm_train, argu
 
 
 @pytest.mark.parametrize("arguments", READING)
-def test_an_unreadable_registry_is_one_error_and_exit_code_1(models, llm_train, arguments):
-    REGISTRY.unlink()
-    REGISTRY.symlink_to("/proc/self/mem")  # to read it is an I/O error, also for root
+def test_an_unreadable_registry_is_one_error_and_exit_code_1(
+    models, llm_train, arguments, fail_to_read
+):
+    fail_to_read(REGISTRY)
     done = llm_train(*arguments)
     assert done.exit_code == 1
     if arguments[0] == "verify":

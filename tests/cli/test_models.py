@@ -161,11 +161,10 @@ def test_show_without_provenance_leaves_out_what_it_records(models, llm_train):
 
 
 def test_an_evaluation_that_cannot_be_read_is_named_and_the_other_models_are_listed(
-    models, llm_train
+    models, llm_train, fail_to_read
 ):
     path = Path("artifacts/evaluations/model_v1/evaluation.json")
-    path.unlink()
-    path.symlink_to("/proc/self/mem")  # to read it is an I/O error, also for root
+    fail_to_read(path)
     done = llm_train("models")
     assert done.exit_code == 1
     assert done.stderr == f"error: [Errno 5] Input/output error: '{path}'\n"

@@ -33,11 +33,9 @@ MATCH     model_v2
 
 
 @pytest.fixture
-def unreadable(models) -> Path:
+def unreadable(models, fail_to_read) -> Path:
     """The project of `models`, where reading the evaluation of `model_v1` is an I/O error."""
-    EVALUATION.unlink()
-    # Address 0 of a process is never mapped: to read it is an I/O error, also for root.
-    EVALUATION.symlink_to("/proc/self/mem")
+    fail_to_read(EVALUATION)
     return models
 
 

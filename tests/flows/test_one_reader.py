@@ -10,7 +10,7 @@ WATCH = """
 import os, sys
 
 ROOT = os.path.realpath("artifacts") + "/"
-READERS = ("src/storage/folder.py", "src/storage/reading.py")
+READERS = ("src/storage/entry.py", "src/storage/folder.py", "src/storage/reading.py")
 opened, imported, found = 0, [], []
 
 def watch(event, arguments):
@@ -20,15 +20,14 @@ def watch(event, arguments):
     if event != "open" or not isinstance(arguments[0], str | bytes):
         return
     path = os.path.join(os.getcwd(), os.fsdecode(arguments[0]))
-    if not path.startswith(ROOT):
-        return
-    opened += 1
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(os.path.dirname(os.__file__) + "/") and (
         "site-packages" not in frame.f_code.co_filename
     ):
         frame = frame.f_back
-    if not frame.f_code.co_filename.endswith(READERS):
+    if frame.f_code.co_filename.endswith(READERS):
+        opened += 1  # by a name in an open folder
+    elif path.startswith(ROOT):
         found.append((path, frame.f_code.co_filename, frame.f_lineno))
 
 sys.addaudithook(watch)

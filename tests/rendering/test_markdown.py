@@ -144,7 +144,7 @@ def test_a_parser_reads_code_as_it_was(text):
     assert "".join(found) == as_text(text)
 
 
-@pytest.mark.parametrize("text", filter(None, HOSTILE))
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text])
 def test_text_in_a_heading_a_list_and_a_sentence_is_read_as_it_was(text):
     for prefix, kind in [("# ", "heading"), ("- ", "list"), ("Model ", "paragraph")]:
         source = f"{prefix}{markdown.text(text)}\nx {markdown.code(text)}\n"

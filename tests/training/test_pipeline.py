@@ -313,11 +313,11 @@ def test_a_models_folder_that_leads_out_of_the_root_is_refused_and_nothing_is_wr
     outside.mkdir()
     (project / "artifacts/models").symlink_to(outside)
     before = tree(project)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(CorruptFileError) as caught:
         run_training_pipeline(CONFIG, "model_v1")
     assert str(caught.value) == (
-        "artifacts/models/model_v1/provenance.json: leads out of artifacts, to "
-        f"{outside.resolve()}/model_v1/provenance.json. Nothing was written; remove the link."
+        "artifacts/models: expected a folder, found a link, which is not followed. Nothing was "
+        "written; remove the link."
     )
     assert tree(project) == before
     assert list(outside.iterdir()) == []
@@ -331,11 +331,11 @@ def test_an_evaluations_folder_that_leads_out_of_the_root_is_refused_and_the_mod
     link = project / "artifacts/evaluations"
     link.symlink_to(outside)
     before = tree(project)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(CorruptFileError) as caught:
         run_training_pipeline(CONFIG, "model_v1")
     assert str(caught.value) == (
-        "artifacts/evaluations/model_v1/evaluation.json: leads out of artifacts, to "
-        f"{outside.resolve()}/model_v1/evaluation.json. Nothing was written; remove the link."
+        "artifacts/evaluations: expected a folder, found a link, which is not followed. Nothing "
+        "was written; remove the link."
     )
     assert list(outside.iterdir()) == []
     written = tree(project)

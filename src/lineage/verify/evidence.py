@@ -175,7 +175,9 @@ def read_dataset(
         ConnectionError, TimeoutError: The store cannot be reached.
     """
     folder = artifacts.datasets / dataset_version
-    metadata = _read(folder / METADATA_FILE, lambda data, _: data, METADATA_LIMIT)
+    metadata = _read(
+        folder / METADATA_FILE, lambda data, _: data, METADATA_LIMIT, StorePath.read_linked
+    )
     path = folder / DATA_FILE
     try:
         num_samples, digest = hash_dataset(path)
@@ -192,10 +194,15 @@ def read_dataset(
     return DatasetEvidence(version=version, metadata=metadata)
 
 
-def _read(path: StorePath, parse: Callable[[bytes, StorePath], T], limit: int) -> File[T]:
+def _read(
+    path: StorePath,
+    parse: Callable[[bytes, StorePath], T],
+    limit: int,
+    read: Callable[[StorePath, int], bytes | None] = StorePath.read,
+) -> File[T]:
     data = None
     try:
-        data = path.read(limit)
+        data = read(path, limit)
         if data is None:
             return File(path=path, reason=f"{path}: no such file")
         return File(path=path, data=data, value=parse(data, path))
