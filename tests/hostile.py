@@ -5,10 +5,22 @@ import shutil
 import socket
 from pathlib import Path
 
-__all__ = ["KINDS", "PLACES", "READERS", "put"]
+__all__ = ["KINDS", "PLACES", "READERS", "SECRET", "put"]
 
-KINDS = ("a circle", "a device", "a FIFO", "a folder", "a huge file", "a number", "a socket")
+KINDS = (
+    "a circle",
+    "a device",
+    "a FIFO",
+    "a folder",
+    "a huge file",
+    "a link",
+    "a number",
+    "a socket",
+)
 """What takes the place of a file; `a huge file` is sparse, and larger than any limit."""
+
+SECRET = "hunter2"
+"""Text of the file outside of the project that `a link` leads to."""
 
 HUGE = 1 << 31
 HUGE_DATA = 600 << 20  # data is read in full
@@ -58,6 +70,10 @@ def put(kind: str, path: Path) -> None:
     elif kind == "a huge file":
         path.touch()
         os.truncate(path, HUGE_DATA if path.name == "data.jsonl" else HUGE)
+    elif kind == "a link":
+        outside = Path.cwd().with_name("outside.json")
+        outside.write_text(f'{{"user": "me", "password": "{SECRET}"}}\n')
+        path.symlink_to(outside)
     elif kind == "a number":
         path.write_text(f'{{"models": 1{"0" * DIGITS}, "num_samples": 1{"0" * DIGITS}}}\n')
     elif kind == "a socket":
