@@ -6,7 +6,6 @@ and locked by its writer; the next writer takes over the temporary file of one t
 """
 
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -19,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from src.errors import CorruptFileError, with_filename
 from src.storage.entry import Entry, open_entry
+from src.storage.locking import lock, unlock
 from src.storage.memo import memo_path
 from src.storage.reading import has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, Reader, Stat, Update
@@ -30,7 +30,6 @@ T = TypeVar("T")
 LOCK_SUFFIX = ".lock"
 TEMPORARY_SUFFIX = ".tmp"
 LOCK_TIMEOUT_SECONDS = 60.0
-LOCK_POLL_SECONDS = 0.005
 # A file that changed less than this before it was looked at could change again without a new time
 # stamp: git's rule for racy files (https://git-scm.com/docs/racy-git).
 RACY_NS = 2 * 10**9
@@ -272,10 +271,11 @@ def _locked(entry: Entry) -> Iterator[None]:
         CorruptFileError: The lock file is not a regular file with one name.
         TimeoutError: The lock was held for `LOCK_TIMEOUT_SECONDS`.
     """
-    with _exclusive(entry.sibling(entry.path.name + LOCK_SUFFIX), is_shared=True) as lock:
-        if not lock.is_new and os.fstat(lock.descriptor).st_nlink > 1:
-            raise _refused(lock.entry, "a file with one name", "a hard link")
+    with _exclusive(entry.sibling(entry.path.name + LOCK_SUFFIX), is_shared=True) as file:
+        if not file.is_new and os.fstat(file.descriptor).st_nlink > 1:
+            raise _refused(file.entry, "a file with one name", "a hard link")
         yield
+    os.sched_yield()  # to a process that waits: this one could be faster to lock again, every time
 
 
 @contextmanager
@@ -297,22 +297,19 @@ def _exclusive(entry: Entry, *, is_shared: bool = False) -> Iterator[_LockedFile
     while True:
         file = _open_or_create(entry, is_shared=is_shared)
         try:
-            if _try_lock(file.descriptor):
-                # The file may have been moved or removed while this process waited.
-                if file.is_at_path():
-                    try:
-                        yield file
-                    finally:  # closing is not enough if a process was forked meanwhile
-                        fcntl.flock(file.descriptor, fcntl.LOCK_UN)
-                    return
-            elif time.monotonic() > deadline:
+            if not lock(file.descriptor, deadline - time.monotonic()):
                 raise TimeoutError(
-                    f"{entry.path}: locked by another process for more than "
-                    f"{LOCK_TIMEOUT_SECONDS:g} s. Nothing was written; find that process, then "
+                    f"{entry.path}: locked by other processes for more than "
+                    f"{LOCK_TIMEOUT_SECONDS:g} s. Nothing was written; find those processes, then "
                     "try again."
                 )
-            else:
-                time.sleep(LOCK_POLL_SECONDS)
+            try:
+                # The file may have been moved or removed while this process waited.
+                if file.is_at_path():
+                    yield file
+                    return
+            finally:
+                unlock(file.descriptor)
         finally:
             os.close(file.descriptor)
 
@@ -362,14 +359,6 @@ def _refused(entry: Entry, expected: str, found: str) -> CorruptFileError:
     return CorruptFileError(
         f"{entry.path}: expected {expected}, found {found}. Nothing was written; remove it."
     )
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _temporary(entry: Entry) -> Entry:

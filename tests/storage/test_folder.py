@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from src.errors import CorruptFileError
 from src.storage import FileChangedError, FolderStore, StorePath, Update, folder
+from src.storage.locking import lock
 
 LIMIT = 1 << 20
 
@@ -731,14 +732,14 @@ def test_a_reader_never_sees_part_of_a_file_that_many_processes_replace(
 def test_a_writer_starts_again_if_the_temporary_file_disappears_while_it_waits(
     operation, store, tmp_path, monkeypatch
 ):
-    try_lock, waits = folder._try_lock, []
+    waits = []
 
-    def lock_late(descriptor):
+    def lock_late(descriptor, seconds):
         if not waits:  # the writer that held the lock has removed its temporary file
             waits.extend(path.unlink() for path in tmp_path.glob(".f*"))
-        return try_lock(descriptor)
+        return lock(descriptor, seconds)
 
-    monkeypatch.setattr(folder, "_try_lock", lock_late)
+    monkeypatch.setattr(folder, "lock", lock_late)
     write(operation, store, "f", b"new")
     assert waits == [None]
     assert (tmp_path / "f").read_bytes() == b"new"
@@ -766,8 +767,8 @@ def test_a_lock_that_another_process_holds_for_too_long_is_named(
     with pytest.raises(TimeoutError) as caught:
         write("update", store, "f", b"new")
     assert str(caught.value) == (
-        f"{tmp_path}/f.lock: locked by another process for more than 0.01 s. "
-        "Nothing was written; find that process, then try again."
+        f"{tmp_path}/f.lock: locked by other processes for more than 0.01 s. "
+        "Nothing was written; find those processes, then try again."
     )
     assert not (tmp_path / "f").exists()
     holder.say()
@@ -817,7 +818,7 @@ def test_a_writer_waits_for_a_temporary_file_that_another_process_writes(
     monkeypatch.setattr(folder, "LOCK_TIMEOUT_SECONDS", 0.01)
     with (tmp_path / ".f.tmp").open("w") as theirs:
         lock_descriptor(theirs.fileno())
-        with pytest.raises(TimeoutError, match=r"/\.f\.tmp: locked by another process"):
+        with pytest.raises(TimeoutError, match=r"/\.f\.tmp: locked by other processes"):
             write(operation, store, "f", b"new")
     write(operation, store, "f", b"new")
     assert (tmp_path / "f").read_bytes() == b"new"

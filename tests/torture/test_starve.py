@@ -440,8 +440,8 @@ def test_a_lock_held_too_long_is_named_and_a_later_run_completes(
     [(kinds, text)] = process("-c", RUN_WITH_TIMEOUT, folder, seconds)
     assert kinds[0] == "TimeoutError"
     assert text == (
-        f"{artifacts / lock}: locked by another process for more than {seconds:g} s. "
-        "Nothing was written; find that process, then try again."
+        f"{artifacts / lock}: locked by other processes for more than {seconds:g} s. "
+        "Nothing was written; find those processes, then try again."
     )
     check_refusal((kinds, text), old, tree(artifacts), new, artifacts, leftovers_allowed=True)
     holder.say()

@@ -1,0 +1,53 @@
+"""Exclusive locks of open files, `flock(2)`, with a bound on the time spent waiting."""
+
+import fcntl
+import os
+from concurrent.futures import Future
+from threading import Thread
+
+__all__ = ["lock", "unlock"]
+
+
+def lock(descriptor: int, seconds: float) -> bool:
+    """Lock an open file; return whether it was free within `seconds`.
+
+    Those who wait are in a queue of the kernel: about in the order in which they came, if each
+    holder pauses before it locks again. A thread waits, because it can be abandoned.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _wait(descriptor, seconds)
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Release the lock of an open file, also if a process was forked meanwhile."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _wait(descriptor: int, seconds: float) -> bool:
+    waiting: Future[None] = Future()
+    # A copy has the same lock, and remains open if this function stops waiting.
+    Thread(target=_lock_copy, args=(os.dup(descriptor), waiting), daemon=True).start()
+    try:
+        waiting.result(timeout=seconds)
+    except TimeoutError:
+        return not waiting.cancel()  # locked meanwhile
+    except BaseException:
+        waiting.cancel()
+        raise
+    return True
+
+
+def _lock_copy(descriptor: int, waiting: Future[None]) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if waiting.set_running_or_notify_cancel():
+            waiting.set_result(None)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except OSError as error:
+        waiting.set_exception(error)
+    finally:
+        os.close(descriptor)
