@@ -39,11 +39,13 @@ class Burst:
     Attributes:
         rate: Runs per second of all processes.
         locks: Share of their time spent waiting for locks.
+        longest_lock: The longest wait for a lock, in seconds.
         syncs: Share of their time spent in `fsync`.
     """
 
     rate: float
     locks: float
+    longest_lock: float
     syncs: float
 
 
@@ -80,6 +82,7 @@ def _rows(results: dict[tuple[str, int], list[Burst]]) -> Iterator[Row]:
         if name != floor:
             note += f"; {_median(bursts, 'syncs'):.0%} in `fsync`"
             note += f", {_median(bursts, 'locks'):.0%} waiting for locks"
+            note += f", at most {max(burst.longest_lock for burst in bursts) * 1000:.0f} ms"
         yield Row(
             name=f"{name}, {processes} process{'es' * (processes > 1)}",
             values=[burst.rate for burst in bursts],
@@ -108,13 +111,14 @@ def _burst(project: Project, train: Callable[[str], object], processes: int, run
     ]
     for worker in workers:
         worker.start()
-    started, ended, locks, syncs = zip(*(results.get() for _ in workers), strict=True)
+    started, ended, locks, longest, syncs = zip(*(results.get() for _ in workers), strict=True)
     for worker in workers:
         worker.join()
     spent = sum(ended) - sum(started)
     return Burst(
         rate=runs // processes * processes / (max(ended) - min(started)),
         locks=sum(locks) / spent,
+        longest_lock=max(longest),
         syncs=sum(syncs) / spent,
     )
 
@@ -131,7 +135,7 @@ def _work(
     started = time.perf_counter()
     for config in configs:
         train(config)
-    results.put((started, time.perf_counter(), sum(locks), sum(syncs)))
+    results.put((started, time.perf_counter(), sum(locks), max(locks, default=0.0), sum(syncs)))
 
 
 def _timed(function: Callable[[int], None], seconds: list[float]) -> Any:

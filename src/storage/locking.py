@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-from concurrent.futures import Future
 from threading import Thread
 
 __all__ = ["lock", "unlock"]
@@ -27,9 +26,24 @@ def unlock(descriptor: int) -> None:
 
 
 def _wait(descriptor: int, seconds: float) -> bool:
+    from concurrent.futures import Future  # slow to import
+
     waiting: Future[None] = Future()
-    # A copy has the same lock, and remains open if this function stops waiting.
-    Thread(target=_lock_copy, args=(os.dup(descriptor), waiting), daemon=True).start()
+    copy = os.dup(descriptor)  # has the same lock, and stays open if this function stops waiting
+
+    def lock_copy() -> None:
+        try:
+            fcntl.flock(copy, fcntl.LOCK_EX)
+            if waiting.set_running_or_notify_cancel():
+                waiting.set_result(None)
+            else:
+                fcntl.flock(copy, fcntl.LOCK_UN)
+        except OSError as error:
+            waiting.set_exception(error)
+        finally:
+            os.close(copy)
+
+    Thread(target=lock_copy, daemon=True).start()
     try:
         waiting.result(timeout=seconds)
     except TimeoutError:
@@ -38,16 +52,3 @@ def _wait(descriptor: int, seconds: float) -> bool:
         waiting.cancel()
         raise
     return True
-
-
-def _lock_copy(descriptor: int, waiting: Future[None]) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if waiting.set_running_or_notify_cancel():
-            waiting.set_result(None)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except OSError as error:
-        waiting.set_exception(error)
-    finally:
-        os.close(descriptor)
