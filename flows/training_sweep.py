@@ -71,6 +71,7 @@ class _Trial:
     """One config of a sweep: its results so far, or its error."""
 
     config: str
+    sha256: str | None  # of a file that this sweep wrote
     decisions: DecisionLog = field(default_factory=DecisionLog)
     metadata: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
@@ -124,28 +125,28 @@ def training_sweep(
     escape_log_lines()
     try:
         artifacts = Artifacts.open(artifacts_dir)
-        files = _configs(configs, grid, concurrency, artifacts)
-        return _sweep(files, concurrency, artifacts)
+        trials = _trials(configs, grid, concurrency, artifacts)
+        return _sweep(trials, concurrency, artifacts)
     except (OSError, ValueError) as error:
         return failed_state(error)  # type: ignore[no-any-return]
 
 
-def _configs(
+def _trials(
     configs: Sequence[str], grid: str, concurrency: int, artifacts: Artifacts
-) -> list[str]:
+) -> list[_Trial]:
     if concurrency < 1:
         raise ValueError(f"concurrency: expected 1 or more, found {concurrency}.")
-    files = find_configs(configs)
+    trials = [_Trial(file, sha256=None) for file in find_configs(configs)]
     if grid:
-        files += write_grid(grid, artifacts)
-    if not files:
+        trials += [_Trial(*file) for file in write_grid(grid, artifacts).items()]
+    if not trials:
         raise ValueError("sweep: found no config. Pass configs, a grid, or both.")
-    return files
+    return trials
 
 
-def _sweep(files: list[str], concurrency: int, artifacts: Artifacts) -> dict[str, Any]:
+def _sweep(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> dict[str, Any]:
     started = time.monotonic()
-    trials = _run(files, concurrency, artifacts)
+    _run(trials, concurrency, artifacts)
     summary = _summary(trials)
     _publish(summary, time.monotonic() - started, artifacts)
     if summary["failed"]:
@@ -153,12 +154,12 @@ def _sweep(files: list[str], concurrency: int, artifacts: Artifacts) -> dict[str
     return summary
 
 
-def _run(files: list[str], concurrency: int, artifacts: Artifacts) -> list[_Trial]:
+def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
     root = str(artifacts.root)
     dataset_locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def prepare(trial: _Trial) -> None:
-        config_file = load_config(trial.config)
+        config_file = load_config(trial.config, trial.sha256)
         config = config_file.config
         with dataset_locks[config.dataset_version]:  # the others wait for the cached result
             dataset = resolve_dataset(config.dataset_version, root)
@@ -173,10 +174,9 @@ def _run(files: list[str], concurrency: int, artifacts: Artifacts) -> list[_Tria
         _quiet_steps(),
         _frozen_heap(),
         step_results(artifacts),
-        progress_artifact(len(files), "configs", key="sweep-progress") as progress,
+        progress_artifact(len(trials), "configs", key="sweep-progress") as progress,
         _threads(concurrency) as pool,
     ):
-        trials = [_Trial(file) for file in files]
         for start in range(0, len(trials), BATCH_SIZE):
             if start and start % MAX_UNSENT == 0:
                 _wait_until_sent()
@@ -190,7 +190,6 @@ def _run(files: list[str], concurrency: int, artifacts: Artifacts) -> list[_Tria
                 )
             _each(pool, finish, batch)
             progress(len(batch))
-    return trials
 
 
 def _wait_until_sent() -> None:

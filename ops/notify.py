@@ -25,17 +25,20 @@ __all__ = ["main", "notify_failures"]
 BLOCK = "training-failures"
 AUTOMATION = "Notify of failed training runs"
 FORMER_AUTOMATION = "Tell of failed training runs"  # its name up to release 0.1
-# https://docs.slack.dev/messaging/formatting-message-text#escaping: text in <> can be a link.
-_ESCAPE = '| replace("&", "&amp;") | replace("<", "&lt;") | replace(">", "&gt;")'
-SUBJECT = f"{{{{ flow_run.name {_ESCAPE} }}}}: {{{{ flow_run.state.name }}}}"
-BODY = f"{{{{ flow_run.state.message {_ESCAPE} }}}}\n{{{{ flow_run | ui_url }}}}"
+# In a block of code, Markdown is text. In Slack, text in <> is a link there, too:
+# https://docs.slack.dev/messaging/formatting-message-text#escaping.
+_ESCAPE = (
+    """| replace("&", "&amp;") | replace("<", "&lt;") | replace(">", "&gt;") | replace("`", "'")"""
+)
+SUBJECT = f"```\n{{{{ flow_run.name {_ESCAPE} }}}}: {{{{ flow_run.state.name }}}}"
+BODY = f"{{{{ flow_run.state.message {_ESCAPE} }}}}\n```\n{{{{ flow_run | ui_url }}}}"
 
 
 async def notify_failures(url: str) -> None:
     r"""Create or replace the block and the automation that post failed training runs to `url`.
 
-    A notification is JSON, `{"text": "<run>: <state>\n<error>\n<link to the run>"}`, as accepted by
-    Slack, Mattermost and Rocket.Chat. `&`, `<` and `>` in it are escaped.
+    A notification is JSON, `{"text": ...}`, as accepted by Slack, Mattermost and Rocket.Chat: run,
+    state and error in a block of code, and a link to the run.
 
     Raises:
         httpx.HTTPError: The Prefect server cannot be reached, or rejected the request.

@@ -105,7 +105,7 @@ class MemoryStore:
                 assert found
                 yield found
 
-    def folders(self, prefix: Key) -> list[str]:
+    def folders(self, prefix: Key, *, follow_links: bool = False) -> list[str]:
         start = f"{prefix}/" if prefix else ""
         rests = [key[len(start) :] for key in self.server.objects if key.startswith(start)]
         return sorted({rest.partition("/")[0] for rest in rests if "/" in rest})

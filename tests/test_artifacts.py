@@ -102,7 +102,7 @@ def test_a_link_out_of_the_root_may_be_read_through(outside, tmp_path):
     (outside / "dataset_v1").mkdir()
     (outside / "dataset_v1/data.jsonl").write_bytes(b"{}\n")
     datasets = Artifacts.open(tmp_path / "root").datasets
-    assert datasets.folders() == ["dataset_v1"]
+    assert datasets.folders(follow_links=True) == ["dataset_v1"]
     assert (datasets / "dataset_v1/data.jsonl").read_linked(100) == b"{}\n"
 
 

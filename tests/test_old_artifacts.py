@@ -91,5 +91,5 @@ def test_an_old_grid_has_the_same_files_and_changes_nothing(old, everything):
     before = everything()
     sweep = [config for config, _ in MODELS if config.startswith("artifacts/sweeps/")]
     assert len(sweep) == 4
-    assert write_grid("configs/sweeps/rates.yaml", old) == sweep
+    assert list(write_grid("configs/sweeps/rates.yaml", old)) == sweep
     assert everything() == before

@@ -65,7 +65,7 @@ def models_trained_on(data: str, artifacts_dir: Location = "artifacts") -> Trace
     artifacts = Artifacts.open(artifacts_dir)
     records = list(read_records(artifacts))
     names = {record.metadata["dataset_version"] for record in records}
-    names |= set(artifacts.datasets.folders())
+    names |= set(artifacts.datasets.folders(follow_links=True))
     if data in names:
         models = [record for record in records if record.metadata["dataset_version"] == data]
         return Trace(source=data, models=tuple(models))

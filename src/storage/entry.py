@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from src.errors import CorruptFileError
 from src.storage.reading import refused_link
 
 __all__ = ["Entry", "open_entry"]
@@ -42,6 +43,23 @@ class Entry(NamedTuple):
             return os.open(
                 self.path.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.folder
             )
+
+    @contextmanager
+    def opened_folder(self) -> Iterator[int]:
+        """Open a folder, so that it can be listed, and yield its descriptor.
+
+        Raises:
+            CorruptFileError: It is a link.
+            NotADirectoryError: It is a file.
+        """
+        try:
+            descriptor = self.open(os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise _not_a_folder(self, error) from error
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def lstat(self) -> os.stat_result:
         """Return the status of the file, or of a link."""
@@ -128,13 +146,18 @@ def _open_folder(entry: Entry, error: OSError, *, make: bool) -> int:
                 os.mkdir(entry.path.name, dir_fd=entry.folder)
             entry.sync_folder()
             return entry.open(_FOLDER)
-        # Linux answers ENOTDIR for a link; POSIX asks for ELOOP.
-        # A folder is there if it was exchanged for a link meanwhile, and back.
-        if error.errno in (errno.ENOTDIR, errno.ELOOP) and (
-            stat.S_IFMT(entry.lstat().st_mode) in (stat.S_IFLNK, stat.S_IFDIR)
-        ):
-            raise refused_link(entry.path, "a folder") from error
-        raise error
+        raise _not_a_folder(entry, error)
+
+
+def _not_a_folder(entry: Entry, error: OSError) -> OSError | CorruptFileError:
+    """Return the error for a folder that cannot be opened, which says so if it is a link."""
+    # Linux answers ENOTDIR for a link; POSIX asks for ELOOP. A folder is there if it was exchanged
+    # for a link meanwhile, and back.
+    if error.errno in (errno.ENOTDIR, errno.ELOOP) and (
+        stat.S_IFMT(entry.lstat().st_mode) in (stat.S_IFLNK, stat.S_IFDIR)
+    ):
+        return refused_link(entry.path, "a folder")
+    return error
 
 
 def _make_folders(folder: Path) -> None:

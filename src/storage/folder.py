@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple, TypeVar
 
 from src.errors import CorruptFileError, with_filename
@@ -33,6 +34,7 @@ LOCK_TIMEOUT_SECONDS = 60.0
 # A file that changed less than this before it was looked at could change again without a new time
 # stamp: git's rule for racy files (https://git-scm.com/docs/racy-git).
 RACY_NS = 2 * 10**9
+PRIVATE = 0o600
 CREATE_LIMIT = 1 << 26  # bytes of an existing file that `create` returns
 UPDATE_LIMIT = 1 << 30  # bytes of a file that is read in order to be updated
 
@@ -40,8 +42,8 @@ UPDATE_LIMIT = 1 << 30  # bytes of a file that is read in order to be updated
 class FolderStore:
     """Files below one folder; implements `Store`.
 
-    Below the root, only `open`, `stat`, `files` and `folders` follow links, and `files` none to
-    folders: `open` is for data, which may be on another disk.
+    Below the root, only what is for data, which may be on another disk, follows links: `open`,
+    `stat`, `files` (but not to folders), and `folders` on request.
     """
 
     def __init__(self, root: Path) -> None:
@@ -83,6 +85,7 @@ class FolderStore:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         with with_filename(path), FileIO(descriptor) as file:
             before = os.fstat(file.fileno())
+            _check_no_hole(file, before.st_size, path)
             yield _OpenFile(_stat(key, before), _bounded(file, before.st_size, path))
             if _size_and_times(before) != _size_and_times(os.fstat(file.fileno())):
                 raise _changed(path)
@@ -100,11 +103,13 @@ class FolderStore:
             if (file := self.stat(key)) is not None:
                 yield file
 
-    def folders(self, prefix: Key) -> list[str]:
+    def folders(self, prefix: Key, *, follow_links: bool = False) -> list[str]:
         """Implement `Store.folders`."""
         try:
-            with os.scandir(self._path(prefix)) as entries:
-                return sorted(entry.name for entry in entries if _is_folder(entry))
+            if prefix and not follow_links:
+                with open_entry(self.root, prefix) as entry, entry.opened_folder() as descriptor:
+                    return _folders(descriptor)
+            return _folders(self._path(prefix))
         except OSError as error:
             _raise_unless_missing(error)
             return []
@@ -196,11 +201,30 @@ def _bounded(file: FileIO, size: int, path: Path) -> Callable[[memoryview], int]
     return readinto
 
 
+def _check_no_hole(file: FileIO, size: int, path: Path) -> None:
+    """Check that all bytes of a file are stored: a sparse file can be larger than any disk."""
+    try:
+        hole = file.seek(0, os.SEEK_HOLE)
+    except OSError:  # the file system cannot say, or the file is empty
+        hole = size
+    file.seek(0)
+    if hole < size:
+        raise CorruptFileError(
+            f"{path}: no data is stored from byte {hole:,} on, so it is not a text file. Left as "
+            "found."
+        )
+
+
 def _changed(path: Path) -> FileChangedError:
     return FileChangedError(
         f"{path}: written to while it was being read. Wait until the writer has finished, then run "
         "again."
     )
+
+
+def _folders(folder: Path | int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if _is_folder(entry))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -247,10 +271,12 @@ class _LockedFile:
     is_writable: bool
 
     def write(self, data: Iterable[bytes | memoryview]) -> None:
-        """Replace the contents of the file, durably."""
+        """Replace the contents of the file, durably, and set the mode of a new file."""
         with open(self.descriptor, "wb", closefd=False) as file:
             file.truncate()
             file.writelines(data)
+        with suppress(PermissionError):  # some file systems have no modes
+            os.fchmod(self.descriptor, 0o666 & ~_umask())
         os.fsync(self.descriptor)
 
     def is_at_path(self) -> bool:
@@ -271,7 +297,7 @@ def _locked(entry: Entry) -> Iterator[None]:
         CorruptFileError: The lock file is not a regular file with one name.
         TimeoutError: The lock was held for `LOCK_TIMEOUT_SECONDS`.
     """
-    with _exclusive(entry.sibling(entry.path.name + LOCK_SUFFIX), is_shared=True) as file:
+    with _exclusive(entry.sibling(entry.path.name + LOCK_SUFFIX)) as file:
         if not file.is_new and os.fstat(file.descriptor).st_nlink > 1:
             raise _refused(file.entry, "a file with one name", "a hard link")
         yield
@@ -279,14 +305,13 @@ def _locked(entry: Entry) -> Iterator[None]:
 
 
 @contextmanager
-def _exclusive(entry: Entry, *, is_shared: bool = False) -> Iterator[_LockedFile]:
+def _exclusive(entry: Entry) -> Iterator[_LockedFile]:
     """Open or create a file and hold an exclusive lock on it.
 
     The kernel releases the lock when the process dies.
 
     Args:
         entry: The file; a link is not followed, and a FIFO is not waited for.
-        is_shared: Whether all who can write to the folder may lock the file, if it is created.
 
     Raises:
         CorruptFileError: There is something other than a regular file.
@@ -295,7 +320,7 @@ def _exclusive(entry: Entry, *, is_shared: bool = False) -> Iterator[_LockedFile
     """
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
-        file = _open_or_create(entry, is_shared=is_shared)
+        file = _open_or_create(entry)
         try:
             if not lock(file.descriptor, deadline - time.monotonic()):
                 raise TimeoutError(
@@ -314,14 +339,13 @@ def _exclusive(entry: Entry, *, is_shared: bool = False) -> Iterator[_LockedFile
             os.close(file.descriptor)
 
 
-def _open_or_create(entry: Entry, *, is_shared: bool) -> _LockedFile:
+def _open_or_create(entry: Entry) -> _LockedFile:
     """Open a regular file, for writing if possible, without a lock yet; the caller closes it."""
     flags = os.O_NONBLOCK | os.O_NOCTTY
     while True:
         with suppress(FileExistsError):
-            descriptor = entry.open(flags | os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-            if is_shared:
-                _share(descriptor, entry.folder)
+            descriptor = entry.open(flags | os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+            _share(descriptor, entry.folder)
             return _LockedFile(entry, descriptor, is_new=True, is_writable=True)
         with suppress(FileNotFoundError):  # removed meanwhile
             try:
@@ -332,13 +356,24 @@ def _open_or_create(entry: Entry, *, is_shared: bool) -> _LockedFile:
 
 
 def _share(descriptor: int, folder: int) -> None:
-    """Let exactly those who can write to the folder of a new file open the file."""
+    """Let those who can write to the folder of a new file open it, and so lock it; no other user.
+
+    A process that is not root cannot do so for an owner or a group of the folder that it is not.
+    """
     status = os.fstat(folder)
-    writers = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    with suppress(PermissionError):  # some file systems have no owners and modes
-        if writers:
+    mode = PRIVATE
+    if status.st_uid != os.geteuid():
+        with suppress(PermissionError):
+            os.fchown(descriptor, status.st_uid, -1)
+    if status.st_mode & stat.S_IWGRP:
+        with suppress(PermissionError):
             os.fchown(descriptor, -1, status.st_gid)
-        os.fchmod(descriptor, 0o600 | writers | writers << 1)
+            mode |= 0o060
+    if status.st_mode & stat.S_IWOTH:
+        mode |= 0o066
+    if mode != PRIVATE:
+        with suppress(PermissionError):  # some file systems have no modes
+            os.fchmod(descriptor, mode)
 
 
 def _open_existing(entry: Entry, flags: int) -> int:
@@ -359,6 +394,20 @@ def _refused(entry: Entry, expected: str, found: str) -> CorruptFileError:
     return CorruptFileError(
         f"{entry.path}: expected {expected}, found {found}. Nothing was written; remove it."
     )
+
+
+def _umask() -> int:
+    with suppress(OSError):  # Linux
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    with _UMASK_LOCK:
+        umask = os.umask(0o077)
+        os.umask(umask)
+    return umask
+
+
+_UMASK_LOCK = Lock()
 
 
 def _temporary(entry: Entry) -> Entry:

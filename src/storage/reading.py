@@ -103,6 +103,8 @@ def open_regular(path: Path, *, folder: int | None = None) -> int:
     """
     try:
         if folder is None:
+            # To open a FIFO or a device can have an effect on the process at its other end.
+            _check_regular(path.stat().st_mode, path)
             descriptor = os.open(path, _FLAGS)
         else:
             descriptor = os.open(path.name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder)
@@ -115,11 +117,17 @@ def open_regular(path: Path, *, folder: int | None = None) -> int:
         if error.errno == errno.ENXIO:  # a socket
             raise _not_regular(path, "a socket or a device") from error
         raise
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    try:
+        _check_regular(os.fstat(descriptor).st_mode, path)
+    except CorruptFileError:
         os.close(descriptor)
-        raise _not_regular(path, kind_of(mode))
+        raise
     return descriptor
+
+
+def _check_regular(mode: int, path: Path) -> None:
+    if not stat.S_ISREG(mode):
+        raise _not_regular(path, kind_of(mode))
 
 
 def kind_of(mode: int) -> str:

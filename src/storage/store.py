@@ -107,8 +107,16 @@ class Store(Protocol):
         """Yield every file below `prefix`, in the order of the keys."""
         ...
 
-    def folders(self, prefix: Key) -> list[str]:
-        """Return the names of the folders directly below `prefix`, sorted."""
+    def folders(self, prefix: Key, *, follow_links: bool = False) -> list[str]:
+        """Return the names of the folders directly below `prefix`, sorted.
+
+        Args:
+            prefix: A folder; there are no names if it does not exist.
+            follow_links: Whether the folder may be a link, as that of the datasets.
+
+        Raises:
+            CorruptFileError: The folder is a link, and `follow_links` is false.
+        """
         ...
 
     def create(self, key: Key, data: bytes) -> bytes:
@@ -226,9 +234,9 @@ class StorePath:
         """Yield the files below this path; see `Store.files`."""
         return self.store.files(self.key)
 
-    def folders(self) -> list[str]:
+    def folders(self, *, follow_links: bool = False) -> list[str]:
         """Return the names of the folders below this path; see `Store.folders`."""
-        return self.store.folders(self.key)
+        return self.store.folders(self.key, follow_links=follow_links)
 
     def create(self, data: bytes) -> bytes:
         """Write the file unless it exists; see `Store.create`."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from src.errors import CorruptFileError
 from src.names import check_version
 from src.records.canonical import canonical_json, sha256
 from src.training.yaml12 import (
@@ -103,10 +104,25 @@ def load_training_config(path: str | Path) -> TrainingConfig:
     return read_config_file(path).config
 
 
-def read_config_file(path: str | Path) -> ConfigFile:
-    """Read a training config and the digest of its file; raises as `load_training_config`."""
+def read_config_file(path: str | Path, expected_sha256: str | None = None) -> ConfigFile:
+    """Read a training config and the digest of its file.
+
+    Args:
+        path: The file.
+        expected_sha256: SHA-256 of the bytes that it must have, for a file that a sweep wrote.
+
+    Raises:
+        FileNotFoundError, ConfigError, OSError: See `load_training_config`.
+        CorruptFileError: The file has other bytes; quotes none of them.
+    """
     data = read_config(path, KIND)
-    return ConfigFile(config=parse_training_config(data, path), path=str(path), sha256=sha256(data))
+    digest = sha256(data)
+    if expected_sha256 not in (None, digest):
+        raise CorruptFileError(
+            f"{path}: changed after the sweep wrote it. Left as found; delete the file to have it "
+            "written again."
+        )
+    return ConfigFile(config=parse_training_config(data, path), path=str(path), sha256=digest)
 
 
 def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:

@@ -137,7 +137,7 @@ def _not_found(path: StorePath) -> str:
     folder = path.parent
     known: list[str] = []
     with suppress(OSError):
-        known = folder.parent.folders()
+        known = folder.parent.folders(follow_links=True)
     if folder.name in known:
         return f"{path}: no such file. The folder of the dataset version exists."
     return f"{path}: no dataset version {folder.name!r}. Nearest: {nearest(folder.name, known)}."

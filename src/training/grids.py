@@ -13,6 +13,7 @@ import yaml
 
 from src.artifacts import Artifacts
 from src.errors import CorruptFileError
+from src.records.canonical import sha256
 from src.training.config import (
     CHECKS,
     TrainingConfig,
@@ -82,7 +83,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def write_grid(path: str | Path, artifacts: Artifacts) -> list[str]:
+def write_grid(path: str | Path, artifacts: Artifacts) -> dict[str, str]:
     """Write every config of a grid to a file, so that each can be run alone.
 
     Afterwards the artifacts root holds `sweeps/<name of the grid>-<digest>.yaml` for each config.
@@ -93,14 +94,14 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> list[str]:
         artifacts: The artifacts root.
 
     Returns:
-        The paths of the files, in the order of `read_grid`.
+        The SHA-256 of each file by its path, in the order of `read_grid`.
 
     Raises:
         FileNotFoundError, ConfigError: See `read_grid`.
         CorruptFileError: One of the files exists and was edited.
         OSError, ValueError: The file cannot be written; see `Store.create`.
     """
-    files = []
+    files = {}
     for config in read_grid(path):
         file = artifacts.sweeps / f"{Path(path).stem}-{config.config_hash[:12]}.yaml"
         text = config_text(config)
@@ -109,7 +110,7 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> list[str]:
                 f"{file}: edited after it was written. Left as found; delete the file to have it "
                 "written again."
             )
-        files.append(str(file))
+        files[str(file)] = sha256(text)
     return files
 
 

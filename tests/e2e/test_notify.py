@@ -50,12 +50,12 @@ def test_a_failed_run_is_posted_once_and_a_completed_run_is_not(platform, webhoo
             "Failed training runs are posted to the URL in the block 'training-failures'.\n",
         )
     train = "training-pipeline/train"
-    run = platform.start_run(train, training_config_path="configs/<none>&.yaml")
+    run = platform.start_run(train, training_config_path="configs/<none>&`.yaml")
     eventually(lambda: messages)
     platform.ended(platform.start_run(train, model_version="completed"))
     assert [message["text"] for message in messages] == [
-        "train &lt;none&gt;&amp;: Failed\n"
-        "configs/&lt;none&gt;&amp;.yaml: no such training config.\n"
+        "```\ntrain &lt;none&gt;&amp;': Failed\n"
+        "configs/&lt;none&gt;&amp;'.yaml: no such training config.\n```\n"
         f"{platform.url}/runs/flow-run/{run}"
     ]
 

@@ -20,6 +20,8 @@ import flows.training_sweep
 from cli.main import main
 from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
+from src.training import grids
+from src.training.grids import read_grid
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tests.examples import without_runs, written
@@ -209,6 +211,32 @@ def test_a_second_sweep_is_served_from_the_cache_and_changes_no_byte(project, tr
     assert tree(Path("artifacts")) == before
     runs = finished_task_runs(state.state_details.flow_run_id, 30)
     assert {run.state.name for run in runs} == {"Cached"}
+
+
+def test_a_config_that_is_replaced_after_the_sweep_wrote_it_fails_alone_and_is_not_shown(
+    project, tmp_path, monkeypatch
+):
+    secret = tmp_path / "secret.yaml"
+    secret.write_text("password: hunter2\n")
+
+    def write_grid(path, artifacts):
+        files = grids.write_grid(path, artifacts)
+        first, second = map(Path, list(files)[:2])
+        first.unlink()
+        first.symlink_to(secret)
+        second.write_text(second.read_text().replace("mistral", "other"))
+        return files
+
+    monkeypatch.setattr(flows.training_sweep, "write_grid", write_grid)
+    Path("grid.yaml").write_text(GRID)
+    with pytest.raises(SweepError) as caught:
+        training_sweep(grid="grid.yaml")
+    failed = [each["error"] for each in caught.value.summary["failed"]]
+    assert [error.partition(": ")[2] for error in failed] == [
+        "changed after the sweep wrote it. Left as found; delete the file to have it written again."
+    ] * 2
+    assert "password" not in str(caught.value)
+    assert len(caught.value.summary["leaderboard"]) == len(read_grid("grid.yaml")) - 2
 
 
 def test_a_larger_grid_runs_only_its_new_configs(project):

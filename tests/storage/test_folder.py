@@ -130,7 +130,7 @@ def test_a_written_file_has_the_mode_that_open_would_give_it(operation, store, t
 
 @pytest.mark.parametrize(
     ("folder_mode", "lock_mode"),
-    [(0o755, 0o600), (0o700, 0o600), (0o775, 0o660), (0o777, 0o666), (0o707, 0o606)],
+    [(0o755, 0o600), (0o700, 0o600), (0o775, 0o660), (0o777, 0o666), (0o707, 0o666)],
 )
 def test_exactly_those_who_can_write_to_the_folder_may_open_a_lock_file(
     folder_mode, lock_mode, store, tmp_path
@@ -143,6 +143,26 @@ def test_exactly_those_who_can_write_to_the_folder_may_open_a_lock_file(
         os.umask(umask)
     modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names_in(tmp_path)}
     assert modes == {"f": 0o600, "f.lock": lock_mode}
+
+
+@as_root
+@each_operation
+def test_what_root_writes_to_the_folder_of_a_user_belongs_to_that_user(operation, store, tmp_path):
+    os.chown(tmp_path, 12345, 12345)
+    write(operation, store, "f", b"data")
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {12345}
+
+
+def test_a_file_that_can_have_no_group_of_its_folder_is_open_to_no_group(
+    store, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise PermissionError
+
+    tmp_path.chmod(0o775)
+    monkeypatch.setattr(os, "fchown", refuse)
+    store.update("f", lambda _: Update(None))
+    assert stat.S_IMODE((tmp_path / "f.lock").stat().st_mode) == 0o600
 
 
 @as_root
@@ -423,6 +443,12 @@ def test_a_folder_that_is_exchanged_for_a_link_all_the_time_leads_nowhere(outsid
     assert names_in(outside) == ["f", "real.json"]
 
 
+@pytest.mark.parametrize("key", ["link", "inside", "circle"])
+def test_the_folders_behind_a_link_are_not_listed(key, outside, tmp_path):
+    with pytest.raises(CorruptFileError, match=f"/root/{key}: expected a folder, found a link"):
+        FolderStore(tmp_path / "root").folders(key)
+
+
 def test_data_may_be_a_link_out_of_the_root(outside, tmp_path):
     (outside / "folder").mkdir()
     store = FolderStore(tmp_path / "root")
@@ -431,7 +457,7 @@ def test_data_may_be_a_link_out_of_the_root(outside, tmp_path):
         assert store.stat(key).size == 6
         with store.open(key) as file:
             assert file.stat.key == key
-    assert store.folders("link") == ["folder"]
+    assert store.folders("link", follow_links=True) == ["folder"]
     assert store.folders("") == ["inside", "link", "real"]
 
 
@@ -466,7 +492,7 @@ def test_a_circle_of_links_is_not_listed(circle, store):
 
 def test_a_circle_of_links_in_place_of_a_folder_has_no_files_and_no_folders(circle, store):
     assert list(store.files(circle)) == []
-    assert store.folders(circle) == []
+    assert store.folders(circle, follow_links=True) == []
 
 
 def test_a_circle_of_links_has_a_memo_without_an_error(circle, store):
@@ -540,6 +566,23 @@ def test_a_fifo_that_another_process_reads_is_refused(name, store, tmp_path):
         assert os.read(reader, 1) == b""
     finally:
         os.close(reader)
+
+
+@each_operation
+@pytest.mark.parametrize(("folder_mode", "mode"), [(0o755, 0o600), (0o775, 0o660), (0o777, 0o666)])
+def test_only_those_who_can_write_to_the_folder_may_open_an_unfinished_file(
+    operation, folder_mode, mode, store, tmp_path, monkeypatch
+):
+    tmp_path.chmod(folder_mode)
+    modes, umask = [], folder._umask
+
+    def watch():  # called when the contents are complete
+        modes.append(stat.S_IMODE((tmp_path / ".f.tmp").stat().st_mode))
+        return umask()
+
+    monkeypatch.setattr(folder, "_umask", watch)
+    write(operation, store, "f", b"new")
+    assert modes == [mode]
 
 
 def test_the_mode_of_a_lock_file_that_another_process_created_is_not_changed(store, tmp_path):

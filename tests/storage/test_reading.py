@@ -1,12 +1,13 @@
 import errno
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from src.errors import CorruptFileError
-from src.storage import read_file
+from src.storage import FolderStore, read_file
 from src.storage.reading import open_regular
 
 LIMIT = 100
@@ -57,7 +58,7 @@ def found(tmp_path):
     [
         ("folder", "expected a regular file, found a folder."),
         ("fifo", "expected a regular file, found a FIFO."),
-        ("socket", "expected a regular file, found a socket or a device."),
+        ("socket", "expected a regular file, found a socket."),
         ("zero", "expected a regular file, found a device."),
         ("circle", "its links form a circle."),
     ],
@@ -137,3 +138,27 @@ def test_an_i_o_error_is_reported_with_the_name_of_the_file(tmp_path, monkeypatc
 def test_a_name_that_is_too_long_is_an_i_o_error(tmp_path):
     with pytest.raises(OSError, match="File name too long"):
         read_file(tmp_path / ("a" * 300), LIMIT)
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_data_of_which_a_part_is_not_stored_is_refused(start, tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"x" * start)
+    os.truncate(path, 1 << 43)
+    with pytest.raises(CorruptFileError) as caught, FolderStore(tmp_path).open("data.jsonl"):
+        pass
+    hole = 0 if start == 0 else os.statvfs(tmp_path).f_bsize
+    assert str(caught.value) == (
+        f"{path}: no data is stored from byte {hole:,} on, so it is not a text file. Left as found."
+    )
+
+
+def test_a_process_that_waits_for_the_reader_of_a_fifo_waits_on(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    writer = threading.Thread(target=(tmp_path / "fifo").write_bytes, args=[b"theirs"])
+    writer.start()
+    for _ in range(100):
+        with pytest.raises(CorruptFileError, match="found a FIFO"):
+            read_file(tmp_path / "fifo", 10)
+    assert (tmp_path / "fifo").read_bytes() == b"theirs"  # no data without a waiting writer
+    writer.join()

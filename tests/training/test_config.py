@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import re
 from dataclasses import asdict
 from itertools import pairwise
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from src.errors import CorruptFileError
 from src.training.config import (
     ConfigError,
     ConfigFile,
@@ -599,3 +601,17 @@ def test_any_bytes_give_a_config_or_a_config_error(data):
         assert all(line.startswith("c.yaml:") for line in str(error).splitlines())
     else:
         assert parse_training_config(as_yaml(asdict(config)), "c.yaml") == config
+
+
+def test_a_file_with_other_bytes_than_expected_is_refused_and_not_quoted(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(OK)
+    digest = hashlib.sha256(OK).hexdigest()
+    assert read_config_file(path, digest) == read_config_file(path)
+    path.write_text("password: hunter2\n")
+    with pytest.raises(CorruptFileError) as caught:
+        read_config_file(path, digest)
+    assert str(caught.value) == (
+        f"{path}: changed after the sweep wrote it. Left as found; delete the file to have it "
+        "written again."
+    )

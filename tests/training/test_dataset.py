@@ -165,7 +165,7 @@ def not_found(datasets, dataset_version="dataset_v1"):
 
 
 def test_a_missing_dataset_is_reported_although_the_folder_cannot_be_listed(datasets, monkeypatch):
-    def refused(*_):
+    def refused(*_, **__):
         raise PermissionError
 
     monkeypatch.setattr(StorePath, "folders", refused)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from src.artifacts import Artifacts
 from src.errors import CorruptFileError
+from src.records.canonical import sha256
 from src.training.config import (
     ConfigError,
     TrainingConfig,
@@ -222,9 +223,10 @@ def test_each_config_of_a_grid_is_written_to_a_file_that_parses_to_it(artifacts)
     files = write_grid("grid.yaml", artifacts)
     grid = read_grid("grid.yaml")
     names = [f"grid-{config.config_hash[:12]}.yaml" for config in grid]
-    assert files == [f"artifacts/sweeps/{name}" for name in names]
+    assert list(files) == [f"artifacts/sweeps/{name}" for name in names]
     written = [contents(artifacts.sweeps / name) for name in names]
     assert [parse_training_config(data, "c.yaml") for data in written] == grid
+    assert list(files.values()) == [sha256(data) for data in written]
 
 
 def test_the_files_of_a_grid_can_be_loaded():
@@ -236,7 +238,7 @@ def test_the_files_of_a_grid_can_be_loaded():
 def test_the_file_of_the_example_config_is_fixed(artifacts, files):
     before = files(artifacts)
     Path("grid.yaml").write_text(BASE_LINE)
-    assert write_grid("grid.yaml", artifacts) == ["artifacts/sweeps/grid-a19ae1b8918e.yaml"]
+    assert list(write_grid("grid.yaml", artifacts)) == ["artifacts/sweeps/grid-a19ae1b8918e.yaml"]
     assert files(artifacts) == {
         **before,
         "sweeps/grid-a19ae1b8918e.yaml": b"""\
@@ -252,7 +254,7 @@ batch_size: 16
 def test_a_grid_may_be_written_below_any_root(tree):
     Path("grid.yaml").write_text(BASE_LINE)
     files = write_grid("grid.yaml", Artifacts.open("elsewhere"))
-    assert files == ["elsewhere/sweeps/grid-a19ae1b8918e.yaml"]
+    assert list(files) == ["elsewhere/sweeps/grid-a19ae1b8918e.yaml"]
     assert list(tree(Path("elsewhere"))) == ["sweeps/grid-a19ae1b8918e.yaml"]
 
 

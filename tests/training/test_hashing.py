@@ -200,8 +200,7 @@ def test_the_log_has_the_share_the_rate_and_the_time_left(path, monkeypatch, cap
 
 def test_the_log_has_the_rate_in_megabytes_per_second(tmp_path, monkeypatch, caplog):
     path = tmp_path / "data.jsonl"
-    with path.open("wb") as file:
-        file.truncate(24_000_000)
+    path.write_bytes(bytes(24_000_000))
     monkeypatch.setattr(hashing, "BLOCK_BYTES", 6_000_000)
     monkeypatch.setattr(hashing, "PIECE_BYTES", 6_000_000)
     seconds_per_call(3, monkeypatch)
