@@ -180,6 +180,7 @@ def test_all_commands_of_the_document_work_in_order(project, state):
         workers = reader.open_terminals("worker start", count=WORKERS)
         assert "Completed" in reader.do("deployment run")
         assert registered(project) == ["from_operations"]
+        reader.do("chgrp")
 
         deployment = api.get("deployments/name/training-pipeline/train").json()["id"]
         run_concurrently(api, deployment, project)
