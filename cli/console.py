@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["console_run"]
 
+SENDING_SECONDS = 20.0
+
 
 @contextmanager
 def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
@@ -41,6 +43,7 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.logs import escape_log_lines
+    from flows.sending import wait_until_sent
     from ops.server import ServerError, ensure_server
 
     escape_log_lines()
@@ -54,7 +57,10 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
             temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
             ensure_server() as server,
         ):
-            yield server
+            try:
+                yield server
+            finally:
+                wait_until_sent(SENDING_SECONDS)
     except (ValueError, OSError):
         raise
     except ServerError as error:

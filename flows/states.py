@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect.states import Failed
 
+from flows.logs import log_no_traceback_of
 from src.rendering.text import printable
 from tasks.results import PlainSerializer
 
@@ -21,6 +22,8 @@ def failed_state(error: Exception) -> Any:
     """Return a state that a flow returns in order to fail with `error`.
 
     The run shows the message of the error and nothing else. A raised error would add a prefix of
-    Prefect, and a traceback in the log. A Python caller of the flow gets the error.
+    Prefect, and a traceback in the log of the run and of the worker. A Python caller of the flow
+    gets the error.
     """
+    log_no_traceback_of(error)
     return Failed(message=printable(str(error)), data=error)

@@ -10,17 +10,17 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.events.worker import EventsWorker
 
 from flows.logs import escape_log_lines
 from flows.openlineage import lineage_hooks
 from flows.progress import progress_artifact
 from flows.report import publish_models, sweep_report, table_rows
+from flows.sending import wait_until_sent
 from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
 from src.records.evaluation import is_metric
@@ -179,7 +179,7 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
     ):
         for start in range(0, len(trials), BATCH_SIZE):
             if start and start % MAX_UNSENT == 0:
-                _wait_until_sent()
+                wait_until_sent(SENDING_SECONDS)
             batch = trials[start : start + BATCH_SIZE]
             _each(pool, prepare, batch)
             # If this fails, each model is registered alone: with retries, or with its own error.
@@ -190,13 +190,6 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
                 )
             _each(pool, finish, batch)
             progress(len(batch))
-
-
-def _wait_until_sent() -> None:
-    """Wait until all task runs are sent to the server, or for `SENDING_SECONDS`."""
-    sending = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
-    sending.start()
-    sending.join(SENDING_SECONDS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ alone would serve it after they were deleted or edited.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ TASKS = Path(__file__).parent
 _PERMANENT = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 UNCHANGED = "inputs, code and files are unchanged"
 NO_RESULT = "no valid cached result for these inputs and this code"
+FAILED = "the last run of this step failed"
 ALTERED_RESULT = "the cached result is unreadable or altered"
 
 
@@ -92,10 +93,13 @@ class VerifiedResult(CachePolicy):
     """Serve a cached result only if the files that it describes are unchanged.
 
     The cache key is `<step>-<sha256>-<sha256>`: a digest of the values that the step depends on,
-    and a digest of the source of the core and of the tasks.
+    and a digest of the source of the core and of the tasks. Paths are no such values: a result lies
+    below the root that it belongs to, and another spelling of a path is the same file.
 
     Attributes:
         depends_on: Receives the inputs of the task; returns the values that its result depends on.
+        as_named: Receives a cached result and the inputs of the task; returns the result with its
+            path as these inputs name it.
         stale_reason: Receives a cached result and the inputs of the task; returns why the result
             is stale, or `None`. An `OSError` or `ValueError` that it raises is such a reason.
         files: Receives the inputs of the task; returns files. The result is served only while these
@@ -103,6 +107,7 @@ class VerifiedResult(CachePolicy):
     """
 
     depends_on: Callable[..., list[str]]
+    as_named: Callable[..., Any] = lambda result, **_: result
     stale_reason: Callable[..., str | None]
     files: Callable[..., Sequence[StorePath]] = lambda **_: ()
 
@@ -122,8 +127,8 @@ class VerifiedResult(CachePolicy):
         step, results = task_ctx.task.name, _step_results(task_ctx.result_store)
         key = f"{step}-{sha256(canonical_json(parts))}-{source_digest(CORE, TASKS)}"
         stored, reason = _load(results, key)
-        if stored is not None:
-            reason = self._stale_reason(stored, files, inputs)
+        if stored is not None and reason is None:
+            stored, reason = self._checked(stored, files, inputs)
         decision = CacheDecision(reason is None, reason or UNCHANGED)
         cached, stale = (stored, None) if decision.is_cached else (None, stored)
         begin_call(StepCall(key=key, cached=cached, stale=stale, files=files))
@@ -133,14 +138,16 @@ class VerifiedResult(CachePolicy):
         get_run_logger().info("%s: %s.", verb, decision.reason)
         return key
 
-    def _stale_reason(
+    def _checked(
         self, stored: StoredResult, files: Sequence[StorePath], inputs: dict[str, Any]
-    ) -> str | None:
+    ) -> tuple[StoredResult, str | None]:
+        """Return the result as these inputs name it, and why it is stale, or `None`."""
         try:
+            stored = replace(stored, value=self.as_named(stored.value, **inputs))
             reason = self.stale_reason(stored.value, **inputs)
-            return reason or _changed_file(stored, files)
+            return stored, reason or _changed_file(stored, files)
         except (OSError, ValueError) as error:
-            return str(error)
+            return stored, str(error)
 
 
 def _step_results(store: ResultStore) -> StepResults:
@@ -156,12 +163,14 @@ def _step_results(store: ResultStore) -> StepResults:
 
 
 def _load(results: StepResults, key: str) -> tuple[StoredResult | None, str | None]:
-    """Return a stored result, or the reason why there is none."""
+    """Return a stored result, and the reason why it is not served; `None` if it may be."""
     try:
         stored = results.stored(key)
     except (OSError, ValueError):
         return None, ALTERED_RESULT
-    return stored, NO_RESULT if stored is None else None
+    if stored is None:
+        return None, NO_RESULT
+    return (stored, FAILED) if stored.has_failed else (stored, None)
 
 
 def _changed_file(stored: StoredResult, files: Sequence[StorePath]) -> str | None:

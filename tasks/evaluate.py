@@ -15,8 +15,8 @@ from tasks.invocation import flow_invocation
 from tasks.results import file_digests, stale_result
 
 
-def _depends_on(metadata: dict[str, Any], artifacts_dir: str) -> list[str]:
-    return [canonical_json(metadata).decode(), artifacts_dir]
+def _depends_on(metadata: dict[str, Any], **_: object) -> list[str]:
+    return [canonical_json(metadata).decode()]
 
 
 def _stale_reason(

@@ -1,5 +1,7 @@
 """Step 1: the training config."""
 
+from dataclasses import replace
+
 from prefect import task
 
 from src.training import config
@@ -9,7 +11,11 @@ from tasks.results import PlainSerializer
 
 
 def _depends_on(training_config_path: str, sha256: str | None) -> list[str]:
-    return [training_config_path, config.read_config_file(training_config_path, sha256).sha256]
+    return [config.read_config_file(training_config_path, sha256).sha256]
+
+
+def _as_named(result: ConfigFile, training_config_path: str, **_: object) -> ConfigFile:
+    return replace(result, path=training_config_path)
 
 
 def _stale_reason(result: ConfigFile, training_config_path: str, sha256: str | None) -> str | None:
@@ -20,7 +26,9 @@ def _stale_reason(result: ConfigFile, training_config_path: str, sha256: str | N
 
 @task(
     task_run_name="load_config {training_config_path}",
-    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    cache_policy=VerifiedResult(
+        depends_on=_depends_on, as_named=_as_named, stale_reason=_stale_reason
+    ),
     **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="load_config")},
 )
 def load_config(training_config_path: str, sha256: str | None = None) -> ConfigFile:

@@ -10,8 +10,8 @@ from src.training import registry
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 
 
-def _depends_on(metadata: dict[str, Any], artifacts_dir: str) -> list[str]:
-    return [canonical_json(metadata).decode(), artifacts_dir]
+def _depends_on(metadata: dict[str, Any], **_: object) -> list[str]:
+    return [canonical_json(metadata).decode()]
 
 
 def _stale_reason(

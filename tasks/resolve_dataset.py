@@ -1,9 +1,11 @@
 """Step 2: the dataset version."""
 
+from dataclasses import replace
+
 from prefect import task
 
 from src.artifacts import Artifacts
-from src.records.layout import METADATA_FILE
+from src.records.layout import DATA_FILE, METADATA_FILE
 from src.training import dataset
 from src.training.dataset import DatasetVersion
 from src.training.hashing import count_and_hash_once
@@ -11,8 +13,13 @@ from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 from tasks.results import PlainSerializer
 
 
-def _depends_on(dataset_version: str, artifacts_dir: str) -> list[str]:
-    return [dataset_version, artifacts_dir]
+def _depends_on(dataset_version: str, **_: object) -> list[str]:
+    return [dataset_version]
+
+
+def _as_named(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> DatasetVersion:
+    path = Artifacts.open(artifacts_dir).datasets / dataset_version / DATA_FILE
+    return replace(result, path=str(path))
 
 
 def _resolve(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
@@ -34,7 +41,9 @@ def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: s
 
 @task(
     task_run_name="resolve_dataset {dataset_version}",
-    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
+    cache_policy=VerifiedResult(
+        depends_on=_depends_on, as_named=_as_named, stale_reason=_stale_reason
+    ),
     **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="resolve_dataset")},
 )
 def resolve_dataset(dataset_version: str, artifacts_dir: str) -> DatasetVersion:

@@ -7,13 +7,15 @@ The files of this module name no serializer and no class. A result file is one l
     {"files": {"<key below the artifacts root>": "<SHA-256>", ...}, "result": <value>}
 
 The result is served only while `files` are unchanged. The type of the value follows from the step.
+If the step failed after that, the file also has `"failed": true`; `result` is `null` if there was
+no result before.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -84,10 +86,17 @@ def _type(step: str) -> TypeAdapter[Any]:
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """A cached result, and the SHA-256 by key of the files that it depends on."""
+    """A cached result.
+
+    Attributes:
+        value: The result.
+        files: The SHA-256 of the files that it depends on, by key.
+        has_failed: Whether the step failed since; the value can be `None` then.
+    """
 
     value: Any
     files: Mapping[str, str | None]
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +167,7 @@ class StepResults(WritableFileSystem):
     ) -> None:
         """Write or replace the result file of the current call.
 
-        Other results, which are the errors of failed steps, are not stored.
+        Of any other result, which is the error of a failed step, only that there was one is stored.
 
         Args:
             path: The cache key.
@@ -168,14 +177,17 @@ class StepResults(WritableFileSystem):
             OSError, ValueError: The file cannot be written. The run continues without it, and logs
                 the first such error as a warning.
         """
-        key = PurePath(path).name
         call = _CALL.get()
-        if call is None or call.key != key:
+        if call is None:
             return
-        value = json.loads(json.loads(content)["result"])
         try:
-            data = _to_json({"files": file_digests(call.files), "result": value})
-            (self._folder / key).replace(data)
+            if PurePath(path).name == call.key:
+                value = json.loads(json.loads(content)["result"])
+                data = _to_json({"files": file_digests(call.files), "result": value})
+            else:
+                stale = call.stale or StoredResult(None, {})
+                data = _form(replace(stale, has_failed=True), _step(call.key))
+            (self._folder / call.key).replace(data)
         except (OSError, ValueError) as error:  # Prefect logs this at the level DEBUG
             if not self._has_warned:
                 self._has_warned = True
@@ -217,14 +229,27 @@ def _step(key: str) -> str:
     return match[1] if match else ""
 
 
+def _form(stored: StoredResult, step: str) -> bytes:
+    """Return the contents of a result file."""
+    content: dict[str, Any] = {"files": stored.files, "result": None}
+    if stored.value is not None:
+        content["result"] = json.loads(PlainSerializer(step=step).dumps(stored.value))
+    if stored.has_failed:
+        content["failed"] = True
+    return _to_json(content)
+
+
 def _parse(data: bytes, step: str, source: StorePath) -> StoredResult:
-    content, serializer = parse_json(data, source), PlainSerializer(step=step)
+    content = parse_json(data, source)
+    value, has_failed = content.get("result"), content.get("failed") is True
     reason = f"not a result of the step {step!r}. Left as found."
     try:
-        value = serializer.loads(_to_json(content.get("result")))
+        if value is not None or not has_failed:
+            value = PlainSerializer(step=step).loads(_to_json(value))
         files = _FILES.validate_python(content.get("files"), strict=True)
     except ValueError as error:
         raise CorruptFileError(f"{source}: {reason}") from error
-    if _to_json({"files": files, "result": json.loads(serializer.dumps(value))}) != data:
+    stored = StoredResult(value, files, has_failed)
+    if _form(stored, step) != data:
         raise CorruptFileError(f"{source}: {reason}")
-    return StoredResult(value, files)
+    return stored

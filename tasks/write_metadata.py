@@ -18,9 +18,9 @@ from tasks.invocation import flow_invocation
 
 
 def _depends_on(
-    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, artifacts_dir: str
+    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, **_: object
 ) -> list[str]:
-    return [config_file.config.config_hash, dataset.sha256, model_version, artifacts_dir]
+    return [config_file.config.config_hash, dataset.sha256, model_version]
 
 
 def _stale_reason(

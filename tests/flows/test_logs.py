@@ -4,9 +4,11 @@ import io
 import logging
 
 import pytest
+from prefect.engine import handle_engine_signals
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from flows.logs import escape_log_lines
+from flows.states import failed_state
 
 
 @pytest.fixture
@@ -41,3 +43,13 @@ def test_other_handlers_are_left_alone(console, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     escape_log_lines()
     assert handler.formatter is formatter
+
+
+def test_the_engine_of_a_deployed_run_logs_no_traceback_of_an_error_that_its_state_reports(console):
+    reported = FileNotFoundError("c.yaml: no such training config.")
+    assert failed_state(reported).message == "c.yaml: no such training config."
+    for error, output in [(reported, ""), (RuntimeError("a bug"), "ERROR Execution exited")]:
+        with pytest.raises(SystemExit), handle_engine_signals():
+            raise error
+        assert console.getvalue().startswith(output)
+        assert bool(console.getvalue()) is bool(output)

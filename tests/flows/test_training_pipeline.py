@@ -457,6 +457,43 @@ def test_each_run_logs_whether_its_steps_are_cached(project, caplog):
     assert decisions(caplog) == [SERVED] * 5
 
 
+@pytest.mark.parametrize(
+    ("config", "root"),
+    [
+        ("config.yaml", "../{name}/artifacts"),
+        ("config.yaml", "{folder}/artifacts"),
+        ("{folder}/config.yaml", "artifacts/."),
+        ("copy.yaml", "link"),
+    ],
+)
+def test_the_same_files_under_other_paths_are_served_from_the_cache(config, root, project, caplog):
+    shutil.copy("config.yaml", "copy.yaml")
+    Path("link").symlink_to("artifacts")
+    training_pipeline("config.yaml", "model_v1")
+    caplog.clear()
+    names = {"folder": project.resolve(), "name": project.resolve().name}
+    training_pipeline(config.format(**names), "model_v1", root.format(**names))
+    assert decisions(caplog) == [SERVED] * 5
+
+
+def test_a_step_that_failed_says_so_in_the_next_run(project, caplog):
+    data = DATASET / "data.jsonl"
+    data.rename("moved")
+    failure(training_pipeline, "config.yaml", "model_v1")
+    Path("moved").rename(data)
+    caplog.clear()
+    training_pipeline("config.yaml", "model_v1")
+    assert decisions(caplog) == [
+        SERVED,
+        "Runs: the last run of this step failed.",
+        NO_RESULT,
+        NO_RESULT,
+        NO_RESULT,
+    ]
+    training_pipeline("config.yaml", "model_v1")
+    assert decisions(caplog) == [SERVED] * 5
+
+
 def alter_result(step, old, new):
     """Replace text in the cached result of a step."""
     [path] = Path("artifacts/.cache").glob(f"{step}-*")
