@@ -15,11 +15,11 @@ def flow_invocation() -> Invocation:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return Invocation()
-    started = context.start_time.astimezone(UTC).replace(tzinfo=None)
+    started = context.start_time.astimezone(UTC).isoformat(timespec="milliseconds")
     return Invocation(
         id=str(context.flow_run.id),
         # `runtime.flow_run.ui_url` is an old route, and `None/...` without a UI.
         url=url_for("flow-run", obj_id=context.flow_run.id),
         builder=PREFECT_BUILDER,
-        started_on=f"{started.isoformat(timespec='milliseconds')}Z",
+        started_on=started.replace("+00:00", "Z"),
     )
