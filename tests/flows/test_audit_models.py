@@ -7,7 +7,8 @@ from flows.audit_models import audit_models
 from flows.report import report_link
 from src.storage import FolderStore
 from src.training.pipeline import run_training_pipeline
-from tests.flows.runs import artifact, failure, flow_run
+from src.training.trainer import train_model
+from tests.flows.runs import artifact, failure, flow_run, newest_artifact
 
 DATA = "datasets/dataset_v1/data.jsonl"
 EVALUATION = Path("artifacts/evaluations/model_v2/evaluation.json")
@@ -17,6 +18,11 @@ EVALUATION = Path("artifacts/evaluations/model_v2/evaluation.json")
 def models(project):
     for version in ("model_v1", "model_v2"):
         run_training_pipeline("config.yaml", version)
+
+
+def description(key):
+    """Return the description of the newest artifact of a key."""
+    return newest_artifact(key).description
 
 
 def table():
@@ -50,6 +56,51 @@ def test_a_mismatch_fails_the_audit_and_the_message_names_the_model(models):
     assert EVALUATION.read_bytes() == before
 
 
+def test_an_unfinished_model_is_counted_and_does_not_fail_the_audit(models):
+    for version in ("model_v3", "model_v4"):
+        train_model("config.yaml", version)
+    assert audit_models() == {
+        "model_v1": "MATCH",
+        "model_v2": "MATCH",
+        "model_v3": "UNFINISHED",
+        "model_v4": "UNFINISHED",
+    }
+    assert description("audit") == (
+        "2 of 4 models match their record. 2 are UNFINISHED: run them again."
+    )
+    assert [verdict for verdict, _, _ in table()] == ["UNFINISHED", "UNFINISHED", "MATCH", "MATCH"]
+    assert table()[0] == (
+        "UNFINISHED",
+        report_link("model_v3"),
+        "missing: registry entry, evaluation.json, evaluation's provenance; run it again",
+    )
+
+
+def test_an_unfinished_model_hides_no_mismatch_of_another(models):
+    train_model("config.yaml", "model_v3")
+    EVALUATION.write_text("{}")
+    assert failure(audit_models) == (
+        "1 of 3 models match their record. 1 is UNFINISHED: run it again. These do not: model_v2 "
+        "(evaluation.json)."
+    )
+    assert [verdict for verdict, _, _ in table()] == ["MISMATCH", "UNFINISHED", "MATCH"]
+
+
+@pytest.mark.parametrize(("count", "length"), [(5, 128), (40, 20), (3, 1)])
+def test_the_message_of_an_audit_is_short_and_its_table_is_complete(
+    count, length, models, monkeypatch
+):
+    monkeypatch.setattr("flows.audit_models.TABLE_ROWS", 2)
+    versions = [f"v{number}".ljust(length, "x") for number in range(count)]
+    for version in versions:
+        run_training_pipeline("config.yaml", version)
+        Path(f"artifacts/evaluations/{version}/evaluation.json").write_text("{}")
+    message = failure(audit_models)
+    assert len(message) < 300
+    assert message.startswith(f"2 of {count + 2} models match their record. ")
+    assert [model for _, model, _ in table()] == [report_link(version) for version in versions]
+
+
 def failing(monkeypatch, method, key, error):
     """Make a method of the folder store raise `error` for one key."""
     original = getattr(FolderStore, method)
@@ -77,14 +128,14 @@ def test_a_model_with_unreadable_data_counts_as_not_matching(models, monkeypatch
         assert f"model_{version}: {what}" in caplog.messages
 
 
-def test_a_mismatch_is_worse_than_an_unreadable_file(models, monkeypatch):
+def test_a_mismatch_is_worse_than_an_unreadable_file_and_is_listed_first(models, monkeypatch):
     failing(monkeypatch, "open", DATA, PermissionError(13, "Permission denied"))
     EVALUATION.write_text("{}")
     assert failure(audit_models) == (
         "0 of 2 models match their record. These do not: model_v1 (dataset bytes); "
         "model_v2 (dataset bytes, evaluation.json)."
     )
-    assert [verdict for verdict, _, _ in table()] == ["UNREADABLE", "MISMATCH"]
+    assert [verdict for verdict, _, _ in table()] == ["MISMATCH", "UNREADABLE"]
 
 
 def test_a_store_that_cannot_be_reached_fails_the_audit_with_its_error(models, monkeypatch):
