@@ -9,6 +9,7 @@ from prefect.artifacts import create_table_artifact
 from flows.logs import escape_log_lines
 from flows.report import report_link
 from flows.states import FLOW_OPTIONS, failed_state
+from flows.tables import fold, short_digests
 from src.lineage.verify import Check, Verdict, failed_checks, verdict, verify_all
 from src.rendering import markdown
 
@@ -18,6 +19,7 @@ TABLE_KEY = "audit"
 TABLE_ROWS = 1000  # and more, if more models do not match
 MESSAGE_LENGTH = 299
 MAX_LISTED = 10
+DETAILS_LENGTH = 52  # characters; more do not fit a page
 ORDER: list[Verdict] = ["MISMATCH", "UNREADABLE", "UNFINISHED", "MATCH"]
 TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
 
@@ -107,11 +109,13 @@ def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _row(version: str, checks: list[Check]) -> dict[str, Any]:
+    notes = "; ".join(check.note for check in checks if check.note)
+    parts = filter(None, [_missing(checks), _mismatches(checks), notes])
+    lines = [fold(short_digests(part), DETAILS_LENGTH) for part in parts]
     return {
         "verdict": verdict(checks),
-        "model_version": report_link(version),
-        "what": markdown.text("; ".join(filter(None, [_missing(checks), _mismatches(checks)]))),
-        "notes": markdown.text("; ".join(check.note for check in checks if check.note)),
+        "model": report_link(version),
+        "details": markdown.Markdown("<br>".join(lines)),
     }
 
 

@@ -27,9 +27,7 @@ def description(key):
 
 def table():
     """Return the rows of the table: verdict, model and failed checks."""
-    return [
-        (row["verdict"], row["model_version"], row["what"]) for row in json.loads(artifact("audit"))
-    ]
+    return [(row["verdict"], row["model"], row["details"]) for row in json.loads(artifact("audit"))]
 
 
 def test_an_audit_of_undamaged_models_finds_a_match_for_each(models):
