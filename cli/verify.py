@@ -9,7 +9,7 @@ from cli.options import artifacts_dir_option, complete_version, json_option
 from cli.progress import hash_with_progress
 from cli.terminal import print_json, print_line
 from src.artifacts import Artifacts
-from src.lineage.verify import Check, verdict, verify_all
+from src.lineage.verify import Check, Verdict, verdict, verify_all
 from src.rendering.text import one_line
 from src.training.registry import list_models
 
@@ -55,7 +55,7 @@ def verify(versions: tuple[str, ...], everything: bool, artifacts_dir: str, as_j
             ]
         )
     elif len(results) > 1:
-        shown = ["MATCH", "MISMATCH"]
+        shown: list[Verdict] = ["MATCH", "MISMATCH"]
         shown += [each for each in ("UNREADABLE", "UNFINISHED") if counts[each]]
         summary = ", ".join(f"{counts[each]} {each}" for each in shown)
         click.echo(f"{len(results)} models: {summary}")

@@ -19,7 +19,7 @@ __all__ = ["compare_models"]
 
 ARTIFACT_KEY = "comparison"
 MAX_COLUMNS = 4
-NAME_LENGTH, CELLS_LENGTH, MAX_LENGTH = 20, 56, 28  # characters that fit a page
+NAME_LENGTH, CELLS_LENGTH, MAX_LENGTH = 20, 52, 28  # characters that fit a page
 
 
 def _run_name() -> str:
