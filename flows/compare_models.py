@@ -19,7 +19,8 @@ __all__ = ["compare_models"]
 
 ARTIFACT_KEY = "comparison"
 MAX_COLUMNS = 4
-NAME_LENGTH, CELLS_LENGTH, MAX_LENGTH = 20, 52, 28  # characters that fit a page
+NAME_LENGTH = 20  # characters
+CELLS_WIDTH, PADDING, CHARACTER_WIDTH = 552, 24, 8.3  # pixels; what fits a page
 
 
 def _run_name() -> str:
@@ -80,7 +81,7 @@ def _tables(comparison: Comparison, everything: bool) -> Iterator[str]:
     for start in range(0, len(comparison.models), MAX_COLUMNS):
         columns = slice(start, start + MAX_COLUMNS)
         models = comparison.models[columns]
-        length = min(MAX_LENGTH, CELLS_LENGTH // len(models))
+        length = int((CELLS_WIDTH / max(len(models), 2) - PADDING) / CHARACTER_WIDTH)
         yield markdown.table(
             ("", "", *(report_link(version, length) for version in models)),
             [

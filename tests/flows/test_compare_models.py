@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from flows.compare_models import compare_models
-from src.rendering import markdown
+from flows.tables import fold
+from src.rendering.text import as_text
 from src.training.pipeline import run_training_pipeline
 from tests.flows.runs import artifact, failure, flow_run
 
@@ -107,7 +108,7 @@ def test_a_model_with_a_metric_that_is_not_a_finite_number_is_not_in_the_chart(m
     encoded = page.split("data:image/svg+xml;base64,")[1].split(")")[0]
     points = ElementTree.fromstring(base64.b64decode(encoded)).iter(CIRCLE)
     assert [point[0].text.split(":")[0] for point in points] == ["model_v1"]
-    shown = "-" if value is None else markdown.text(value)
+    shown = "-" if value is None else fold(as_text(value), 30)
     assert f"| metrics | latency_ms | 92 | {shown} |\n" in page
 
 

@@ -14,9 +14,11 @@ def row(number, **columns):
 
 
 def pixels(table: FittedTable) -> float:
-    """Return the width of a table in the UI, where a cell has one line and 7 pixels a character."""
+    """Return a width that a table has at least in the UI, where a cell is one line."""
     return sum(
-        24 + 7 * max(len(str(line)) for each in table.rows for line in (name, each[name]))
+        24
+        + 6
+        * max(len(str(line).replace("\\", "")) for row in table.rows for line in (name, row[name]))
         for name in table.rows[0]
     )
 
