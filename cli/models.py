@@ -68,7 +68,8 @@ def models(
     if as_json:
         print_json([model for _, model in rows])
     elif rows:
-        print_table(head, [[columns.get(name) for name in head] for columns, _ in rows])
+        values = [[columns.get(name) for name in head] for columns, _ in rows]
+        print_table(head, values, least=("num_training_samples", "dataset_version", "base_model"))
     else:
         click.echo("No models.", err=True)
     if is_damaged:

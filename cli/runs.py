@@ -64,7 +64,8 @@ def sweep(
     if as_json:
         print_json(summary)
     elif rows := summary["leaderboard"]:
-        print_table(list(rows[0]), [list(row.values()) for row in rows[:BEST_ROWS]])
+        values = [list(row.values()) for row in rows[:BEST_ROWS]]
+        print_table(list(rows[0]), values, least=("config", "dataset_version", "base_model"))
         if len(rows) > BEST_ROWS:
             click.echo(f"The best {BEST_ROWS} of {len(rows):,}; --json prints all.", err=True)
     if failure:

@@ -4,57 +4,117 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from src.rendering.text import as_text
+from src.rendering.text import as_text, one_line
 
 __all__ = ["packages_text", "print_table"]
 
 GAP = "  "
 LEAST_TEXT = 8  # characters; narrower text is hard to read
+LEAST_FIRST = 20  # characters of the first column, before columns are left out
 MAX_FITTED_ROWS = 100  # rich takes about a millisecond of CPU per row
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of a table: its name and its values as text."""
+
+    name: str
+    cells: list[str]
+    is_number: bool
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest value."""
+        return max(map(len, self.cells))
+
+    @property
+    def full_width(self) -> int:
+        """The width in which nothing is folded."""
+        return max(len(self.name), self.longest)
+
+    @property
+    def least_width(self) -> int:
+        """The least width: no number and no word of the name is folded."""
+        text = self.longest if self.is_number else min(self.longest, LEAST_TEXT)
+        return max(*map(len, _fold(self.name, 0)), text)
+
+
+def print_table(
+    head: Sequence[str], rows: Iterable[Sequence[Any]], *, least: Sequence[str] = ()
+) -> None:
     """Print a table.
 
-    On a terminal, text is folded to fit its width, column names after an underscore. A row is one
-    line in a pipe, in a table of more than `MAX_FITTED_ROWS` rows, and on a terminal that is too
-    narrow for the numbers and the words of the head.
+    On a terminal, text is folded to fit its width, column names after an underscore. Columns that
+    still do not fit are left out, and stderr names them: first those of `least`, then the last
+    ones. A row is one line in a pipe, in a table of more than `MAX_FITTED_ROWS` rows, and on a
+    terminal that is too narrow for a single column.
 
     Args:
         head: The names of the columns.
         rows: One value per column, at least one row. Columns of numbers are aligned right.
+        least: Names of columns, the least important first.
     """
-    values = list(rows)
-    right = [
-        all(isinstance(value, int | float | None) for value in column)
-        for column in zip(*values, strict=True)
+    columns = [
+        _Column(
+            name=as_text(name),
+            cells=[as_text(value) for value in values],
+            is_number=all(isinstance(value, int | float | None) for value in values),
+        )
+        for name, values in zip(head, zip(*rows, strict=True), strict=True)
     ]
-    head = [as_text(name) for name in head]
-    cells = [[as_text(value) for value in row] for row in values]
-    widths = None
-    if sys.stdout.isatty() and len(cells) <= MAX_FITTED_ROWS:
-        widths = _fitted_widths(head, cells, right, shutil.get_terminal_size().columns)
-    if widths:
-        _print_fitted(head, cells, right, widths)
+    if not sys.stdout.isatty():
+        _print_plain(columns)
+        return
+    available = shutil.get_terminal_size().columns
+    is_foldable = len(columns[0].cells) <= MAX_FITTED_ROWS
+    shown = _fitting_columns(columns, least, available, is_foldable)
+    _print_left_out([column for column in columns if column not in shown])
+    if is_foldable and (widths := _fitted_widths(shown, available)):
+        _print_fitted(shown, widths)
     else:
-        _print_plain(head, cells, right)
+        _print_plain(shown)
 
 
-def _fitted_widths(
-    head: Sequence[str], cells: list[list[str]], right: list[bool], available: int
-) -> list[int] | None:
+def _fitting_columns(
+    columns: list[_Column], least: Sequence[str], available: int, is_foldable: bool
+) -> list[_Column]:
+    """Return the columns that fit the terminal; all of them if not even the first one fits."""
+
+    def excess(shown: list[_Column]) -> int:
+        widths = [each.least_width if is_foldable else each.full_width for each in shown]
+        return sum(widths) + len(GAP) * (len(widths) - 1) - available
+
+    first = columns[0]
+    more = min(first.longest, LEAST_FIRST) - first.least_width if is_foldable else 0
+    shown = list(columns)
+    for name in least:
+        if excess(shown) + max(more, 0) > 0:
+            shown = [column for column in shown if column.name != name]
+    while len(shown) > 1 and excess(shown) > 0:
+        shown.pop()
+    return shown if excess(shown) <= 0 else columns
+
+
+def _print_left_out(columns: list[_Column]) -> None:
+    """Name columns on stderr, with the values that all rows share."""
+    names = []
+    for column in columns:
+        is_same = len(set(column.cells)) == 1
+        names.append(f"{column.name} ({column.cells[0]})" if is_same else column.name)
+    if names:
+        text = f"Left out, as the terminal is too narrow: {', '.join(names)}. --json has all."
+        click.echo(one_line(text), err=True)
+
+
+def _fitted_widths(columns: list[_Column], available: int) -> list[int] | None:
     """Return the widths of columns that fit the terminal; `None` if it is too narrow."""
-    columns = list(zip(*cells, strict=True))
-    longest = [max(map(len, column)) for column in columns]
-    widths = [
-        max(*map(len, _fold(name, 0)), width if number else min(width, LEAST_TEXT))
-        for name, number, width in zip(head, right, longest, strict=True)
-    ]
-    full = [max(len(name), width) for name, width in zip(head, longest, strict=True)]
+    widths = [column.least_width for column in columns]
+    full = [column.full_width for column in columns]
     spare = available - sum(widths) - len(GAP) * (len(widths) - 1)
     if spare < 0:
         return None
@@ -74,30 +134,27 @@ def _fold(name: str, width: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _print_plain(head: Sequence[str], cells: list[list[str]], right: list[bool]) -> None:
-    lines = [list(head), *cells]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        line[:] = [
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, right, strict=True)
-        ]
-    click.echo("\n".join(GAP.join(line).rstrip() for line in lines))
+def _print_plain(columns: list[_Column]) -> None:
+    padded = []
+    for column in columns:
+        width, lines = column.full_width, [column.name, *column.cells]
+        padded.append(
+            [line.rjust(width) if column.is_number else line.ljust(width) for line in lines]
+        )
+    click.echo("\n".join(GAP.join(line).rstrip() for line in zip(*padded, strict=True)))
 
 
-def _print_fitted(
-    head: Sequence[str], cells: list[list[str]], right: list[bool], widths: list[int]
-) -> None:
+def _print_fitted(columns: list[_Column], widths: list[int]) -> None:
     # Importing rich takes as long as a short command.
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, padding=(0, len(GAP), 0, 0), pad_edge=False)
-    for name, number, width in zip(head, right, widths, strict=True):
-        justify: Any = "right" if number else "left"
-        folded = "\n".join(_fold(name, width))
+    for column, width in zip(columns, widths, strict=True):
+        justify: Any = "right" if column.is_number else "left"
+        folded = "\n".join(_fold(column.name, width))
         table.add_column(folded, justify=justify, width=width, overflow="fold")
-    for row in cells:
+    for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*row)
     Console(markup=False, emoji=False, highlight=False).print(table)
 

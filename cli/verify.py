@@ -9,11 +9,13 @@ from cli.options import artifacts_dir_option, complete_version, json_option
 from cli.progress import hash_with_progress
 from cli.terminal import print_json, print_line
 from src.artifacts import Artifacts
-from src.lineage.verify import Check, verdict, verify_all
+from src.lineage.verify import Check, Verdict, verdict, verify_all
 from src.rendering.text import one_line
 from src.training.registry import list_models
 
 __all__ = ["verify"]
+
+COLOURS = {"MATCH": "green", "UNFINISHED": "yellow"}
 
 
 @click.command()
@@ -25,7 +27,8 @@ def verify(versions: tuple[str, ...], everything: bool, artifacts_dir: str, as_j
     """Check models against their recorded inputs.
 
     Recomputes the records of model VERSIONS and compares; changes nothing. Exits with 1 if a model
-    does not match, or if a file cannot be read.
+    does not match, if a file cannot be read, or if a run was stopped before it wrote all of a
+    record (UNFINISHED).
     """
     if everything == bool(versions):
         raise click.UsageError("Pass the versions to verify, or --all.")
@@ -52,20 +55,24 @@ def verify(versions: tuple[str, ...], everything: bool, artifacts_dir: str, as_j
             ]
         )
     elif len(results) > 1:
-        unreadable = f", {counts['UNREADABLE']} UNREADABLE" if counts["UNREADABLE"] else ""
-        click.echo(
-            f"{len(results)} models: {counts['MATCH']} MATCH, {counts['MISMATCH']} MISMATCH"
-            f"{unreadable}"
-        )
+        shown: list[Verdict] = ["MATCH", "MISMATCH"]
+        shown += [each for each in ("UNREADABLE", "UNFINISHED") if counts[each]]
+        summary = ", ".join(f"{counts[each]} {each}" for each in shown)
+        click.echo(f"{len(results)} models: {summary}")
     if counts["MATCH"] < len(results):
         raise SystemExit(1)
 
 
 def _print_checks(version: str, checks: list[Check]) -> None:
     result = verdict(checks)
-    colour = "green" if result == "MATCH" else "red"
+    colour = COLOURS.get(result, "red")
     click.echo(f"{click.style(result.ljust(8), fg=colour)}  {one_line(version)}")
+    if missing := [check.what for check in checks if check.verdict == "UNFINISHED"]:
+        print_line(f"  missing: {', '.join(missing)}")
+        print_line("  The run was stopped before it wrote this, or it was deleted. Run it again.")
     for check in checks:
+        if check.verdict == "UNFINISHED":
+            continue
         if check.verdict != "MATCH":
             print_line(f"  {check.what}")
             print_line(f"    expected  {check.expected}")

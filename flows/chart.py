@@ -2,11 +2,12 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
+from flows.tables import shorten
 from src.records.evaluation import is_metric
 from src.rendering.markdown import Markdown
 from src.rendering.text import one_line
@@ -15,7 +16,11 @@ __all__ = ["Point", "as_image", "scatter"]
 
 WIDTH, HEIGHT, MARGIN = 720, 420, 70
 TICKS = 5
-LABELS = 12
+RADIUS = 6
+MAX_LABELS = 12
+LABEL_LENGTH, LABEL_HEIGHT = 34, 14
+LABEL_DISTANCE = 10
+CHARACTER_WIDTH, WIDE_WIDTH = 7.2, 13  # at least the width in any sans-serif font
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +46,11 @@ class Point:
 def scatter(points: list[Point]) -> str:
     """Draw models as an SVG: higher is better, left is cheaper, green is faster, red is slower.
 
+    Those that are best by a metric have a label, and then others in their order, as long as no
+    label covers another one or a point. All have a tooltip.
+
     Args:
-        points: At least one. The first twelve have a label, the others a tooltip.
+        points: At least one.
     """
     x = _Scale([point.cost for point in points], MARGIN, WIDTH - MARGIN)
     y = _Scale([point.quality for point in points], HEIGHT - MARGIN, MARGIN)
@@ -56,25 +64,102 @@ def scatter(points: list[Point]) -> str:
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}" text-anchor="middle">'
         "cost per 1k tokens, US dollars</text>",
         f'<text transform="translate(15 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
-        "quality score</text>",
+        "quality score, no unit</text>",
         f'<text x="{WIDTH - 10}" y="20" text-anchor="end">'
         f"latency: green {hue.low:g} ms, red {hue.high:g} ms</text>",
     ]
-    for index, point in enumerate(points):
-        name, px, py = _text(point.name), x(point.cost), y(point.quality)
+    places = [(x(point.cost), y(point.quality)) for point in points]
+    for point, (px, py) in zip(points, places, strict=True):
         lines.append(
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" '
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{RADIUS}" '
             f'fill="hsl({hue(point.latency):.0f} 70% 45%)" fill-opacity="0.8">'
-            f"<title>{name}: quality {point.quality:g}, cost {point.cost:g}, "
-            f"latency {point.latency:g} ms</title></circle>"
+            f"<title>{_text(point.name)}: quality {point.quality:g}, cost {point.cost:g} US "
+            f"dollars per 1k tokens, latency {point.latency:g} ms</title></circle>"
         )
-        if index >= LABELS:
-            continue
-        side, anchor = (-10, "end") if px > WIDTH / 2 else (10, "start")
+    for name, anchor, box in _labels(points, places):
+        left = box.right if anchor == "end" else box.left
         lines.append(
-            f'<text x="{px + side:.1f}" y="{py + 4:.1f}" text-anchor="{anchor}">{name}</text>'
+            f'<text x="{left:.1f}" y="{box.bottom - 3:.1f}" text-anchor="{anchor}" stroke="white" '
+            f'stroke-width="3" paint-order="stroke">{_text(name)}</text>'
         )
     return "\n".join([*lines, "</svg>"])
+
+
+class _Box(NamedTuple):
+    """A rectangle; `top` is less than `bottom`."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def contains(self, other: "_Box") -> bool:
+        """Return whether the other rectangle is inside of this one."""
+        return (
+            self.left <= other.left
+            and other.right <= self.right
+            and self.top <= other.top
+            and other.bottom <= self.bottom
+        )
+
+    def overlaps(self, other: "_Box") -> bool:
+        """Return whether the two rectangles have a common area."""
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
+
+
+# Without the texts of the axes.
+CANVAS = _Box(MARGIN - 8, 28, WIDTH - 4, HEIGHT - MARGIN + 12)
+
+
+def _labels(
+    points: list[Point], places: list[tuple[float, float]]
+) -> Iterator[tuple[str, str, _Box]]:
+    """Yield the labels that fit, each with its anchor and its place."""
+    best = dict.fromkeys(_best(points))
+    circles = [_Box(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in places]
+    labels: list[_Box] = []
+    for index in [*best, *(each for each in range(len(points)) if each not in best)]:
+        if len(labels) == MAX_LABELS:
+            return
+        name = shorten(one_line(points[index].name), LABEL_LENGTH)
+        found = [
+            (anchor, box)
+            for anchor, box in _boxes(name, *places[index])
+            if CANVAS.contains(box) and not any(map(box.overlaps, labels))
+        ]
+        free = [each for each in found if not any(map(each[1].overlaps, circles))]
+        # Among many points there may be no free place, but the best ones need a label.
+        for anchor, box in free[:1] or (found[:1] if index in best else []):
+            labels.append(box)
+            yield name, anchor, box
+
+
+def _best(points: list[Point]) -> Iterator[int]:
+    """Yield the index of the point with the best quality, cost and latency."""
+    indexes = range(len(points))
+    yield max(indexes, key=lambda index: points[index].quality)
+    yield min(indexes, key=lambda index: points[index].cost)
+    yield min(indexes, key=lambda index: points[index].latency)
+
+
+def _boxes(name: str, x: float, y: float) -> Iterator[tuple[str, _Box]]:
+    """Yield the anchors and places for a label: right and left of its point, above, below."""
+    width = sum(CHARACTER_WIDTH if each.isascii() else WIDE_WIDTH for each in name)
+    middle, above = y - LABEL_HEIGHT / 2, y - LABEL_DISTANCE - LABEL_HEIGHT
+    for top, distance in [
+        (middle, LABEL_DISTANCE),
+        (above, 0),
+        (y + LABEL_DISTANCE, 0),
+        (above - LABEL_HEIGHT, 0),
+    ]:
+        bottom = top + LABEL_HEIGHT
+        yield "start", _Box(x + distance, top, x + distance + width, bottom)
+        yield "end", _Box(x - distance - width, top, x - distance, bottom)
 
 
 def as_image(svg: str, alt: str) -> Markdown:

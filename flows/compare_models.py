@@ -1,5 +1,6 @@
 """Comparison of models, as a page in the UI."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from prefect import flow, runtime
@@ -9,13 +10,17 @@ from flows.chart import Point, as_image, scatter
 from flows.logs import escape_log_lines
 from flows.report import report_link
 from flows.states import FLOW_OPTIONS, failed_state
+from flows.tables import fold, short_digests
 from src.lineage.compare import Comparison, compare
 from src.rendering import markdown
-from src.rendering.text import one_line
+from src.rendering.text import as_text, one_line
 
 __all__ = ["compare_models"]
 
 ARTIFACT_KEY = "comparison"
+MAX_COLUMNS = 4
+NAME_LENGTH = 20  # characters
+CELLS_WIDTH, PADDING, CHARACTER_WIDTH = 552, 24, 8.3  # pixels; what fits a page
 
 
 def _run_name() -> str:
@@ -62,5 +67,32 @@ def _page(comparison: Comparison, everything: bool) -> str:
         if point := Point.from_metrics(version, metrics):
             points.append(point)
     chart = as_image(scatter(points), "Quality against cost and latency") if points else ""
-    title = " and ".join(report_link(version) for version in comparison.models)
-    return f"# {title}\n\n{comparison.to_markdown(everything=everything)}\n{chart}\n"
+    title = f"# Comparison of {len(comparison.models)} models"
+    return "\n\n".join([title, *_tables(comparison, everything), chart]) + "\n"
+
+
+def _tables(comparison: Comparison, everything: bool) -> Iterator[str]:
+    """Yield tables of a few models each, so that none is wider than the page."""
+    rows = comparison.rows(everything=everything)
+    if not rows:
+        links = ", ".join(report_link(version) for version in comparison.models)
+        yield f"No difference between {links}."
+        return
+    for start in range(0, len(comparison.models), MAX_COLUMNS):
+        columns = slice(start, start + MAX_COLUMNS)
+        models = comparison.models[columns]
+        length = int((CELLS_WIDTH / max(len(models), 2) - PADDING) / CHARACTER_WIDTH)
+        yield markdown.table(
+            ("", "", *(report_link(version, length) for version in models)),
+            [
+                (
+                    row.section,
+                    fold(row.name, NAME_LENGTH),
+                    *(
+                        None if value is None else fold(short_digests(as_text(value)), length)
+                        for value in row.values[columns]
+                    ),
+                )
+                for row in rows
+            ],
+        )

@@ -15,6 +15,7 @@ from prefect.deployments import run_deployment
 from flows.logs import escape_log_lines
 from flows.states import FLOW_OPTIONS, failed_state
 from src.names import check_version
+from src.rendering.text import one_line
 from src.training.config import load_training_config
 
 __all__ = ["dataset_published"]
@@ -47,7 +48,14 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
     except (OSError, ValueError) as error:
         return failed_state(error)  # type: ignore[no-any-return]
     for path in configs:
-        run_deployment(DEPLOYMENT, parameters={"training_config_path": path}, timeout=0)
+        run_deployment(
+            DEPLOYMENT,
+            parameters={"training_config_path": path},
+            flow_run_name=one_line(
+                f"train {Path(path).stem}"
+            ),  # the name that the run has once it starts
+            timeout=0,
+        )
     started = ", ".join(configs) or f"none: no config below {configs_dir} uses {dataset_version}"
     get_run_logger().info("Training runs started: %s.", started)
     return configs

@@ -1,41 +1,48 @@
 """Pages in the UI: the report of a model, the report of a sweep, the table of all models."""
 
+import json
 import re
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.chart import Point, as_image, scatter
+from flows.tables import CELL, FittedTable, fit_table, fold, shorten
 from src.artifacts import Artifacts
 from src.environment import CORE, source_digest
 from src.evaluation.evaluator import evaluation_path, load_evaluation
 from src.records.canonical import sha256
-from src.records.evaluation import is_metric
 from src.records.layout import METADATA_FILE, STATEMENT_FILE
 from src.rendering import markdown, shell
 from src.rendering.markdown import Markdown, code, text
-from src.rendering.text import one_line
-from src.training.config import MAX_INTEGER, ConfigFile
+from src.rendering.text import as_text
+from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.registry import list_models
 from tasks.caching import CacheDecision
 
 __all__ = [
-    "TABLE_KEY",
+    "fit_leaderboard",
     "publish_models",
     "report_key",
     "report_link",
     "sweep_report",
-    "table_rows",
     "training_report",
 ]
 
 TABLE_KEY = "models"
 TABLE_ROWS = 100
 BEST_ROWS = 10
+SHORT_CELL, ERROR_LENGTH = 26, 66  # characters; more do not fit a page
+SETTINGS = ("learning_rate", "epochs", "batch_size")
+NAMES = ("base_model", "dataset_version")
+RANKED = ("quality_score", "cost_per_1k_tokens", "latency_ms")
 DIGEST_DIGITS = 16
 DEFAULT_ROOT = "artifacts"
 
@@ -52,21 +59,15 @@ def report_key(model_version: str) -> str:
     return f"training-{slug}--{sha256(model_version.encode())[:DIGEST_DIGITS]}"
 
 
-def report_link(model_version: str) -> Markdown:
-    """Return a Markdown link from a model version to its report."""
-    return markdown.link(model_version, f"/artifacts/key/{report_key(model_version)}")
+def report_link(model_version: str, length: int = CELL) -> Markdown:
+    """Return a Markdown link from a model version to its report.
 
-
-def table_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a table artifact, whose texts the UI renders as Markdown."""
-    return [{one_line(name): _cell(value) for name, value in row.items()} for row in rows]
-
-
-def _cell(value: object) -> object:
-    is_exact = is_metric(value) and (isinstance(value, float) or abs(value) <= MAX_INTEGER)
-    if value is None or is_exact or isinstance(value, Markdown):
-        return value
-    return text(value)
+    A version of more than `length` characters is shortened; the whole version is the link's title.
+    """
+    label, title = shorten(model_version, length), None
+    if label != model_version:
+        title = model_version
+    return markdown.link(label, f"/artifacts/key/{report_key(model_version)}", title=title)
 
 
 def training_report(
@@ -130,7 +131,31 @@ def _commands(config_path: str, version: str, root: str) -> tuple[str, str]:
     return run, verify
 
 
-def sweep_report(summary: dict[str, Any], seconds: float) -> Markdown:
+def fit_leaderboard(rows: list[dict[str, Any]]) -> FittedTable:
+    """Return the models of a sweep as a table for a page; `rows` has at least one."""
+    columns = ("model_version", *SETTINGS, *RANKED, *NAMES, "config")
+    return _fit_models([{name: row.get(name) for name in columns} for row in rows])
+
+
+def _fit_models(rows: list[dict[str, Any]]) -> FittedTable:
+    """Fit a table of models; base models that differ are a second line of the first column."""
+    has_one_base = len({row["base_model"] for row in rows}) == 1
+
+    def fit(length: int) -> FittedTable:
+        table = []
+        for row in rows:
+            link, columns = report_link(row["model_version"], length), dict(row)
+            if not has_one_base:
+                base_model = shorten(as_text(columns.pop("base_model")), length)
+                link = Markdown(f"{link}<br>{text(base_model)}")
+            table.append({**columns, "model_version": link})
+        return fit_table(table)
+
+    table = fit(CELL)
+    return fit(SHORT_CELL) if table.left_out else table
+
+
+def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Markdown:
     """Render the report of a sweep in Markdown: the best models, a chart, and failed configs."""
     rows, faults = summary["leaderboard"], summary["failed"]
     count = len(rows) + len(faults)
@@ -140,12 +165,12 @@ def sweep_report(summary: dict[str, Any], seconds: float) -> Markdown:
         f"{seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
     ]
     if rows:
-        best = [list(row.values()) for row in rows[:BEST_ROWS]]
+        best = rows[:BEST_ROWS]
         points = [point for row in rows if (point := Point.from_metrics(row["model_version"], row))]
         parts += [
             f"## The best {len(best)}\n",
-            markdown.table(list(rows[0]), best),
-            "[All of them](/artifacts/key/sweep-leaderboard)\n",
+            fit_leaderboard(best).to_markdown(),
+            f"{markdown.link('All of them', table_link)}\n",
         ]
         if points:
             parts.append(as_image(scatter(points), "Quality against cost and latency") + "\n")
@@ -154,24 +179,47 @@ def sweep_report(summary: dict[str, Any], seconds: float) -> Markdown:
             "## Failed\n",
             markdown.table(
                 ("config", "error"),
-                [(fault["config"], markdown.lines(fault["error"])) for fault in faults],
+                [
+                    (fold(fault["config"], CELL), fold(fault["error"], ERROR_LENGTH))
+                    for fault in faults
+                ],
             ),
             "Fix them and run the sweep again: finished configs are served from the cache.\n",
         ]
     return Markdown("\n".join(parts))
 
 
-def publish_models(artifacts: Artifacts) -> Any:
-    """Create the artifact with the table of all models; return its id."""
-    return create_table_artifact(
-        _models_table(artifacts), key=TABLE_KEY, description="All models, the newest first"
-    )
+def publish_models(artifacts: Artifacts) -> str:
+    """Write the table of all models to its artifact; return the path of its page.
+
+    The artifact is created once and then updated, so that a link to it shows the newest table. The
+    UI has no other page that does.
+    """
+    rows, description = _models_table(artifacts)
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[TABLE_KEY]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1
+        )
+        if found:
+            update = ArtifactUpdate(data=json.dumps(rows), description=description)
+            client.update_artifact(found[0].id, update)
+            return f"/artifacts/artifact/{found[0].id}"
+    artifact: Any = create_table_artifact(rows, key=TABLE_KEY, description=description)
+    return f"/artifacts/artifact/{artifact}"
 
 
-def _models_table(artifacts: Artifacts) -> list[dict[str, Any]]:
-    """Return the rows of the models registered last, the newest first."""
-    models = list_models(artifacts.registry)[-TABLE_ROWS:][::-1]
-    return table_rows(_row(model, artifacts) for model in models)
+def _models_table(artifacts: Artifacts) -> tuple[list[dict[str, Any]], str]:
+    """Return the rows of the models registered last, the newest first, and a description."""
+    registered = list_models(artifacts.registry)
+    models = registered[-TABLE_ROWS:][::-1]
+    description = "All models, the newest first."
+    if len(models) < len(registered):
+        description = f"The newest {len(models):,} of {len(registered):,} models."
+    if not models:
+        return [], description
+    table = _fit_models([_row(model, artifacts) for model in models])
+    return table.rows, f"{description} {table.caption}".strip()
 
 
 def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
@@ -183,16 +231,17 @@ def _row(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
     metrics = evaluation.get("metrics")
     config = model["training_config"]
     columns = {
-        "model_version": report_link(version),
-        "base_model": model["base_model"],
-        "dataset_version": model["dataset_version"],
+        "model_version": version,
+        **{name: config.get(name) for name in SETTINGS},
+        **{name: model[name] for name in NAMES},
         "num_training_samples": model["num_training_samples"],
-        **{key: config.get(key) for key in ("learning_rate", "epochs", "batch_size")},
     }
     if not isinstance(metrics, dict):
         return columns
-    # model_version is the first column, and no metric replaces another column.
-    return {"model_version": None, **metrics, **columns}
+    # The names come after the metrics, and no metric replaces another column.
+    first = dict.fromkeys(["model_version", *SETTINGS])
+    known = [name for name in RANKED if name in metrics]
+    return {**first, **dict.fromkeys(known), **metrics, **columns}
 
 
 def _step(name: str, decision: CacheDecision) -> tuple[str, Markdown, str]:

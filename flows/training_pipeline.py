@@ -10,7 +10,7 @@ from prefect.settings import get_current_settings
 
 from flows.logs import escape_log_lines
 from flows.openlineage import lineage_hooks
-from flows.report import TABLE_KEY, publish_models, report_key, training_report
+from flows.report import publish_models, report_key, training_report
 from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
 from src.names import check_version
@@ -94,16 +94,13 @@ def _train(
         metadata = write_metadata(config_file, dataset, model_version, root)
         register(metadata, root)
         evaluation = evaluate(metadata, root)
-    table = f"key/{TABLE_KEY}"
-    if not decisions.is_cached:
-        table = f"artifact/{publish_models(artifacts)}"
     report = training_report(
         config_file,
         dataset,
         evaluation,
         decisions.steps,
         artifacts,
-        table_link=f"/artifacts/{table}",
+        table_link=publish_models(artifacts),
     )
     create_markdown_artifact(
         report,

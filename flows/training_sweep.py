@@ -19,7 +19,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.logs import escape_log_lines
 from flows.openlineage import lineage_hooks
 from flows.progress import progress_artifact
-from flows.report import publish_models, sweep_report, table_rows
+from flows.report import fit_leaderboard, publish_models, sweep_report
 from flows.sending import wait_until_sent
 from flows.states import FLOW_OPTIONS, failed_state
 from src.artifacts import Artifacts
@@ -259,16 +259,15 @@ def _rank(row: dict[str, Any]) -> list[float]:
 
 
 def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> None:
-    create_table_artifact(
-        table_rows(summary["leaderboard"]),
-        key="sweep-leaderboard",
-        description="Models of the sweep, the best first",
-    )
+    rows, description = summary["leaderboard"], "Models of the sweep, the best first."
+    if rows:
+        table = fit_leaderboard(rows)
+        rows, description = table.rows, f"{description} {table.caption}".strip()
+    artifact: Any = create_table_artifact(rows, key="sweep-leaderboard", description=description)
     if summary["cached"] < len(summary["leaderboard"]):
         publish_models(artifacts)
-    create_markdown_artifact(
-        sweep_report(summary, seconds), key="sweep", description="Report of the sweep"
-    )
+    report = sweep_report(summary, seconds, f"/artifacts/artifact/{artifact}")
+    create_markdown_artifact(report, key="sweep", description="Report of the sweep")
 
 
 @contextmanager

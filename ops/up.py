@@ -39,6 +39,7 @@ __all__ = ["main"]
 POOL = "training"
 # Requests for runs cannot set the command, the environment or the folder of the run's process.
 JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
+TABLE_KEY = "models"
 START_SECONDS = 120.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -108,7 +109,8 @@ def _up(port: int, home: Path) -> NoReturn:
         stack.callback(_stop, worker)
         profile.set_api_url(home, f"{url}/api")
         stack.callback(profile.set_api_url, home, None)
-        print(_links(url, auth_string, profile.variables(home)), flush=True)
+        table = _models_table(url, auth_string)
+        print(_links(url, table, auth_string, profile.variables(home)), flush=True)
         while server.process.poll() is None and worker.poll() is None:
             time.sleep(0.2)
         name, code = "server", server.process.poll()
@@ -133,7 +135,32 @@ def _create_pool(url: str, env: dict[str, str]) -> None:
         _prefect("work-pool", "update", *template_option, POOL, env=env)
 
 
-def _links(url: str, auth_string: str, variables: dict[str, str]) -> str:
+def _models_table(url: str, auth_string: str) -> str:
+    """Return the page with the table of all models; create an empty table if there is none.
+
+    Runs update this table, see `flows.report`, so that the page always shows the newest. The page
+    of its key only lists ids.
+    """
+    user, _, password = auth_string.partition(":")
+    try:
+        with httpx.Client(
+            base_url=f"{url}/api/artifacts/",
+            auth=(user, password),
+            timeout=START_SECONDS,
+            trust_env=False,
+        ) as client:
+            newest = {"artifacts": {"key": {"any_": [TABLE_KEY]}}, "sort": "CREATED_DESC"}
+            found = client.post("filter", json={**newest, "limit": 1}).raise_for_status().json()
+            if not found:
+                empty = {"key": TABLE_KEY, "type": "table", "data": "[]"}
+                response = client.post("", json={**empty, "description": "No models yet."})
+                found = [response.raise_for_status().json()]
+            return f"{url}/artifacts/artifact/{found[0]['id']}"
+    except httpx.HTTPError as error:
+        raise UpError(f"{url}: {type(error).__name__}: {error}. Expected an answer.") from error
+
+
+def _links(url: str, table: str, auth_string: str, variables: dict[str, str]) -> str:
     exports = "".join(
         f"    export {name}={shlex.quote(value)}\n" for name, value in variables.items()
     )
@@ -142,7 +169,7 @@ def _links(url: str, auth_string: str, variables: dict[str, str]) -> str:
 
     Run a training    {url}/deployments
     Runs              {url}/runs
-    All models        {url}/artifacts/key/models
+    All models        {table}
 
   The first page asks for the password: {auth_string}
 

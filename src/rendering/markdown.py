@@ -57,9 +57,10 @@ def code_block(source: str) -> Markdown:
     return Markdown("".join(f"    {line}\n" for line in source.split("\n")))
 
 
-def link(label: str, path: str) -> Markdown:
-    """Return a link to a path, with its label as text."""
-    return Markdown(f"[{_escape(as_text(label))}]({quote(path)})")
+def link(label: str, path: str, title: str | None = None) -> Markdown:
+    """Return a link to a path, with its label as text; `title` is a version name."""
+    target = quote(path) if title is None else f'{quote(path)} "{quote(title)}"'
+    return Markdown(f"[{_escape(as_text(label))}]({target})")
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markdown:

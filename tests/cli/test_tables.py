@@ -58,8 +58,48 @@ def test_on_the_narrowest_terminal_that_fits_every_word_of_a_column_name_is_a_li
     ]
 
 
-@pytest.mark.parametrize("columns", [1, 11, 18])
-def test_on_a_terminal_too_narrow_for_the_words_of_the_head_nothing_is_folded(columns):
+def test_a_column_that_does_not_fit_is_left_out_and_named_with_the_value_of_all_rows():
+    assert lines(on_terminal(PRINT_NAMES, columns=18)) == [
+        "Left out, as the terminal is too narrow: num_training_samples (12345). --json has all.",
+        "base_model",
+        "mistral-7b-instruc",
+        "t",
+    ]
+
+
+def test_the_least_important_columns_are_left_out_first_and_then_the_last_ones():
+    code = """
+from cli.tables import print_table
+head = ("name", "batch_size", "base_model", "latency_ms", "quality_score")
+print_table(head, [("x" * 19, 16, "a", 1, 2), ("y", 32, "b", 1, 3)], least=["base_model"])
+"""
+    columns = (38, 31)
+    assert [lines(on_terminal(code, columns=each))[0] for each in columns] == [
+        "Left out, as the terminal is too narrow: base_model. --json has all.",
+        "Left out, as the terminal is too narrow: base_model, quality_score. --json has all.",
+    ]
+
+
+def test_a_table_of_many_rows_leaves_out_what_does_not_fit_unfolded():
+    rows = tables.MAX_FITTED_ROWS + 1
+    code = f"from cli.tables import print_table; print_table(['a', 'b'], [['x' * 50] * 2] * {rows})"
+    assert on_terminal(code).splitlines()[1:] == ["a", *["x" * 50] * rows]
+
+
+def test_at_80_columns_the_models_are_shown_with_their_settings_and_metrics(models):
+    code = 'from cli.main import main; main(["models"])'
+    note, *table = lines(on_terminal(code, columns=80))
+    assert note == (
+        "Left out, as the terminal is too narrow: dataset_version (dataset_v1), "
+        "num_training_samples (3). --json has all."
+    )
+    assert max(map(len, table)) <= 80
+    values = ["model_v1", "mistral-7b", "16", "3", "2e-05", "0.017", "92", "0.9031"]
+    assert table[-1].split() == values
+
+
+@pytest.mark.parametrize("columns", [1, 7])
+def test_on_a_terminal_too_narrow_for_the_first_column_nothing_is_folded(columns):
     assert on_terminal(PRINT_NAMES, columns=columns).splitlines() == [
         "base_model           num_training_samples",
         "mistral-7b-instruct                 12345",

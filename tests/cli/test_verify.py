@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from src.lineage.verify import verify
+from src.training.trainer import train_model
 
 MADE = "  code: Made by commit c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef. "
 SINCE = "The code changed since; the results agree.\n"
@@ -91,6 +92,40 @@ def test_a_summary_counts_every_verdict(unreadable, llm_train):
 def test_one_unreadable_model_has_no_summary_and_exits_with_1(unreadable, llm_train):
     done = llm_train("verify", "model_v1")
     assert (done.exit_code, done.stdout) == (1, UNREADABLE.partition("MATCH     model_v2")[0])
+
+
+UNFINISHED = """\
+UNFINISHED  model_v3
+  missing: registry entry, evaluation.json, evaluation's provenance
+  The run was stopped before it wrote this, or it was deleted. Run it again.
+"""
+
+
+def test_an_unfinished_model_is_reported_with_what_to_do_and_exits_with_1(models, llm_train):
+    train_model("one.yaml", "model_v3")
+    done = llm_train("verify", "model_v3")
+    assert (done.exit_code, done.stdout.partition("  code: ")[0]) == (1, UNFINISHED)
+    done = llm_train("verify", "--all")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1] == "3 models: 2 MATCH, 0 MISMATCH, 1 UNFINISHED"
+
+
+def test_verify_with_json_prints_the_verdict_unfinished_and_exits_with_1(models, llm_train):
+    train_model("one.yaml", "model_v3")
+    done = llm_train("verify", "model_v3", "--json")
+    [model] = json.loads(done.stdout)
+    assert (done.exit_code, model["verdict"]) == (1, "UNFINISHED")
+    assert {check["what"]: check["verdict"] for check in model["checks"]} == {
+        "registry entry": "UNFINISHED",
+        "metadata.json": "MATCH",
+        "provenance.json": "MATCH",
+        "config": "MATCH",
+        "dataset bytes": "MATCH",
+        "dataset metadata": "MATCH",
+        "code": "MATCH",
+        "evaluation.json": "UNFINISHED",
+        "evaluation's provenance": "UNFINISHED",
+    }
 
 
 def test_verify_with_json_prints_every_check(models, llm_train):

@@ -82,6 +82,14 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
     running = up(project, env, port)
     try:
         assert f"Run a training    http://127.0.0.1:{port}/deployments\n" in running.output()
+        [table] = re.findall(
+            rf"All models        http://127.0.0.1:{port}/artifacts/artifact/(.+)\n",
+            running.output(),
+        )
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}/api/artifacts/{table}", auth=password(running)
+        ).json()
+        assert (answer["key"], answer["type"], answer["data"]) == ("models", "table", "[]")
 
         second = up(project, env, free_port(), wait=False)
         assert second.process.wait(30) == 1

@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
-from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from prefect.client.schemas.sorting import ArtifactSort
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "failure",
     "finished_task_runs",
     "flow_run",
+    "newest_artifact",
     "python",
     "record",
     "task_runs",
@@ -80,11 +81,16 @@ def task_runs(flow_run_id: object, count: int = 5) -> dict[str, TaskRun]:
     return {run.name.split()[0]: run for run in finished_task_runs(flow_run_id, count)}
 
 
-def artifact(key: str) -> str:
-    """Return the data of the newest artifact of a key."""
+def newest_artifact(key: str) -> Artifact:
+    """Return the newest artifact of a key."""
     wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)[0].data
+        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)[0]
+
+
+def artifact(key: str) -> str:
+    """Return the data of the newest artifact of a key."""
+    return newest_artifact(key).data
 
 
 def record(root: Path = Path("artifacts")) -> dict[str, bytes]:

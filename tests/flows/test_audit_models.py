@@ -7,7 +7,8 @@ from flows.audit_models import audit_models
 from flows.report import report_link
 from src.storage import FolderStore
 from src.training.pipeline import run_training_pipeline
-from tests.flows.runs import artifact, failure, flow_run
+from src.training.trainer import train_model
+from tests.flows.runs import artifact, failure, flow_run, newest_artifact
 
 DATA = "datasets/dataset_v1/data.jsonl"
 EVALUATION = Path("artifacts/evaluations/model_v2/evaluation.json")
@@ -19,19 +20,23 @@ def models(project):
         run_training_pipeline("config.yaml", version)
 
 
+def description(key):
+    """Return the description of the newest artifact of a key."""
+    return newest_artifact(key).description
+
+
 def table():
     """Return the rows of the table: verdict, model and failed checks."""
-    return [
-        (row["verdict"], row["model_version"], row["what"]) for row in json.loads(artifact("audit"))
-    ]
+    return [(row["verdict"], row["model"], row["details"]) for row in json.loads(artifact("audit"))]
 
 
 def test_an_audit_of_undamaged_models_finds_a_match_for_each(models):
     assert audit_models() == {"model_v1": "MATCH", "model_v2": "MATCH"}
-    assert table() == [
-        ("MATCH", "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)", ""),
-        ("MATCH", "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5)", ""),
+    assert [row[:2] for row in table()] == [
+        ("MATCH", "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)"),
+        ("MATCH", "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5)"),
     ]
+    assert table()[0][2].startswith("Made by commit ")
 
 
 def test_a_mismatch_fails_the_audit_and_the_message_names_the_model(models):
@@ -48,6 +53,50 @@ def test_a_mismatch_fails_the_audit_and_the_message_names_the_model(models):
     assert model == "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5)"
     assert what.startswith("evaluation.json: expected ")
     assert EVALUATION.read_bytes() == before
+
+
+def test_an_unfinished_model_is_counted_and_does_not_fail_the_audit(models):
+    for version in ("model_v3", "model_v4"):
+        train_model("config.yaml", version)
+    assert audit_models() == {
+        "model_v1": "MATCH",
+        "model_v2": "MATCH",
+        "model_v3": "UNFINISHED",
+        "model_v4": "UNFINISHED",
+    }
+    assert description("audit") == (
+        "2 of 4 models match their record. 2 are UNFINISHED: run them again."
+    )
+    assert [verdict for verdict, _, _ in table()] == ["UNFINISHED", "UNFINISHED", "MATCH", "MATCH"]
+    assert table()[0][1] == report_link("model_v3")
+    assert table()[0][2].startswith(
+        "missing: registry entry, evaluation.json,<br>evaluation's provenance; run it again"
+    )
+
+
+def test_an_unfinished_model_hides_no_mismatch_of_another(models):
+    train_model("config.yaml", "model_v3")
+    EVALUATION.write_text("{}")
+    assert failure(audit_models) == (
+        "1 of 3 models match their record. 1 is UNFINISHED: run it again. These do not: model_v2 "
+        "(evaluation.json)."
+    )
+    assert [verdict for verdict, _, _ in table()] == ["MISMATCH", "UNFINISHED", "MATCH"]
+
+
+@pytest.mark.parametrize(("count", "length"), [(5, 128), (40, 20), (3, 1)])
+def test_the_message_of_an_audit_is_short_and_its_table_is_complete(
+    count, length, models, monkeypatch
+):
+    monkeypatch.setattr("flows.audit_models.TABLE_ROWS", 2)
+    versions = [f"v{number}".ljust(length, "x") for number in range(count)]
+    for version in versions:
+        run_training_pipeline("config.yaml", version)
+        Path(f"artifacts/evaluations/{version}/evaluation.json").write_text("{}")
+    message = failure(audit_models)
+    assert len(message) < 300
+    assert message.startswith(f"2 of {count + 2} models match their record. ")
+    assert [model for _, model, _ in table()] == [report_link(version) for version in versions]
 
 
 def failing(monkeypatch, method, key, error):
@@ -69,22 +118,25 @@ def test_a_model_with_unreadable_data_counts_as_not_matching(models, monkeypatch
         "model_v2 (dataset bytes)."
     )
     [first, second] = table()
-    reason = f"found artifacts/{DATA}: cannot be read (Input/output error)"
+    reason = f"artifacts/{DATA}: cannot be read (Input/output error)"
     for version, (verdict, model, what) in zip(("v1", "v2"), (first, second), strict=True):
         assert (verdict, model) == ("UNREADABLE", report_link(f"model_{version}"))
         assert what.startswith("dataset bytes: expected sha256 ")
-        assert what.endswith(f", {reason}")
-        assert f"model_{version}: {what}" in caplog.messages
+        assert f", found {reason}" in what.replace("<br>", " ")
+        [logged] = [each for each in caplog.messages if each.startswith(f"model_{version}: ")]
+        digest = logged.split("sha256 ")[1].split(",")[0]
+        assert len(digest) == 64
+        assert f"expected sha256 {digest[:12]}," in what
 
 
-def test_a_mismatch_is_worse_than_an_unreadable_file(models, monkeypatch):
+def test_a_mismatch_is_worse_than_an_unreadable_file_and_is_listed_first(models, monkeypatch):
     failing(monkeypatch, "open", DATA, PermissionError(13, "Permission denied"))
     EVALUATION.write_text("{}")
     assert failure(audit_models) == (
         "0 of 2 models match their record. These do not: model_v1 (dataset bytes); "
         "model_v2 (dataset bytes, evaluation.json)."
     )
-    assert [verdict for verdict, _, _ in table()] == ["UNREADABLE", "MISMATCH"]
+    assert [verdict for verdict, _, _ in table()] == ["MISMATCH", "UNREADABLE"]
 
 
 def test_a_store_that_cannot_be_reached_fails_the_audit_with_its_error(models, monkeypatch):
@@ -107,4 +159,5 @@ def test_text_of_an_altered_file_is_text_in_the_table(models):
     EVALUATION.write_text(text.replace("latency_ms", "<b> ![x](http://e.example) a|b"))
     audit_models(return_state=True)
     [row] = [row for row in json.loads(artifact("audit")) if row["verdict"] != "MATCH"]
-    assert "metrics.\\<b> `![x](http://e.example)` a\\|b: expected None, found " in row["notes"]
+    details = row["details"].replace("<br>", " ")
+    assert "metrics.\\<b> `![x](http://e.example)` a\\|b: expected None, found " in details

@@ -1,3 +1,4 @@
+from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
@@ -39,13 +40,71 @@ def test_every_drawing_is_valid_xml_and_contains_all_points(models):
     assert shown == [one_line(model.name) for model in models]
 
 
-def test_the_first_twelve_points_have_labels_and_all_points_have_tooltips():
+def labels(drawing, names):
+    """Return each label with its box, at the width of 7.2 pixels per character."""
+    found = {}
+    for text in ElementTree.fromstring(drawing).iter(f"{SVG}text"):
+        if text.text in names:
+            width, x, y = 7.2 * len(text.text), float(text.get("x")), float(text.get("y"))
+            left = x - width if text.get("text-anchor") == "end" else x
+            found[text.text] = (left, y - 11, left + width, y + 3)
+    return found
+
+
+def overlap(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def test_no_label_covers_another_one_or_leaves_the_drawing_and_all_points_have_tooltips():
+    names = [f"mistral-7b-dataset_v1-{n:012}" for n in range(100)]
+    models = [
+        Point(name=name, quality=n * 37 % 100 / 100, cost=n * 53 % 10 / 1000, latency=20 + n)
+        for n, name in enumerate(names)
+    ]
+    drawing = scatter(models)
+    boxes = list(labels(drawing, names).values())
+    assert 3 <= len(boxes) <= 12
+    assert [pair for pair in combinations(boxes, 2) if overlap(*pair)] == []
+    for left, top, right, bottom in boxes:
+        assert 0 <= left < right <= WIDTH
+        assert 0 <= top < bottom <= HEIGHT
+    root = ElementTree.fromstring(drawing)
+    assert [title.text.split(":")[0] for title in root.iter(f"{SVG}title")] == names
+
+
+def test_the_best_by_each_metric_have_a_label_also_among_many_points():
+    crowd = [
+        Point(name=f"other_{n}", quality=0.5 + n % 20 / 50, cost=0.011 + n // 20 / 5000, latency=50)
+        for n in range(400)
+    ]
+    best = [
+        Point(name="best", quality=0.95, cost=0.015, latency=60),
+        Point(name="cheap", quality=0.7, cost=0.0108, latency=60),
+        Point(name="fast", quality=0.7, cost=0.0131, latency=20),
+    ]
+    found = labels(scatter([*crowd, *best]), {"best", "cheap", "fast"})
+    assert set(found) == {"best", "cheap", "fast"}
+
+
+def test_points_in_one_place_have_one_label_for_each_free_side_at_most():
     names = [f"model_v{n}" for n in range(1, 15)]
     drawing = scatter([Point(name=name, quality=0.5, cost=0.01, latency=20) for name in names])
-    root = ElementTree.fromstring(drawing)
-    labels = [text.text for text in root.iter(f"{SVG}text") if text.text in names]
-    assert labels == names[:12]
-    assert [title.text.split(":")[0] for title in root.iter(f"{SVG}title")] == names
+    found = labels(drawing, names)
+    assert next(iter(found)) == "model_v1"
+    assert [pair for pair in combinations(found.values(), 2) if overlap(*pair)] == []
+
+
+def test_every_axis_has_a_unit():
+    drawing = scatter([Point(name="a", quality=0.5, cost=0.01, latency=20)])
+    for text in ("cost per 1k tokens, US dollars", "quality score, no unit", "20 ms"):
+        assert text in drawing
+
+
+def test_a_long_name_is_shortened_in_its_label_and_complete_in_its_tooltip():
+    name = "meta-llama-Llama-3.1-8B-Instruct-dataset_v1-b573ac817c32"
+    drawing = scatter([Point(name=name, quality=0.5, cost=0.01, latency=20)])
+    assert ">meta-llama-Llama-3.1-…b573ac817c32</text>" in drawing
+    assert f"<title>{name}: " in drawing
 
 
 def test_a_model_with_all_three_metrics_has_a_point():

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from flows.compare_models import compare_models
-from src.rendering import markdown
+from flows.tables import fold
+from src.rendering.text import as_text
 from src.training.pipeline import run_training_pipeline
 from tests.flows.runs import artifact, failure, flow_run
 
@@ -28,8 +29,9 @@ def test_the_page_has_a_table_of_the_differences(models):
     assert comparison["rows"][0] == {"section": "config", "name": "epochs", "values": [3, 4]}
     page = artifact("comparison")
     assert page.startswith(
-        "# [model_v1](/artifacts/key/training-model-v1--d64be24a37a18742) and "
-        "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5)\n"
+        "# Comparison of 2 models\n\n"
+        "|  |  | [model_v1](/artifacts/key/training-model-v1--d64be24a37a18742) | "
+        "[model_v2](/artifacts/key/training-model-v2--7e0100779fc594a5) |\n"
     )
     assert "| config | epochs | 3 | 4 |\n" in page
     assert "batch_size" not in page
@@ -40,6 +42,18 @@ def test_everything_shows_equal_properties_too(models):
     page = artifact("comparison")
     assert "| config | batch_size | 16 | 16 |\n" in page
     assert "| data | num_training_samples | 20 | 20 |\n" in page
+
+
+def test_more_than_four_models_are_in_several_tables_that_fit_the_page(models):
+    for number in range(3, 8):
+        run_training_pipeline("config.yaml", f"model_v{number}")
+    compare_models([f"model_v{number}" for number in range(1, 8)], everything=True)
+    heads = [line for line in artifact("comparison").splitlines() if line.startswith("|  |  |")]
+    assert [line.count("/artifacts/key/") for line in heads] == [4, 3]
+    tables = artifact("comparison").replace("<br>", " | ").splitlines()
+    digests = [line for line in tables if line.startswith("| data | sha256 | ")]
+    assert len(digests) == 2
+    assert [len(cell) for cell in digests[0].split(" | ")[2:]] == [12, 12, 12, 14]
 
 
 def test_the_chart_has_a_point_for_each_model(models):
@@ -94,7 +108,7 @@ def test_a_model_with_a_metric_that_is_not_a_finite_number_is_not_in_the_chart(m
     encoded = page.split("data:image/svg+xml;base64,")[1].split(")")[0]
     points = ElementTree.fromstring(base64.b64decode(encoded)).iter(CIRCLE)
     assert [point[0].text.split(":")[0] for point in points] == ["model_v1"]
-    shown = "-" if value is None else markdown.text(value)
+    shown = "-" if value is None else fold(as_text(value), 30)
     assert f"| metrics | latency_ms | 92 | {shown} |\n" in page
 
 

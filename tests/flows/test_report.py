@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from prefect import flow
 
-from flows.report import publish_models, report_key, report_link, sweep_report, table_rows
+from flows.report import publish_models, report_key, report_link, sweep_report
 from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
 from src.artifacts import Artifacts
 from src.names import is_version
 from src.training.pipeline import run_training_pipeline
 from tests.examples import CONFIG
-from tests.flows.runs import artifact
+from tests.flows.runs import artifact, newest_artifact
 from tests.strategies import names
 
 HOSTILE = "![x](http://e.example/x.png) [pay](http://e.example) `a` <img src=x> a|b"
@@ -108,15 +108,49 @@ def test_the_reports_of_a_sweep_have_no_other_link_image_or_html(hostile):
     training_sweep([hostile.replace("[", "[[]"), "<b>.yaml"], return_state=True)
     html, targets, text = elements(artifact("sweep"))
     assert html == {"<br>"}
-    assert targets == ["/artifacts/key/sweep-leaderboard"]  # this parser refuses the chart
+    [report, table] = targets  # this parser refuses the chart
+    assert report.startswith("/artifacts/key/training-x-http")
+    assert table == f"/artifacts/artifact/{newest_artifact('sweep-leaderboard').id}"
     assert HOSTILE in text
     assert "<b>.yaml:1: unknown key '__x__'" in text
     [row] = json.loads(artifact("sweep-leaderboard"))
-    assert elements(row["base_model"]) == (set(), [], f"\n{HOSTILE}")
-    assert elements(row["config"])[1] == []
+    assert elements(row["model"])[0] == set()
+    html, targets, text = elements(newest_artifact("sweep-leaderboard").description)
+    assert (html, targets) == (set(), [])
+    assert HOSTILE in text
+
+
+def test_a_long_version_is_shortened_in_links_and_is_their_title():
+    version = "meta-llama-Llama-3.1-8B-Instruct-dataset_v1-b573ac817c32"
+    assert report_link(version) == (
+        f'[meta-llama-Llama-3.1-…b573ac817c32](/artifacts/key/{report_key(version)} "{version}")'
+    )
 
 
 # --- The table of all models ---------------------------------------------------------------------
+
+
+def test_the_link_of_the_table_of_models_stays_the_same_and_shows_the_newest(project):
+    publish = flow(lambda: publish_models(Artifacts.open()), name="publish")
+    run_training_pipeline("config.yaml", "model_v1")
+    link = publish()
+    run_training_pipeline("config.yaml", "model_v2")
+    assert publish() == link == f"/artifacts/artifact/{newest_artifact('models').id}"
+    assert [row["model"].partition("]")[0] for row in json.loads(artifact("models"))] == [
+        "[model_v2",
+        "[model_v1",
+    ]
+
+
+def test_base_models_that_differ_are_shown_below_the_versions(project):
+    run_training_pipeline("config.yaml", "model_v1")
+    Path("two.yaml").write_text(CONFIG.replace("mistral-7b", "org/other"))
+    run_training_pipeline("two.yaml", "model_v2")
+    newest, oldest = models_table()
+    assert newest["model"].endswith(")<br>org/other")
+    assert oldest["model"] == f"[model_v1](/artifacts/key/{KEY})<br>mistral-7b"
+    assert "dataset_version dataset_v1" in newest_artifact("models").description
+    assert "base_model" not in newest_artifact("models").description
 
 
 def models_table() -> list[dict]:
@@ -136,13 +170,13 @@ def test_metrics_that_are_no_object_are_left_out_of_the_table(project, metrics):
     write_metrics(metrics)
     [row] = models_table()
     assert list(row) == [
-        "model_version",
-        "base_model",
-        "dataset_version",
-        "num_training_samples",
+        "model",
         "learning_rate",
         "epochs",
         "batch_size",
+        "base_model",
+        "dataset",
+        "samples",
     ]
 
 
@@ -160,23 +194,19 @@ def test_a_metric_that_is_no_number_is_text_and_replaces_no_other_column(project
         }
     )
     [row] = models_table()
-    assert row["model_version"] == f"[model_v1](/artifacts/key/{KEY})"
-    assert row["base_model"] == "mistral-7b"
-    assert row["quality_score"] == "`<b>[good](http://e)</b>`"
-    assert row["latency_ms"] == f"1{'0' * 400}"
-    assert row["cost_per_1k_tokens"] == "true"
-    assert (row["nothing"], row["accuracy"]) == (None, 0.5)
-
-
-def test_a_number_that_a_browser_would_round_is_text():
-    rows = [{"a": 2**53 - 1, "b": 2**53 + 1, "c": 1e300, "d": [1], "e\n": "model_v1"}]
-    assert table_rows(rows) == [
-        {"a": 2**53 - 1, "b": "9007199254740993", "c": 1e300, "d": "\\[1\\]", "e\\n": "model_v1"}
-    ]
+    assert row["model"] == f"[model_v1](/artifacts/key/{KEY})"
+    assert row["quality"] == "`<b>[good](http://e)</b>`"
+    assert row["cost_per_1k"] == "true"
+    caption = newest_artifact("models").description
+    assert caption.startswith("All models, the newest first. The same in every row: ")
+    assert "base_model mistral-7b" in caption
+    assert "base_model other" not in caption
+    assert f"latency_ms 1{'0' * 400}" in caption
 
 
 def test_a_sweep_without_finite_metrics_has_a_report_without_a_chart():
     row = {"model_version": "model_v1", "quality_score": "good", "latency_ms": 10**400}
-    page = sweep_report({"leaderboard": [row], "failed": [], "cached": 1}, 1.0)
-    assert f"| model_v1 | good | 1{'0' * 400} |\n" in page
+    page = sweep_report({"leaderboard": [row], "failed": [], "cached": 1}, 1.0, "/artifacts/1")
+    assert "| good |" in page
+    assert f"1{'0' * 20}…{'0' * 12}" in page
     assert "data:image" not in page

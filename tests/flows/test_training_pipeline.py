@@ -422,20 +422,16 @@ def test_the_table_of_models_has_the_newest_first_and_links_their_reports(projec
     training_pipeline("config.yaml", "model_v1")
     training_pipeline("config.yaml", "Model_V2")
     rows = json.loads(artifact("models"))
-    assert [row["model_version"] for row in rows] == [
+    assert [row["model"] for row in rows] == [
         "[Model_V2](/artifacts/key/training-model-v2--2f54dc67cb4b1a87)",
         "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)",
     ]
     metrics = json.loads(EVALUATION.read_text())["metrics"]
     assert rows[1] == {
-        "model_version": "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)",
-        "base_model": "mistral-7b",
-        "dataset_version": "dataset_v1",
-        "num_training_samples": 20,
-        "learning_rate": 2e-05,
-        "epochs": 3,
-        "batch_size": 16,
-        **metrics,
+        "model": "[model_v1](/artifacts/key/training-model-v1--d64be24a37a18742)",
+        "quality": metrics["quality_score"],
+        "cost_per_1k": metrics["cost_per_1k_tokens"],
+        "latency_ms": metrics["latency_ms"],
     }
 
 

@@ -18,6 +18,7 @@ from prefect.events.worker import EventsWorker
 
 import flows.training_sweep
 from cli.main import main
+from flows.report import report_link
 from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
 from src.training import grids
@@ -432,7 +433,13 @@ def test_an_invalid_sweep_fails_before_any_file_is_written(project, tree, argume
 def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(project):
     summary = training_sweep(grid="grid.yaml")
     assert artifact("sweep-progress") == 100
-    assert json.loads(artifact("sweep-leaderboard")) == summary["leaderboard"]
+    rows = json.loads(artifact("sweep-leaderboard"))
+    assert [row["model"] for row in rows] == [
+        report_link(row["model_version"]) for row in summary["leaderboard"]
+    ]
+    assert [row["quality"] for row in rows] == [
+        row["quality_score"] for row in summary["leaderboard"]
+    ]
     assert [row["learning_rate"] for row in json.loads(artifact("models"))][::2] == [
         3e-05,
         2e-05,
@@ -441,8 +448,12 @@ def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(proje
     report = artifact("sweep")
     best = summary["leaderboard"][0]
     assert report.startswith("# Sweep of 6 configs\n\n6 done (0 from the cache), 0 failed; ")
-    assert "| model_version | quality_score | cost_per_1k_tokens | latency_ms |" in report
-    assert f"\n| {best['model_version']} | {best['quality_score']} | " in report
+    assert "| model | learning_rate | epochs | quality | cost_per_1k | latency_ms |" in report
+    assert (
+        f"\n| {report_link(best['model_version'])} | {best['learning_rate']} | {best['epochs']} | "
+        f"{best['quality_score']} | "
+    ) in report
+    assert "The same in every row: batch_size 16, base_model mistral-7b, dataset_version" in report
     assert "## Failed" not in report
     encoded = report.split("data:image/svg+xml;base64,")[1].split(")")[0]
     points = ElementTree.fromstring(base64.b64decode(encoded)).iter(

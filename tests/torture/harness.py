@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.make_dataset import make_dataset
+from src.lineage.verify import verdict, verify_all
 from src.records.canonical import canonical_json
 from src.training.registry import list_models
 from tests.examples import without_runs, written
@@ -185,6 +186,11 @@ def faults(root: Path) -> list[str]:
         f"{path}: evaluates a version that is not registered"
         for path in values
         if path.startswith("evaluations/") and Path(path).parent.name not in versions
+    ]
+    found += [
+        f"{version}: {verdict(checks)}"
+        for version, checks in verify_all(root)
+        if verdict(checks) not in ("MATCH", "UNFINISHED")
     ]
     if list_models(root / "models/registry.json") != models:
         found.append("list_models returns other models than registry.json contains")

@@ -26,7 +26,7 @@ from src.artifacts import Artifacts
 from src.lineage.compare import compare
 from src.lineage.record import read_records
 from src.lineage.trace import trace_model
-from src.lineage.verify import failed_checks, verify_all
+from src.lineage.verify import verdict, verify_all
 from src.records.canonical import canonical_json
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import get_model, list_models
@@ -252,9 +252,14 @@ def tamper(root: Path, rng: random.Random) -> str:
         if after == before:
             return ""
         with _limits(place):
-            named = _inspect(root, place)
+            verdicts = _inspect(root)
+        is_last = path.parent.parent.name == "evaluations" and path.name == "provenance.json"
         normalize = _blank if path.parent.parent.name == "evaluations" else _sort
-        assert named or _is_free(before, after, normalize), f"{place}: not named: {after!r}"
+        is_named = verdicts != {"MATCH"}
+        assert is_named or _is_free(before, after, normalize), f"{place}: not named: {after!r}"
+        # The only file without which a record is that of a run that was killed.
+        is_unfinished = is_last and name == "remove"
+        assert ("UNFINISHED" in verdicts) == is_unfinished, f"{place}: {verdicts}"
         return name
     finally:
         _restore(path, before)
@@ -300,9 +305,9 @@ def _sort(registry: Any) -> None:
     registry["models"].sort(key=lambda model: model["model_version"])
 
 
-def _inspect(root: Path, place: str) -> bool:
-    """Read the record in every way; return whether `verify` names a damage."""
-    named = any(failed_checks(checks) for _, checks in verify_all(root))
+def _inspect(root: Path) -> set[str]:
+    """Read the record in every way; return the verdicts of `verify`."""
+    verdicts = {verdict(checks) for _, checks in verify_all(root)}
     artifacts = Artifacts.open(root)
     for read in (
         lambda: list(read_records(artifacts)),
@@ -313,7 +318,7 @@ def _inspect(root: Path, place: str) -> bool:
     ):
         with suppress(*DOCUMENTED):
             read()
-    return named
+    return verdicts
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def test_random_damage_is_named_and_no_reader_fails_hangs_or_grows(seed, capsys)
 def test_damage_that_is_not_named_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = make_record(tmp_path)
-    monkeypatch.setattr("tests.torture.tamper.failed_checks", lambda checks: [])
+    monkeypatch.setattr("tests.torture.tamper.verdict", lambda checks: "MATCH")
     rng = Random(0)
     with pytest.raises(AssertionError, match="not named"):
         for _ in range(100):

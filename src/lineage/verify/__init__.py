@@ -5,13 +5,22 @@ form of the two statements, `checks` compares.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from src.artifacts import Artifacts
 from src.evaluation.evaluator import Metrics, simulated_metrics
 from src.lineage.record import model_not_found, version_folders
 from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
-from src.lineage.verify.evidence import ModelEvidence, read_dataset, read_model, read_registry
+from src.lineage.verify.evidence import (
+    File,
+    ModelEvidence,
+    Registry,
+    read_dataset,
+    read_model,
+    read_registry,
+)
 from src.lineage.verify.expected import expect
 from src.storage import Location
 from src.training.hashing import HashDataset, count_and_hash
@@ -99,7 +108,7 @@ def verify_evidence(
     """
     artifacts = Artifacts.open(artifacts_dir)
     registry = read_registry(artifacts)
-    entries = {model["model_version"]: model for model in registry.value or []}
+    entries = _entries(registry)
     versions = None if versions is None else list(versions)
     if versions is None or not entries.keys() >= set(versions):
         folders = [*version_folders(artifacts.models), *version_folders(artifacts.evaluations)]
@@ -111,6 +120,11 @@ def verify_evidence(
     hash_dataset_once = cache(hash_dataset)
     for version in versions:
         evidence = read_model(version, artifacts, registry, entries.get(version))
+        if evidence.is_entry_missing and not evidence.evaluation.is_missing:
+            # A run registers a model before it evaluates it: maybe after the registry was read.
+            registry = read_registry(artifacts)
+            entries = _entries(registry)
+            evidence = replace(evidence, registry=registry, entry=entries.get(version))
         expected = expect(evidence, metrics)
         dataset = None
         if expected.dataset_version is not None:
@@ -118,3 +132,8 @@ def verify_evidence(
         case = Case(evidence=evidence, expected=expected, dataset=dataset)
         checks = [check(case) for check in CHECKS]
         yield evidence, [check for check in checks if check is not None]
+
+
+def _entries(registry: File[Registry]) -> dict[str, dict[str, Any]]:
+    """Return the entries by model version; none if the registry cannot be parsed."""
+    return {model["model_version"]: model for model in registry.value or []}

@@ -20,7 +20,8 @@ from src.training.dataset import DatasetVersion, check_dataset_metadata
 
 __all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
 
-Verdict = Literal["MATCH", "MISMATCH", "UNREADABLE"]
+Verdict = Literal["MATCH", "MISMATCH", "UNREADABLE", "UNFINISHED"]
+WORST_FIRST: tuple[Verdict, ...] = ("MISMATCH", "UNREADABLE", "UNFINISHED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +30,8 @@ class Check:
 
     Attributes:
         what: The checked thing, e.g. `metadata.json` or `dataset bytes`.
-        verdict: MATCH; MISMATCH; or UNREADABLE for a file that exists and cannot be read.
+        verdict: MATCH; MISMATCH; UNREADABLE for a file that exists and cannot be read; or
+            UNFINISHED for an output that a run writes later than all that exist.
         expected: Its expected value.
         found: Its value; for a file that cannot be parsed or read, the reason.
         diverged: What explains a mismatch, if it is not the checked thing: `code`, `metrics` or
@@ -65,6 +67,22 @@ class Case:
         return self.expected.statement_sha256 not in (self.evidence.statement.sha256, None)
 
     @cached_property
+    def is_unfinished(self) -> bool:
+        """Whether those outputs are missing that a run writes last.
+
+        A run that was stopped leaves such a record, and so does one who deletes these outputs.
+        """
+        evidence = self.evidence
+        are_missing = [  # in the order in which a run writes them
+            evidence.statement.is_missing,
+            evidence.metadata.is_missing,
+            evidence.is_entry_missing,
+            evidence.evaluation.is_missing,
+            evidence.evaluation_statement.is_missing,
+        ]
+        return any(are_missing) and are_missing == sorted(are_missing)
+
+    @cached_property
     def model_faults(self) -> list[str]:
         """Where the model's statement differs from the form that this project writes."""
         file = self.evidence.statement
@@ -79,11 +97,12 @@ def failed_checks(checks: Iterable[Check]) -> list[Check]:
 
 
 def verdict(checks: Iterable[Check]) -> Verdict:
-    """Return the verdict of a model: the worst of its checks; MISMATCH is worse than UNREADABLE."""
+    """Return the verdict of a model: the worst of its checks.
+
+    MISMATCH is worse than UNREADABLE, and UNREADABLE is worse than UNFINISHED.
+    """
     verdicts = {check.verdict for check in checks}
-    if "MISMATCH" in verdicts:
-        return "MISMATCH"
-    return "UNREADABLE" if "UNREADABLE" in verdicts else "MATCH"
+    return next((verdict for verdict in WORST_FIRST if verdict in verdicts), "MATCH")
 
 
 # --- The checks ----------------------------------------------------------------------------------
@@ -98,6 +117,7 @@ def _check_entry(case: Case) -> Check:
         "registry entry",
         digest is not None and digest == expected.metadata_sha256,
         is_unreadable=registry.is_unreadable,
+        is_unfinished=case.is_unfinished and evidence.is_entry_missing,
         expected=_sha256(expected.metadata_sha256),
         found=f"sha256 {digest}" if digest else missing,
         note=_changes(expected.metadata, evidence.entry),
@@ -113,6 +133,7 @@ def _check_metadata(case: Case) -> Check:
         METADATA_FILE,
         is_expected and not is_metadata_changed_by_code,
         is_unreadable=file.is_unreadable,
+        is_unfinished=case.is_unfinished and file.is_missing,
         expected=_sha256(json_sha256(metadata) or expected.metadata_sha256),
         found=file.found,
         diverged="code" if is_metadata_changed_by_code else None,
@@ -145,6 +166,7 @@ def _check_statement(case: Case) -> Check:
         STATEMENT_FILE,
         not mismatches,
         is_unreadable=file.is_unreadable,
+        is_unfinished=case.is_unfinished and file.is_missing,
         expected=_sha256(expected.statement_sha256),
         found=file.found,
         note=" ".join([*mismatches, *notes]),
@@ -254,6 +276,7 @@ def _check_evaluation(case: Case) -> Check:
         EVALUATION_FILE,
         file.sha256 == expected is not None,
         is_unreadable=file.is_unreadable,
+        is_unfinished=case.is_unfinished and file.is_missing,
         expected=_sha256(expected),
         found=file.found,
         diverged=case.expected.evaluation_divergence,
@@ -284,6 +307,7 @@ def _check_evaluation_statement(case: Case) -> Check:
         "evaluation's provenance",
         not mismatches,
         is_unreadable=file.is_unreadable,
+        is_unfinished=case.is_unfinished and file.is_missing,
         expected=f"a statement about {EVALUATION_FILE} that names {METADATA_FILE}, {digest}",
         found="; ".join(mismatches) or file.found,
         note=" ".join(notes),
@@ -312,14 +336,20 @@ def _check(
     is_match: bool,
     *,
     is_unreadable: bool = False,
+    is_unfinished: bool = False,
     expected: str,
     found: str,
     diverged: str | None = None,
     note: str = "",
 ) -> Check:
+    verdict: Verdict = "MATCH" if is_match else "MISMATCH"
+    if is_unreadable:
+        verdict = "UNREADABLE"
+    elif is_unfinished:
+        verdict = "UNFINISHED"
     return Check(
         what=what,
-        verdict="UNREADABLE" if is_unreadable else "MATCH" if is_match else "MISMATCH",
+        verdict=verdict,
         expected=expected,
         found=found,
         diverged=None if is_match else diverged,

@@ -31,6 +31,7 @@ __all__ = [
     "DatasetEvidence",
     "File",
     "ModelEvidence",
+    "Registry",
     "read_dataset",
     "read_model",
     "read_registry",
@@ -49,6 +50,7 @@ class File(Generic[T]):
         data: Its bytes; `None` if there is no file, or the file is unreadable.
         value: Its parsed contents; `None` if it cannot be parsed.
         reason: Why there is no value.
+        is_missing: Whether nothing exists at the path.
         is_unreadable: Whether the file exists, and reading it failed with an I/O error or a
             missing permission.
     """
@@ -57,6 +59,7 @@ class File(Generic[T]):
     data: bytes | None = None
     value: T | None = None
     reason: str = ""
+    is_missing: bool = False
     is_unreadable: bool = False
 
     @cached_property
@@ -111,6 +114,12 @@ class ModelEvidence:
     config: ConfigEvidence | None
     core_sha256: str
 
+    @property
+    def is_entry_missing(self) -> bool:
+        """Whether the registry has no entry; not known if it cannot be parsed."""
+        is_known = self.registry.value is not None or self.registry.is_missing
+        return is_known and self.entry is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEvidence:
@@ -144,23 +153,28 @@ def read_model(
     registry: File[Registry],
     entry: Mapping[str, Any] | None,
 ) -> ModelEvidence:
-    """Read the files of a model.
+    """Read the files of a model; those first that a run writes last.
+
+    A run that writes them meanwhile then seems unfinished, and never altered.
 
     Raises:
         ConnectionError, TimeoutError: The store cannot be reached.
     """
     folder = artifacts.models / version
-    evaluation = evaluation_path(version, artifacts.evaluations)
+    evaluation_file = evaluation_path(version, artifacts.evaluations)
     parse = _statement_parser(version)
+    evaluation_statement = _read(evaluation_file.parent / STATEMENT_FILE, parse, STATEMENT_LIMIT)
+    evaluation = _read(evaluation_file, parse_json, METADATA_LIMIT)
+    metadata = _read(folder / METADATA_FILE, _metadata_parser(version), METADATA_LIMIT)
     statement = _read(folder / STATEMENT_FILE, parse, STATEMENT_LIMIT)
     return ModelEvidence(
         version=version,
         registry=registry,
         entry=entry,
-        metadata=_read(folder / METADATA_FILE, _metadata_parser(version), METADATA_LIMIT),
+        metadata=metadata,
         statement=statement,
-        evaluation=_read(evaluation, parse_json, METADATA_LIMIT),
-        evaluation_statement=_read(evaluation.parent / STATEMENT_FILE, parse, STATEMENT_LIMIT),
+        evaluation=evaluation,
+        evaluation_statement=evaluation_statement,
         config=_read_config(statement.value),
         core_sha256=source_digest(CORE),
     )
@@ -204,7 +218,7 @@ def _read(
     try:
         data = read(path, limit)
         if data is None:
-            return File(path=path, reason=f"{path}: no such file")
+            return File(path=path, reason=f"{path}: no such file", is_missing=True)
         return File(path=path, data=data, value=parse(data, path))
     except (OSError, ValueError) as error:
         reason, is_unreadable = _failure(error, path)

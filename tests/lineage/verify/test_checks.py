@@ -18,6 +18,9 @@ def check(outcome, what="metadata.json"):
         (["MATCH", "MISMATCH"], "MISMATCH"),
         (["UNREADABLE", "MISMATCH"], "MISMATCH"),
         (["MISMATCH", "UNREADABLE", "MATCH"], "MISMATCH"),
+        (["MATCH", "UNFINISHED"], "UNFINISHED"),
+        (["UNFINISHED", "UNREADABLE"], "UNREADABLE"),
+        (["UNFINISHED", "MISMATCH"], "MISMATCH"),
     ],
 )
 def test_the_verdict_of_a_model_is_the_worst_of_its_checks(verdicts, worst):

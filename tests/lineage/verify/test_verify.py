@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import asdict
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -73,10 +74,10 @@ CHECK_OF_FILE = {
 }
 
 
-def failed(artifacts, version="model_v1", **arguments):
-    """Return the names of the failed checks, all of which must be mismatches."""
+def failed(artifacts, version="model_v1", outcome="MISMATCH", **arguments):
+    """Return the names of the failed checks, all of which must have the same verdict."""
     checks = failed_checks(verify(version, artifacts.root, **arguments))
-    assert {check.verdict for check in checks} <= {"MISMATCH"}
+    assert {check.verdict for check in checks} <= {outcome}
     return [check.what for check in checks]
 
 
@@ -541,6 +542,11 @@ KINDS = {
         "evaluation folders swapped": swapped(EVALUATION, EVALUATION_STATEMENT),
     },
 }
+UNFINISHED = {
+    ("evaluation's provenance", "model_v1/provenance.json deleted"),
+    ("evaluation.json, evaluation's provenance", "evaluation folder deleted"),
+}
+"""The kinds of damage that leave what a run that was killed leaves; the others are a MISMATCH."""
 
 
 def back_ends(kind):
@@ -550,11 +556,12 @@ def back_ends(kind):
 
 
 @pytest.mark.parametrize(
-    ("names", "damage", "models"),
+    ("names", "damage", "outcome", "models"),
     [
         pytest.param(
             names.removesuffix(" (or its digest)").split(", "),
             damage,
+            "UNFINISHED" if (names, kind) in UNFINISHED else "MISMATCH",
             back_end,
             id=f"{kind} ({back_end})",
         )
@@ -564,10 +571,12 @@ def back_ends(kind):
     ],
     indirect=["models"],
 )
-def test_every_kind_of_damage_is_found_and_the_damaged_file_is_named(names, damage, models):
+def test_every_kind_of_damage_is_found_and_the_damaged_file_is_named(
+    names, damage, outcome, models
+):
     damage(models)
-    assert failed(models) == names
-    assert verdict(verify("model_v1", models.root)) == "MISMATCH"
+    assert failed(models, outcome=outcome) == names
+    assert verdict(verify("model_v1", models.root)) == outcome
 
 
 @pytest.mark.parametrize(
@@ -575,7 +584,8 @@ def test_every_kind_of_damage_is_found_and_the_damaged_file_is_named(names, dama
 )
 def test_a_deleted_file_is_reported_with_its_path(key, models):
     remove(models, key)
-    assert failed(models) == [CHECK_OF_FILE[key]]
+    outcome = "UNFINISHED" if key == EVALUATION_STATEMENT else "MISMATCH"
+    assert failed(models, outcome=outcome) == [CHECK_OF_FILE[key]]
     assert check_of(CHECK_OF_FILE[key], models).found == f"artifacts/{key}: no such file"
 
 
@@ -747,9 +757,89 @@ def test_a_version_with_only_an_evaluation_has_no_matching_output(models):
 def test_a_model_that_is_not_registered_or_evaluated_lacks_only_that(models):
     train_model("one.yaml", "model_v3", models.models, datasets_dir=models.datasets)
     missing = ["registry entry", "evaluation.json", "evaluation's provenance"]
-    assert failed(models, "model_v3") == missing
+    assert failed(models, "model_v3", outcome="UNFINISHED") == missing
     remove(models, "models/model_v3/provenance.json")  # as an older release wrote it
     assert failed(models, "model_v3") == [missing[0], "provenance.json", *missing[1:]]
+
+
+# --- Records that a run did not finish -----------------------------------------------------------
+
+WRITTEN = {  # in the order in which a run writes them
+    "provenance.json": deleted(STATEMENT),
+    "metadata.json": deleted(METADATA),
+    "registry entry": entry_removed,
+    "evaluation.json": deleted(EVALUATION),
+    "evaluation's provenance": deleted(EVALUATION_STATEMENT),
+}
+
+
+@pytest.mark.parametrize("models", ["memory, none"], indirect=True)
+@pytest.mark.parametrize(
+    "removed",
+    [each for count in range(len(WRITTEN)) for each in combinations(WRITTEN, count + 1)],
+    ids=", ".join,
+)
+def test_only_a_record_that_lacks_what_a_run_writes_last_is_unfinished(removed, models):
+    for what in removed:
+        WRITTEN[what](models)
+    if len(removed) == len(WRITTEN):
+        (models.models / "model_v1/.left").replace(b"")  # the memory has no empty folders
+    is_last = removed == tuple(WRITTEN)[-len(removed) :]
+    checks = failed_checks(verify("model_v1", models.root))
+    assert verdict(checks) == ("UNFINISHED" if is_last else "MISMATCH")
+    assert {check.what for check in checks} >= set(removed)
+
+
+def test_the_first_model_of_a_root_is_unfinished_before_there_is_a_registry(models):
+    entry_removed(models)
+    remove(models, "evaluations")
+    remove(models, REGISTRY)
+    assert failed(models, outcome="UNFINISHED") == [
+        "registry entry",
+        "evaluation.json",
+        "evaluation's provenance",
+    ]
+    assert check_of("registry entry", models).found == (
+        "artifacts/models/registry.json: no such file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        (rewritten(REGISTRY, lambda data: b"{"), ["registry entry"]),
+        (edited(METADATA, "num_training_samples", value=4), ["metadata.json"]),
+        (parameter("config", "epochs", value=4), ["provenance.json", "config"]),
+        (rewritten(DATA, lambda data: data + b"{}\n"), ["dataset bytes"]),
+    ],
+    ids=["registry", "metadata", "provenance", "data"],
+)
+def test_an_unfinished_record_does_not_hide_a_mismatch(damage, names, models):
+    remove(models, "evaluations/model_v1")
+    damage(models)
+    checks = verify("model_v1", models.root)
+    assert verdict(checks) == "MISMATCH"
+    assert [check.what for check in checks if check.verdict == "MISMATCH"] == names
+    assert [check.what for check in checks if check.verdict == "UNFINISHED"] == [
+        "evaluation.json",
+        "evaluation's provenance",
+    ]
+
+
+def test_a_model_that_a_run_finishes_during_the_verification_of_others_matches(models):
+    train_model("one.yaml", "model_v3", models.models, datasets_dir=models.datasets)
+    found = verify_all(models.root)
+    assert next(found)[0] == "model_v1"
+    run_training_pipeline("one.yaml", "model_v3", artifacts_dir=models.root)
+    assert {version: verdict(checks) for version, checks in found} == {
+        "model_v2": "MATCH",
+        "model_v3": "MATCH",
+    }
+
+
+def test_an_unfinished_record_does_not_hide_an_unreadable_file(models):
+    remove(models, "evaluations/model_v1")
+    assert verdict(verify("model_v1", failing(models, METADATA, io_error()).root)) == "UNREADABLE"
 
 
 # --- Files that cannot be read -------------------------------------------------------------------
