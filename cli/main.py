@@ -14,6 +14,7 @@ from cli.runs import run, sweep
 from cli.terminal import print_error
 from cli.tracing import compare, trace
 from cli.verify import verify
+from src.environment import PROJECT
 from src.errors import CorruptFileError
 from src.rendering.text import message
 from src.training.registry import ModelNotFoundError
@@ -38,6 +39,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands)
+@click.version_option(package_name=PROJECT, message="%(prog)s %(version)s")
 def main() -> None:
     """Train models, and read their records."""
 
