@@ -5,7 +5,8 @@ import click
 from cli.console import console_run
 from cli.options import artifacts_dir_option, json_option
 from cli.tables import print_table
-from cli.terminal import print_error, print_json
+from cli.terminal import print_error, print_json, printed_log
+from src.training.pipeline import run_training_pipeline
 
 __all__ = ["run", "sweep"]
 
@@ -15,17 +16,24 @@ BEST_ROWS = 20
 @click.command()
 @click.argument("config", type=click.Path())
 @click.option("--model-version", metavar="V", help="Name of the version; derived if not given.")
+@click.option("--local", is_flag=True, help="Run without Prefect: no server, cache, or retries.")
 @artifacts_dir_option
 @click.option("--json", is_flag=True, expose_value=False, help="Print JSON. Always on.")
-def run(config: str, model_version: str | None, artifacts_dir: str) -> None:
+def run(config: str, model_version: str | None, local: bool, artifacts_dir: str) -> None:
     """Train, register and evaluate one model from CONFIG.
 
     Prints the evaluation as JSON on stdout, and the log on stderr.
     """
-    with console_run(artifacts_dir):
-        from flows.training_pipeline import training_pipeline
+    if local:
+        with printed_log():
+            evaluation = run_training_pipeline(
+                config, model_version or None, artifacts_dir=artifacts_dir
+            )
+    else:
+        with console_run(artifacts_dir):
+            from flows.training_pipeline import training_pipeline
 
-        evaluation = training_pipeline(config, model_version, artifacts_dir)
+            evaluation = training_pipeline(config, model_version, artifacts_dir)
     print_json(evaluation)
 
 
