@@ -94,3 +94,28 @@ def test_an_error_of_a_local_run_has_the_exit_code_of_a_run(config, llm_train):
     assert "    training_config.epochs: recorded 3, now 4\n" in done.stderr
     Path("artifacts/models/registry.json").write_text("{")
     assert llm_train(*arguments).exit_code == 1
+
+
+# --- run --set -----------------------------------------------------------------------------------
+
+
+def test_a_run_with_settings_trains_another_config_that_can_be_run_again(config, llm_train):
+    arguments = ("run", "config.yaml", "--local", "--set", "epochs=4", "--set", "batch_size=8")
+    done = llm_train(*arguments)
+    assert done.exit_code == 0
+    [file] = Path("artifacts/sweeps").iterdir()
+    assert file.read_text() == (
+        'base_model: "mistral-7b"\ndataset_version: "dataset_v1"\nlearning_rate: 2e-05\n'
+        "epochs: 4\nbatch_size: 8\n"
+    )
+    assert config.read_text() == CONFIG
+    assert llm_train("run", str(file), "--local").stdout == done.stdout
+
+
+def test_a_setting_that_is_not_valid_is_refused(config, llm_train):
+    done = llm_train("run", "config.yaml", "--local", "--set", "epoch=4")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: setting 'epoch=4': unknown key 'epoch', did you mean 'epochs'?\n"
+    )
+    assert not Path("artifacts/sweeps").exists()
