@@ -1,7 +1,6 @@
 """The command `llm-train`: run the pipeline, and read its records.
 
-Exit codes: 0 done, or all models match; 1 a mismatch, a damaged or unreadable file, or another
-failure; 2 wrong usage, or a name or file that does not exist or is not valid.
+The exit codes are in docs/usage.md.
 """
 
 from typing import Any

@@ -7,7 +7,7 @@ from cli.options import artifacts_dir_option, json_option
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
 from src.artifacts import Artifacts
-from src.training.grids import write_variant
+from src.training.grids import find_configs, read_grid, write_variant
 from src.training.pipeline import run_training_pipeline
 
 __all__ = ["run", "sweep"]
@@ -85,6 +85,11 @@ def sweep(
     Finished steps are served from the cache, so a sweep that was stopped continues. Exits with 1 if
     a config failed; the others are done.
     """
+    if not configs and not grid:
+        raise click.UsageError("Pass CONFIGS, --grid, or both.")
+    find_configs(configs)  # an error of these two needs no server
+    if grid:
+        read_grid(grid)
     failure = None
     with console_run(artifacts_dir) as temporary_server:
         from flows.training_sweep import SweepError, training_sweep
