@@ -1,7 +1,6 @@
 """The command `llm-train`: run the pipeline, and read its records.
 
-Exit codes: 0 done, or all models match; 1 a mismatch, a damaged or unreadable file, or another
-failure; 2 wrong usage, or a name or file that does not exist or is not valid.
+The exit codes are in docs/usage.md.
 """
 
 from typing import Any
@@ -14,6 +13,7 @@ from cli.runs import run, sweep
 from cli.terminal import print_error
 from cli.tracing import compare, trace
 from cli.verify import verify
+from src.environment import PROJECT
 from src.errors import CorruptFileError
 from src.rendering.text import message
 from src.training.registry import ModelNotFoundError
@@ -38,6 +38,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands)
+@click.version_option(package_name=PROJECT, message="%(prog)s %(version)s")
 def main() -> None:
     """Train models, and read their records."""
 

@@ -14,7 +14,7 @@ from src.evaluation.evaluator import evaluation_path, load_evaluation
 from src.lineage.compare import compare_records
 from src.lineage.record import Record
 from src.lineage.trace import trace_model
-from src.records.layout import METADATA_FILE, STATEMENT_FILE
+from src.records.layout import METADATA_FILE, MODELS_FOLDER, REGISTRY_FILE, STATEMENT_FILE
 from src.storage import StorePath
 from src.training.registry import check_registry, list_models
 
@@ -41,7 +41,13 @@ def models(
     """List the registered models, the newest first."""
     artifacts, is_damaged, rows = Artifacts.open(artifacts_dir), False, []
     check_registry(artifacts)
-    for metadata in reversed(list_models(artifacts.registry)):
+    registered = list_models(artifacts.registry)
+    if not registered and artifacts.registry.stat() is None:
+        raise FileNotFoundError(
+            f"{artifacts.root}: no registry ({MODELS_FOLDER}/{REGISTRY_FILE}), so no models. Train "
+            "one first, or pass the folder that has the models with --artifacts-dir."
+        )
+    for metadata in reversed(registered):
         if base_model not in (None, metadata["base_model"]):
             continue
         if dataset not in (None, metadata["dataset_version"]):

@@ -1,13 +1,40 @@
 """Options that several commands share."""
 
 from contextlib import suppress
+from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from src.artifacts import Artifacts
 from src.training.registry import list_models
 
 __all__ = ["artifacts_dir_option", "complete_version", "json_option"]
+
+
+
+class _Root(click.ParamType):
+    """The path of a folder that exists."""
+
+    name = "folder"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        if not Path(value).is_dir():
+            found = "a file" if Path(value).exists() else "nothing"
+            self.fail(
+                f"expected a folder that holds datasets/ and models/, found {found} at {value!r}.",
+                param,
+                ctx,
+            )
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return click.Path(file_okay=False).shell_complete(ctx, param, incomplete)
+
 
 artifacts_dir_option = click.option(
     "--artifacts-dir",
@@ -16,7 +43,7 @@ artifacts_dir_option = click.option(
     show_default=True,
     envvar="LLM_TRAIN_ARTIFACTS",
     show_envvar=True,
-    type=click.Path(exists=True, file_okay=False),
+    type=_Root(),
     help="The artifacts root.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -5,7 +5,10 @@ import click
 from cli.console import console_run
 from cli.options import artifacts_dir_option, json_option
 from cli.tables import print_table
-from cli.terminal import print_error, print_json
+from cli.terminal import print_error, print_json, printed_log
+from src.artifacts import Artifacts
+from src.training.grids import find_configs, read_grid, write_variant
+from src.training.pipeline import run_training_pipeline
 
 __all__ = ["run", "sweep"]
 
@@ -15,18 +18,49 @@ BEST_ROWS = 20
 @click.command()
 @click.argument("config", type=click.Path())
 @click.option("--model-version", metavar="V", help="Name of the version; derived if not given.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Another value for a key of CONFIG, e.g. epochs=3. May be repeated.",
+)
+@click.option("--local", is_flag=True, help="Run without Prefect: no server, cache, or retries.")
 @artifacts_dir_option
 @click.option("--json", is_flag=True, expose_value=False, help="Print JSON. Always on.")
-def run(config: str, model_version: str | None, artifacts_dir: str) -> None:
+def run(
+    config: str,
+    model_version: str | None,
+    settings: tuple[str, ...],
+    local: bool,
+    artifacts_dir: str,
+) -> None:
     """Train, register and evaluate one model from CONFIG.
 
-    Prints the evaluation as JSON on stdout, and the log on stderr.
+    Prints the evaluation as JSON on stdout, and the log on stderr. --set leaves
+    CONFIG unchanged: the config with the new values is written below sweeps/ in
+    the artifacts root, and can be run again from there.
     """
-    with console_run(artifacts_dir):
-        from flows.training_pipeline import training_pipeline
+    if local:
+        with printed_log():
+            path = _config_path(config, settings, artifacts_dir)
+            evaluation = run_training_pipeline(
+                path, model_version or None, artifacts_dir=artifacts_dir
+            )
+    else:
+        with console_run(artifacts_dir):
+            from flows.training_pipeline import training_pipeline
 
-        evaluation = training_pipeline(config, model_version, artifacts_dir)
+            path = _config_path(config, settings, artifacts_dir)
+            evaluation = training_pipeline(path, model_version, artifacts_dir)
     print_json(evaluation)
+
+
+def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> str:
+    """Return the path of the config to run, which is written if it has other values."""
+    if not settings:
+        return config
+    return str(write_variant(config, settings, Artifacts.open(artifacts_dir)))
 
 
 @click.command()
@@ -51,6 +85,11 @@ def sweep(
     Finished steps are served from the cache, so a sweep that was stopped continues. Exits with 1 if
     a config failed; the others are done.
     """
+    if not configs and not grid:
+        raise click.UsageError("Pass CONFIGS, --grid, or both.")
+    find_configs(configs)  # an error of these two needs no server
+    if grid:
+        read_grid(grid)
     failure = None
     with console_run(artifacts_dir) as temporary_server:
         from flows.training_sweep import SweepError, training_sweep

@@ -1,13 +1,16 @@
 """Output on a terminal: text from outside cannot move the cursor, set colours or forge a line."""
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from src.records.canonical import canonical_json
 from src.rendering.text import message, one_line
 
-__all__ = ["print_error", "print_json", "print_line"]
+__all__ = ["print_error", "print_json", "print_line", "printed_log"]
 
 
 def print_line(text: object) -> None:
@@ -32,3 +35,24 @@ def _json_character(character: str) -> str:
     if character.isprintable() or character == "\n":
         return character
     return json.dumps(character)[1:-1]
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(message(self.format(record)), err=True)
+
+
+@contextmanager
+def printed_log() -> Iterator[None]:
+    """Print the log of the core on stderr, in the form in which Prefect prints it."""
+    logger, printer = logging.getLogger("src"), _Printer()
+    form = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(name)s - %(message)s"
+    printer.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(printer)
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+        logger.setLevel(level)

@@ -50,7 +50,7 @@ def trace(
     """Show a model's inputs, or the models made from an input.
 
     With VERSION, prints the inputs of that model. With --dataset or --commit, prints the models
-    made from that data or code. A digest or commit may be shortened to its first 8 or more digits.
+    made from that data or code. A digest or commit may be shortened to its first 7 or more digits.
     """
     if sum(each is not None for each in (version, dataset, commit)) != 1:
         raise click.UsageError("Pass exactly one of VERSION, --dataset and --commit.")

@@ -51,15 +51,17 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return up to three of the `known` names, most similar first, as text for an error.
+    """Return up to three similar `known` names, the most similar first, as text for an error.
 
-    Returns "none" if `known` is empty. At most 200 names are compared: those next to `name` in
-    sorted order.
+    A name is similar if it may be what `name` was meant to be, or starts with it. Returns "none"
+    if there is no such name. At most 200 names are compared: those next to `name` in sorted order.
     """
     names = sorted(known)
     place = bisect(names, name)
     candidates = names[max(0, place - 100) : place + 100]
-    return ", ".join(_close_matches(name, candidates, count=3, cutoff=0)) or "none"
+    close = _close_matches(name, candidates, count=3, cutoff=0.6)
+    longer = [each for each in candidates if name and each.startswith(name)]
+    return ", ".join(list(dict.fromkeys([*close, *longer]))[:3]) or "none"
 
 
 def _close_matches(name: str, known: Iterable[str], *, count: int, cutoff: float) -> list[str]:

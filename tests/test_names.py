@@ -85,7 +85,7 @@ def test_a_name_is_accepted_exactly_if_it_satisfies_the_rule(name):
 
 def test_the_nearest_names_are_the_most_similar_ones():
     known = ["model_v1", "other", "model_v2", "zzz"]
-    assert nearest("model_v7", known) == "model_v2, model_v1, other"
+    assert nearest("model_v7", known) == "model_v2, model_v1"
     assert nearest("model_v7", []) == "none"
 
 
@@ -103,3 +103,10 @@ def test_the_closest_name_is_the_one_that_was_probably_meant():
 def test_a_name_that_is_like_no_other_has_no_closest():
     assert closest("dropout", ["learning_rate", "epochs", "batch_size"]) is None
     assert closest("epochs", []) is None
+
+
+def test_names_that_are_not_similar_are_not_named():
+    known = ["mistral-7b-dataset_v1-33d09b694e37", "llama_v1"]
+    assert nearest("nope", known) == "none"
+    assert nearest("", known) == "none"
+    assert nearest("mistral", known) == "mistral-7b-dataset_v1-33d09b694e37"

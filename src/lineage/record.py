@@ -109,7 +109,10 @@ def model_not_found(model_version: object, artifacts: Artifacts) -> ModelNotFoun
     with suppress(OSError):
         folders = version_folders(artifacts.models)
     # A run that was killed leaves the folder of a version that does not exist.
-    near = nearest(str(model_version), [name for name in folders if name != model_version])
+    others = [name for name in folders if name != model_version]
+    near = nearest(str(model_version), others)
+    if near == "none" and others:
+        near = "none; `llm-train models` lists all"
     return ModelNotFoundError(
         f"{artifacts.models}: no model {truncated_repr(model_version)}. Nearest: {near}."
     )

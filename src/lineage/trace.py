@@ -13,7 +13,7 @@ from src.storage import Location
 
 __all__ = ["Trace", "models_of_commit", "models_trained_on", "trace_model"]
 
-SHORTEST_DIGEST = 8
+SHORTEST_DIGEST = 7  # as many as git prints
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ def models_trained_on(data: str, artifacts_dir: Location = "artifacts") -> Trace
 
     Args:
         data: Name of a dataset version, or the SHA-256 of a data.jsonl, which may be shortened to
-            its first digits, at least 8.
+            its first digits, at least 7.
         artifacts_dir: The artifacts root.
 
     Raises:
@@ -81,7 +81,7 @@ def models_of_commit(commit: str, artifacts_dir: Location = "artifacts") -> Trac
     """Return the models that were made by the code of a git commit.
 
     Args:
-        commit: The commit id, which may be shortened to its first digits, at least 8.
+        commit: The commit id, which may be shortened to its first digits, at least 7.
         artifacts_dir: The artifacts root.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Configs of a sweep: files found by pattern, and grids of values."""
+"""Configs of a sweep: files found by pattern, grids of values, and variants of one config."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from glob import escape, glob, has_magic
 from itertools import product
@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from src.artifacts import Artifacts
-from src.errors import CorruptFileError
+from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import sha256
+from src.storage import StorePath
 from src.training.config import (
     CHECKS,
     TrainingConfig,
@@ -31,7 +32,7 @@ from src.training.yaml12 import (
     yaml_repr,
 )
 
-__all__ = ["find_configs", "read_grid", "write_grid"]
+__all__ = ["find_configs", "read_grid", "write_grid", "write_variant"]
 
 KIND = "sweep"
 BASE = "base_config"
@@ -101,17 +102,83 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> dict[str, str]:
         CorruptFileError: One of the files exists and was edited.
         OSError, ValueError: The file cannot be written; see `Store.create`.
     """
-    files = {}
-    for config in read_grid(path):
-        file = artifacts.sweeps / f"{Path(path).stem}-{config.config_hash[:12]}.yaml"
-        text = config_text(config)
-        if file.create(text) != text:
-            raise CorruptFileError(
-                f"{file}: edited after it was written. Left as found; delete the file to have it "
-                "written again."
-            )
-        files[str(file)] = sha256(text)
-    return files
+    files = [_write(config, Path(path).stem, artifacts) for config in read_grid(path)]
+    return {str(file): digest for file, digest in files}
+
+
+def write_variant(path: str | Path, settings: Sequence[str], artifacts: Artifacts) -> StorePath:
+    """Write a config with other values to a file; the config itself is not changed.
+
+    Afterwards the artifacts root holds `sweeps/<name of the config>-<digest>.yaml`; see
+    `write_grid`.
+
+    Args:
+        path: The training config.
+        settings: The new values, each as `key=value`, e.g. `learning_rate=1e-4`. A value is
+            written as in a config.
+        artifacts: The artifacts root.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        ConfigError: The config or a setting is not valid; lists every such setting.
+        CorruptFileError, OSError, ValueError: See `write_grid`.
+    """
+    config = load_training_config(path)
+    file, _ = _write(replace(config, **_settings(settings)), Path(path).stem, artifacts)
+    return file
+
+
+def _write(config: TrainingConfig, name: str, artifacts: Artifacts) -> tuple[StorePath, str]:
+    """Write a config to the file of its name and hash; return its path and SHA-256."""
+    file = artifacts.sweeps / f"{name}-{config.config_hash[:12]}.yaml"
+    text = config_text(config)
+    if file.create(text) != text:
+        raise CorruptFileError(
+            f"{file}: edited after it was written. Left as found; delete the file to have it "
+            "written again."
+        )
+    return file, sha256(text)
+
+
+def _settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Parse settings of the form `key=value` with the rules of a config."""
+    values: dict[str, Any] = {}
+    faults = []
+    for setting in settings:
+        try:
+            key, value = _setting(setting)
+            if key in values:
+                raise ConfigError(f"{_named(setting)}: duplicate key. Remove one of the two.")
+            values[key] = value
+        except ConfigError as error:
+            place = _named(setting)  # which has one line
+            faults.append(str(error).replace(f"{place}:1:", f"{place}:"))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return values
+
+
+def _setting(setting: str) -> tuple[str, Any]:
+    place, faults = _named(setting), Faults()
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"{place}: expected key=value. Write e.g. `epochs=3`.")
+    document = f"{key}: {text}".encode(errors="surrogateescape")
+    entries = parse_mapping(document, place, "setting", CHECKS, faults)
+    faults.check(place)
+    if list(entries) != [key]:  # a line end or a bracket can hide another key
+        raise ConfigError(f"{place}: expected one value. Write e.g. `epochs=3`.")
+    try:
+        return key, CHECKS[key](scalar_value(entries[key].node))
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _named(setting: str) -> str:
+    return f"setting {truncated_repr(setting)}"
 
 
 def read_grid(path: str | Path) -> list[TrainingConfig]:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,11 @@ NO_MODEL = "artifacts/models: no model 'model_v9'. Nearest: model_v2, model_v1."
         (["trace", "model_v9"], NO_MODEL),
         (
             ["trace", "--commit", "c0ffee"],
-            "commit: expected 8 or more hexadecimal digits, found 'c0ffee'.",
+            "commit: expected 7 or more hexadecimal digits, found 'c0ffee'.",
         ),
         (
             ["trace", "--dataset", "dataset_v9"],
-            "artifacts/datasets: no dataset version 'dataset_v9', and not 8 or more digits of a "
+            "artifacts/datasets: no dataset version 'dataset_v9', and not 7 or more digits of a "
             "SHA-256. Nearest: dataset_v1.",
         ),
         (["compare", "model_v1"], "expected two or more model versions, found 1."),
@@ -75,6 +76,11 @@ def test_wrong_usage_exits_with_2(models, llm_train, arguments):
 )
 def test_an_error_of_usage_describes_the_expected_arguments(models, llm_train, arguments, error):
     assert llm_train(*arguments).stderr.endswith(f"\nError: {error}\n")
+
+
+def test_the_version_is_that_of_the_installed_package(llm_train):
+    done = llm_train("--version")
+    assert (done.exit_code, done.stdout) == (0, f"llm-train {version('llm-training-pipeline')}\n")
 
 
 @pytest.mark.parametrize("arguments", READING)

@@ -133,9 +133,22 @@ def test_a_damaged_evaluation_is_an_error_and_all_models_are_listed(models, llm_
 
 
 def test_without_models_the_list_is_empty(project, llm_train, as_json):
+    Path("artifacts/models").mkdir()
+    Path("artifacts/models/registry.json").write_text('{\n  "models": []\n}\n')
     assert as_json("models") == []
     done = llm_train("models")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "No models.\n")
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_a_folder_without_a_registry_is_named_with_what_to_do(project, llm_train, json_option):
+    done = llm_train("models", "--artifacts-dir", "configs", *json_option)
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        2,
+        "",
+        "error: configs: no registry (models/registry.json), so no models. Train one first, or "
+        "pass the folder that has the models with --artifacts-dir.\n",
+    )
 
 
 # --- show ----------------------------------------------------------------------------------------

@@ -12,8 +12,23 @@ def test_a_missing_artifacts_folder_is_a_usage_error(tmp_path, llm_train, argume
     done = llm_train(*arguments, "--artifacts-dir", str(tmp_path / "none"))
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith(
-        f"Error: Invalid value for '--artifacts-dir' (env var: 'LLM_TRAIN_ARTIFACTS'): "
-        f"Directory '{tmp_path / 'none'}' does not exist.\n"
+        "Error: Invalid value for '--artifacts-dir' (env var: 'LLM_TRAIN_ARTIFACTS'): expected a "
+        f"folder that holds datasets/ and models/, found nothing at '{tmp_path / 'none'}'.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("configs/training/mistral_finetune.yaml", "a file"),
+        ("s3://bucket/artifacts", "nothing"),
+    ],
+)
+def test_the_error_for_an_artifacts_folder_says_what_was_found(project, llm_train, value, found):
+    done = llm_train("models", "--artifacts-dir", value)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith(
+        f"expected a folder that holds datasets/ and models/, found {found} at {value!r}.\n"
     )
 
 

@@ -1,4 +1,13 @@
-"""The help of `sweep`. Tests of `run` and `sweep` on a server are in tests/flows."""
+"""Tests of `run` without an engine, and the help of `run` and `sweep`; see also tests/flows."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from src.training.pipeline import run_training_pipeline
+from tests.examples import CONFIG, without_runs, written
 
 SWEEP_HELP = """\
 Usage: llm-train sweep [OPTIONS] [CONFIGS]...
@@ -23,3 +32,90 @@ Options:
 def test_the_help_of_sweep_describes_arguments_results_and_options(llm_train):
     done = llm_train("sweep", "--help")
     assert (done.exit_code, done.stdout) == (0, SWEEP_HELP)
+
+
+NO_ENGINE = """
+import sys
+for name in ("prefect", "pydantic", "rich", "flows", "tasks", "ops"):
+    sys.modules[name] = None  # an import of it fails
+from cli.main import main
+main(["run", "config.yaml", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def config(project) -> Path:
+    """A valid training config, in the working directory."""
+    path = Path("config.yaml")
+    path.write_text(CONFIG)
+    return path
+
+
+# --- run --local ---------------------------------------------------------------------------------
+
+
+def test_a_local_run_imports_no_engine_and_prints_the_evaluation(config, start):
+    printed = start(NO_ENGINE, "--local", "--model-version", "model_v1").end()
+    file = Path("artifacts/evaluations/model_v1/evaluation.json")
+    assert json.loads(printed) == json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("version", [[], ["--model-version", ""], ["--model-version", "model_v1"]])
+def test_a_local_run_writes_the_bytes_of_the_function(config, llm_train, tmp_path, version):
+    assert llm_train("run", "config.yaml", "--local", *version).exit_code == 0
+    files = written(Path("artifacts"))
+    Path("artifacts/datasets").rename(tmp_path / "datasets")
+    Path("artifacts").rename(tmp_path / "first")
+    Path("artifacts").mkdir()
+    (tmp_path / "datasets").rename("artifacts/datasets")
+    run_training_pipeline("config.yaml", version[-1] or None if version else None)
+    assert without_runs(files) == without_runs(written(Path("artifacts")))
+
+
+def test_a_local_run_logs_the_core_on_stderr(config, llm_train):
+    done = llm_train("run", "config.yaml", "--local")
+    lines = [re.sub(r"^[0-9:.]{12} ", "", line) for line in done.stderr.splitlines()]
+    assert lines[0] == (
+        "| INFO    | src.training.dataset - artifacts/datasets/dataset_v1/data.jsonl: 3 samples, "
+        "sha256 0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143."
+    )
+    assert llm_train("run", "none.yaml", "--local").stderr == (
+        "error: none.yaml: no such training config.\n"
+    )
+
+
+def test_an_error_of_a_local_run_has_the_exit_code_of_a_run(config, llm_train):
+    arguments = ("run", "config.yaml", "--local", "--model-version", "model_v1")
+    assert llm_train(*arguments).exit_code == 0
+    config.write_text(CONFIG.replace("epochs: 3", "epochs: 4"))
+    done = llm_train(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "error: artifacts/models/model_v1/" in done.stderr
+    assert "    training_config.epochs: recorded 3, now 4\n" in done.stderr
+    Path("artifacts/models/registry.json").write_text("{")
+    assert llm_train(*arguments).exit_code == 1
+
+
+# --- run --set -----------------------------------------------------------------------------------
+
+
+def test_a_run_with_settings_trains_another_config_that_can_be_run_again(config, llm_train):
+    arguments = ("run", "config.yaml", "--local", "--set", "epochs=4", "--set", "batch_size=8")
+    done = llm_train(*arguments)
+    assert done.exit_code == 0
+    [file] = Path("artifacts/sweeps").iterdir()
+    assert file.read_text() == (
+        'base_model: "mistral-7b"\ndataset_version: "dataset_v1"\nlearning_rate: 2e-05\n'
+        "epochs: 4\nbatch_size: 8\n"
+    )
+    assert config.read_text() == CONFIG
+    assert llm_train("run", str(file), "--local").stdout == done.stdout
+
+
+def test_a_setting_that_is_not_valid_is_refused(config, llm_train):
+    done = llm_train("run", "config.yaml", "--local", "--set", "epoch=4")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: setting 'epoch=4': unknown key 'epoch', did you mean 'epochs'?\n"
+    )
+    assert not Path("artifacts/sweeps").exists()

@@ -75,7 +75,10 @@ def test_trace_prints_the_inputs_of_a_model(models, llm_train):
     [
         (["--dataset", "dataset_v1"], "dataset_v1"),
         (["--dataset", "0c1f9c9f"], DATA_SHA256),
-        (["--commit", "c0ffeec0"], COMMIT),
+        (["--commit", "c0ffeec"], COMMIT),
+        (["--commit", "C0FFEEC0F"], COMMIT),
+        (["--commit", COMMIT[:-1]], COMMIT),
+        (["--commit", COMMIT], COMMIT),
     ],
 )
 def test_trace_prints_the_models_made_from_an_input(models, llm_train, source, named):

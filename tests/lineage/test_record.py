@@ -77,13 +77,20 @@ def test_a_folder_without_metadata_or_with_an_invalid_name_has_no_record(models)
     assert versions(models) == ["model_v1", "model_v2"]
 
 
-@pytest.mark.parametrize("version", ["model_v9", "../models", "", None])
-def test_a_missing_version_raises_an_error_that_names_the_nearest(version, models):
+@pytest.mark.parametrize(
+    ("version", "nearest"),
+    [
+        ("model_v9", "model_v2, model_v1"),
+        ("../models", "none; `llm-train models` lists all"),
+        ("nope", "none; `llm-train models` lists all"),
+        ("", "none; `llm-train models` lists all"),
+        (None, "none; `llm-train models` lists all"),
+    ],
+)
+def test_a_missing_version_raises_an_error_that_names_the_nearest(version, nearest, models):
     with pytest.raises(ModelNotFoundError) as caught:
         read_record(version, models)
-    assert str(caught.value) == (
-        f"artifacts/models: no model {version!r}. Nearest: model_v2, model_v1."
-    )
+    assert str(caught.value) == f"artifacts/models: no model {version!r}. Nearest: {nearest}."
 
 
 def test_the_folder_of_a_missing_version_is_not_named_as_the_nearest(models):

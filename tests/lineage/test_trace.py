@@ -71,7 +71,7 @@ def test_a_missing_model_raises_an_error_that_names_the_nearest(models):
 # --- From data -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data", ["dataset_v1", DATA_SHA256, DATA_SHA256[:8], "0C1F9C9F"])
+@pytest.mark.parametrize("data", ["dataset_v1", DATA_SHA256, DATA_SHA256[:7], "0C1F9C9F"])
 def test_the_models_trained_on_some_data_are_found_by_its_name_or_digest(data, models):
     run_training_pipeline("one.yaml", "model_v3", artifacts_dir=models.root)
     found = models_trained_on(data, models.root)
@@ -132,7 +132,7 @@ def test_neither_a_dataset_nor_a_digest_is_an_error_that_names_the_nearest(model
     with pytest.raises(LookupError) as caught:
         models_trained_on("dataset_v9", models.root)
     assert str(caught.value) == (
-        "artifacts/datasets: no dataset version 'dataset_v9', and not 8 or more digits of a "
+        "artifacts/datasets: no dataset version 'dataset_v9', and not 7 or more digits of a "
         "SHA-256. Nearest: dataset_v2, dataset_v1."
     )
 
@@ -142,7 +142,7 @@ def test_an_empty_root_has_no_dataset(tmp_path):
         with pytest.raises(LookupError) as caught:
             models_trained_on("dataset_v1", root)
         assert str(caught.value) == (
-            f"{tmp_path}/datasets: no dataset version 'dataset_v1', and not 8 or more digits of "
+            f"{tmp_path}/datasets: no dataset version 'dataset_v1', and not 7 or more digits of "
             "a SHA-256. Nearest: none."
         )
 
@@ -174,10 +174,10 @@ def test_the_models_of_a_commit_are_found_by_its_first_digits(commit, models):
     )
 
 
-@pytest.mark.parametrize("commit", ["1212121", "HEAD", ""])
+@pytest.mark.parametrize("commit", ["121212", "HEAD", ""])
 def test_an_invalid_commit_id_is_an_error(commit, models):
     with pytest.raises(LookupError) as caught:
         models_of_commit(commit, models.root)
     assert str(caught.value) == (
-        f"commit: expected 8 or more hexadecimal digits, found {commit!r}."
+        f"commit: expected 7 or more hexadecimal digits, found {commit!r}."
     )

@@ -1,7 +1,8 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from glob import glob
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from src.training.config import (
     load_training_config,
     parse_training_config,
 )
-from src.training.grids import find_configs, read_grid, write_grid
+from src.training.grids import find_configs, read_grid, write_grid, write_variant
 from tests.examples import METADATA, WRONG_FILES
 from tests.strategies import as_yaml, config_values, settings_values
 
@@ -29,7 +30,8 @@ GRID = f"""\
 learning_rate: [1e-5, 0.00002]
 epochs: [2, 3]
 """
-KEYS = "base_config, base_model, dataset_version, learning_rate, epochs, batch_size"
+ALL_KEYS = "base_model, dataset_version, learning_rate, epochs, batch_size"
+KEYS = f"base_config, {ALL_KEYS}"
 
 
 @pytest.fixture(autouse=True)
@@ -317,6 +319,78 @@ def test_a_sweeps_folder_that_leads_out_of_the_root_is_refused(tmp_path):
         write_grid("grid.yaml", Artifacts.open())
     assert str(caught.value).endswith("Nothing was written; remove the link.")
     assert list(outside.iterdir()) == []
+
+
+# --- Variants of a config -------------------------------------------------------------------------
+
+CONFIG_FILE = "configs/training/mistral_finetune.yaml"
+
+
+def test_a_variant_has_the_new_values_and_the_config_is_unchanged(artifacts):
+    before = Path(CONFIG_FILE).read_bytes()
+    file = write_variant(CONFIG_FILE, ["learning_rate=1e-4", "base_model='a b'"], artifacts)
+    config = replace(BASE, learning_rate=1e-4, base_model="a b")
+    assert file.key == f"sweeps/mistral_finetune-{config.config_hash[:12]}.yaml"
+    assert parse_training_config(file.read(1 << 20), file) == config
+    assert Path(CONFIG_FILE).read_bytes() == before
+
+
+def test_a_variant_and_the_config_of_a_grid_with_its_values_are_one_file(artifacts, files):
+    Path("mistral_finetune.yaml").write_text(f"{BASE_LINE}epochs: 4\n")
+    [name] = write_grid("mistral_finetune.yaml", artifacts)
+    before = files(artifacts)
+    assert str(write_variant(CONFIG_FILE, ["epochs=4"], artifacts)) == name
+    assert files(artifacts) == before
+
+
+@given(config_values)
+def test_a_value_of_a_setting_is_parsed_as_in_a_config(values):
+    lines = as_yaml(values).decode().removesuffix("\n").split("\n")
+    settings = [line.replace(": ", "=", 1) for line in lines]
+    with TemporaryDirectory() as folder:
+        file = write_variant(CONFIG_FILE, settings, Artifacts.open(folder))
+        assert load_training_config(str(file)) == TrainingConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["epoch=4"], "setting 'epoch=4': unknown key 'epoch', did you mean 'epochs'?"),
+        (["dropout=1"], f"setting 'dropout=1': unknown key 'dropout', the keys are {ALL_KEYS}."),
+        (["epochs"], "setting 'epochs': expected key=value. Write e.g. `epochs=3`."),
+        (["epochs="], "setting 'epochs=': expected an integer >= 1, found null."),
+        (["epochs=true"], "setting 'epochs=true': expected an integer >= 1, found true."),
+        (["epochs=3.0"], "setting 'epochs=3.0': expected an integer >= 1, found 3.0."),
+        (["epochs=[3]"], "setting 'epochs=[3]': expected an integer >= 1, found a list."),
+        (["epochs=3", "epochs=3"], "setting 'epochs=3': duplicate key. Remove one of the two."),
+        (
+            ["epochs=3\nbatch_size: 4"],
+            "setting 'epochs=3\\nbatch_size: 4': expected one value. Write e.g. `epochs=3`.",
+        ),
+        (
+            ["{epochs=3, batch_size: 4}"],
+            "setting '{epochs=3, batch_size: 4}': expected one value. Write e.g. `epochs=3`.",
+        ),
+        (
+            ["epochs=!!int 3"],
+            "setting 'epochs=!!int 3': not valid YAML: tags such as !!int are not supported. "
+            "Remove the tag.",
+        ),
+        (
+            ["epoch=1", "batch_size=0"],
+            "setting 'epoch=1': unknown key 'epoch', did you mean 'epochs'?\n"
+            "setting 'batch_size=0': expected an integer >= 1, found 0.",
+        ),
+    ],
+)
+def test_a_setting_that_is_not_valid_is_refused_and_nothing_is_written(
+    artifacts, files, settings, message
+):
+    before = files(artifacts)
+    with pytest.raises(ConfigError) as caught:
+        write_variant(CONFIG_FILE, settings, artifacts)
+    assert str(caught.value) == message
+    assert files(artifacts) == before
 
 
 # --- Files and patterns --------------------------------------------------------------------------

@@ -833,7 +833,7 @@ def test_the_error_for_a_missing_model_has_the_nearest_versions(registry, metada
         get_model("model_v7", registry)
     assert isinstance(caught.value, ModelNotFoundError)
     assert str(caught.value) == (
-        "artifacts/models/registry.json: no model 'model_v7'. Nearest: model_v2, model_v1, other."
+        "artifacts/models/registry.json: no model 'model_v7'. Nearest: model_v2, model_v1."
     )
 
 

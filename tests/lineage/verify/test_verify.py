@@ -164,10 +164,10 @@ def test_verification_changes_nothing(damage, models):
     ("name", "nearest"),
     [
         ("model_v3", "model_v2, model_v1"),
-        ("", "model_v2, model_v1"),
-        ("../models", "model_v2, model_v1"),
-        ("registry.json", "model_v2, model_v1"),
-        (None, "model_v2, model_v1"),
+        ("", "none; `llm-train models` lists all"),
+        ("../models", "none; `llm-train models` lists all"),
+        ("registry.json", "none; `llm-train models` lists all"),
+        (None, "none; `llm-train models` lists all"),
     ],
 )
 def test_a_missing_version_raises_an_error_that_names_the_nearest(name, nearest, models):
