@@ -61,12 +61,20 @@ app()
 # `prefect server start` does the same, but opens the port itself, so another process can take
 # the port first. This server accepts connections at a socket that its parent has opened.
 # Servers that start together take turns to create tables and block types; otherwise some fail.
+# A transaction in SQLite takes the write lock at its start: one that takes it later fails
+# immediately with "database is locked" if another one wrote in between, instead of waiting.
 SERVER = f"""{EXIT_WITH_PARENT}
 import contextlib, fcntl, socket, sys
 
 import uvicorn
 from prefect.server.api.server import create_app
+from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.settings import get_current_settings
+
+begin = AioSqliteConfiguration.begin_transaction
+AioSqliteConfiguration.begin_transaction = (
+    lambda self, session, with_for_update=False: begin(self, session, with_for_update=True)
+)
 
 class Server(uvicorn.Server):
     async def startup(self, sockets):

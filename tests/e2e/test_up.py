@@ -47,7 +47,7 @@ def up(project, env, port, wait=True):
         env=env,
     )
     if wait:
-        eventually(lambda: "Worker 'up' started!" in process.output())
+        eventually(lambda: f"Worker 'up-{socket.gethostname()}' started!" in process.output())
     return process
 
 
