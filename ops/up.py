@@ -116,6 +116,7 @@ def _up(port: int, home: Path) -> NoReturn:
         print("Deploying ...", flush=True)
         _create_pool(url, env)
         _prefect("deploy", "--all", env=env)
+        _python("-m", "ops.recovery", env=env)
         api = runs.Api(f"{url}/api", auth_string, POOL)
         started = datetime.now(UTC)
         _settle(api, worker_name, started)
@@ -255,11 +256,15 @@ def _listen(port: int) -> socket.socket:
 
 
 def _prefect(*arguments: str, env: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    _python("-m", "prefect", "--no-prompt", *arguments, env=env)
+
+
+def _python(*arguments: str, env: dict[str, str]) -> None:
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UpError(
-            f"`prefect {' '.join(arguments)}`: exited with code {done.returncode}:\n"
+            f"`python {' '.join(arguments)}`: exited with code {done.returncode}:\n"
             f"{done.stdout}{done.stderr}"
         )
 
