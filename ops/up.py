@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -78,9 +79,13 @@ def main(argv: list[str] | None = None) -> int:
     except httpx.HTTPError as error:
         print(f"error: server: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"error: PREFECT_HOME {home}: {error}", file=sys.stderr)
+        return 1
 
 
 def _up(port: int, home: Path) -> NoReturn:
+    _check_profiles(home / "profiles.toml")
     # Prefect takes more than a second to import.
     from ops import profile
 
@@ -141,6 +146,18 @@ def _up(port: int, home: Path) -> NoReturn:
         if code is None:
             name, code = "worker", worker.poll()
         raise UpError(f"{name}: exited with code {code}. Server log: {log}")
+
+
+def _check_profiles(path: Path) -> None:
+    try:
+        tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        raise UpError(
+            f"{path}: not valid TOML: {error}. Delete the file: `make up` writes it again, with a "
+            "new password."
+        ) from error
 
 
 def _create_pool(url: str, env: dict[str, str]) -> None:
