@@ -2,9 +2,10 @@
 
     python -m ops.recovery
 
-Creates two automations on the Prefect server, for runs tagged `training`:
+Creates three automations on the Prefect server, for runs tagged `training`:
 
 - A run that has sent heartbeats, and then none for five minutes, is marked as Crashed.
+- A run that a worker has taken, and that has not started after 15 minutes, is marked as Crashed.
 - A run that has crashed is scheduled once more. A run that crashes again is left as it is, and so
   are runs that failed or were cancelled.
 
@@ -33,13 +34,14 @@ __all__ = ["HEARTBEAT_SECONDS", "automations", "deploy_automations", "main"]
 
 # Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml).
 HEARTBEAT_SECONDS = 300
+PENDING_SECONDS = 900
 # The server deletes runs after 90 days, see docs/operations.md.
 RETRY_DAYS = 90
 FINAL = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled")
 
 
 def automations() -> list[AutomationCore]:
-    """Return both automations."""
+    """Return the automations."""
     runs: dict[str, Any] = {
         "match": ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         "match_related": ResourceSpecification(
@@ -49,25 +51,45 @@ def automations() -> list[AutomationCore]:
         "threshold": 1,
     }
     heartbeat = "prefect.flow-run.heartbeat"
-    return [
-        AutomationCore(
-            name="Mark training runs without heartbeats as crashed",
+    ended = {f"prefect.flow-run.{state}" for state in FINAL}
+
+    def crash_without(
+        expected: set[str], *, after: str, seconds: int, name: str, message: str
+    ) -> AutomationCore:
+        return AutomationCore(
+            name=name,
             description="The worker or the machine of such a run is gone.",
             trigger=EventTrigger(
-                after={heartbeat},
-                expect={heartbeat, *(f"prefect.flow-run.{state}" for state in FINAL)},
+                after={after},
+                expect=expected,
                 posture=Posture.Proactive,
-                within=timedelta(seconds=HEARTBEAT_SECONDS),
+                within=timedelta(seconds=seconds),
                 **runs,
             ),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.CRASHED,
                     name="Crashed",
-                    message=f"its worker was gone: no heartbeat for {HEARTBEAT_SECONDS} seconds",
+                    message=f"its worker was gone: {message} {seconds} seconds",
                     force=False,
                 )
             ],
+        )
+
+    return [
+        crash_without(
+            {heartbeat, *ended},
+            after=heartbeat,
+            seconds=HEARTBEAT_SECONDS,
+            name="Mark training runs without heartbeats as crashed",
+            message="no heartbeat for",
+        ),
+        crash_without(
+            {"prefect.flow-run.Running", *ended},
+            after="prefect.flow-run.Pending",
+            seconds=PENDING_SECONDS,
+            name="Mark training runs that do not start as crashed",
+            message="not started after",
         ),
         AutomationCore(
             name="Try crashed training runs once more",
@@ -92,7 +114,7 @@ def automations() -> list[AutomationCore]:
 
 
 async def deploy_automations() -> None:
-    """Create both automations, or replace those that differ.
+    """Create the automations, or replace those that differ.
 
     An automation that is new forgets which runs it has acted on.
 

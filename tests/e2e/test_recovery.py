@@ -11,7 +11,7 @@ from ops.recovery import automations
 from tests.e2e.conftest import eventually
 
 TRAIN = "training-pipeline/train"
-HEARTBEATS, RETRY = (automation.name for automation in automations())
+HEARTBEATS, PENDING, RETRY = (automation.name for automation in automations())
 
 
 def recovery(platform):
@@ -29,7 +29,7 @@ def recovery(platform):
 
 def deployed(platform):
     found = platform.post("automations/filter")
-    return {each["name"]: each for each in found if each["name"] in (HEARTBEATS, RETRY)}
+    return {each["name"]: each for each in found if each["name"] in (HEARTBEATS, PENDING, RETRY)}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def send_heartbeat(platform, run):
 
 def test_a_second_call_changes_nothing_and_restores_an_edited_automation(platform):
     first = recovery(platform)
-    assert set(first) == {HEARTBEATS, RETRY}
+    assert set(first) == {HEARTBEATS, PENDING, RETRY}
     assert recovery(platform) == first
     edit_within(platform, first[HEARTBEATS], 60)
     second = recovery(platform)
@@ -125,5 +125,17 @@ def test_a_run_without_heartbeats_is_crashed_and_tried_again_and_an_ended_one_is
             "Running",
             "Completed",
         ]
+    finally:
+        recovery(recovered)
+
+
+def test_a_run_that_does_not_start_is_crashed_and_tried_again(recovered):
+    edit_within(recovered, deployed(recovered)[PENDING], 10)
+    try:
+        lost = new_run(recovered, "pending")
+        set_state(recovered, lost, "PENDING")
+        eventually(lambda: is_completed(recovered, lost))
+        message = "its worker was gone: not started after 900 seconds"
+        assert ("Crashed", message) in states(recovered, lost)
     finally:
         recovery(recovered)

@@ -141,8 +141,8 @@ class Soak:
             self.request("POST", f"deployments/{deployment['id']}/create_flow_run", body)
         self.starts[kind] += 1
 
-    def kill(self) -> None:
-        """Kill the server, the worker or the process of a run, by SIGKILL."""
+    def kill(self) -> bool:
+        """Kill the server, the worker or the process of a run by SIGKILL; return whether it was."""
         assert self.up
         kinds: dict[str, list[int]] = {"server": [], "worker": [], "flow run": []}
         for process in descendants(self.up.process.pid):
@@ -150,10 +150,12 @@ class Soak:
                 command = Path(f"/proc/{process}/cmdline").read_text()
                 kind = "server" if "uvicorn" in command else "flow run"
                 kinds["worker" if "worker\0start" in command else kind].append(process)
-        kind = min((kind for kind in kinds if kinds[kind]), key=lambda kind: self.kills[kind])
-        with suppress(ProcessLookupError):
+        kind = min(kinds, key=lambda kind: self.kills[kind])
+        with suppress(IndexError, ProcessLookupError):  # there is none yet
             os.kill(self.rng.choice(kinds[kind]), signal.SIGKILL)
             self.kills[kind] += 1
+            return True
+        return False
 
     def drain(self) -> None:
         """Wait until no run is in work or waits."""
@@ -225,8 +227,7 @@ def main(argv: list[str] | None = None) -> int:
             if done < arguments.kills and passed > (done + 1) * arguments.seconds / (
                 arguments.kills + 1
             ):
-                soak.kill()
-                done += 1
+                done += soak.kill()
             time.sleep(soak.rng.uniform(0.5, 2))
         soak.keep_running()
         for config in soak.configs:  # a run that was cancelled or killed twice is not tried again
