@@ -31,10 +31,11 @@ packages: ## Install the Debian packages that make e2e needs (as root)
 	apt-get update
 	apt-get install --yes --no-install-recommends chromium postgresql strace
 
-torture: .venv/torture ## Run the long kill, race, resource and fuzz tests of the core
+torture: .venv/torture ## Run the long kill, race, resource and fuzz tests, and a soak of make up
 	TORTURE=long $(BIN)/pytest -rP tests/torture
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
 	$(BIN)/python -m tests.torture.tamper --rounds 20000
+	$(BIN)/python -m tests.torture.soak
 
 # Systems for comparison, each in a separate environment.
 PEERS := kedro mlflow

@@ -12,15 +12,12 @@ from src.training.registry import list_models
 __all__ = ["artifacts_dir_option", "complete_version", "json_option"]
 
 
-
 class _Root(click.ParamType):
     """The path of a folder that exists."""
 
     name = "folder"
 
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not Path(value).is_dir():
             found = "a file" if Path(value).exists() else "nothing"
             self.fail(

@@ -39,6 +39,7 @@ REQUEST_SECONDS = 5.0
 STOP_SECONDS = 20.0
 IDLE_SECONDS = 3.0  # the server writes task runs to its database every second
 LOG_TAIL_BYTES = 2000
+START_LOCK = "server-start.lock"  # in PREFECT_HOME; held while a server prepares its database
 # Exit when the pipe at stdin closes, that is, when the parent has ended.
 EXIT_WITH_PARENT = """
 import os, signal, threading
@@ -59,12 +60,27 @@ app()
 """
 # `prefect server start` does the same, but opens the port itself, so another process can take
 # the port first. This server accepts connections at a socket that its parent has opened.
+# Servers that start together take turns to create tables and block types; otherwise some fail.
+# A transaction in SQLite takes the write lock at its start: one that takes it later fails
+# immediately with "database is locked" if another one wrote in between, instead of waiting.
 SERVER = f"""{EXIT_WITH_PARENT}
-import contextlib, socket, sys
+import contextlib, fcntl, socket, sys
 
 import uvicorn
 from prefect.server.api.server import create_app
+from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.settings import get_current_settings
+
+begin = AioSqliteConfiguration.begin_transaction
+AioSqliteConfiguration.begin_transaction = (
+    lambda self, session, with_for_update=False: begin(self, session, with_for_update=True)
+)
+
+class Server(uvicorn.Server):
+    async def startup(self, sockets):
+        with open(sys.argv[2], "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            await super().startup(sockets)
 
 listener = socket.socket(fileno=int(sys.argv[1]))
 settings = get_current_settings().server
@@ -76,7 +92,7 @@ config = uvicorn.Config(
     ws_ping_timeout=settings.api.websocket_ping_timeout,
 )
 with contextlib.suppress(KeyboardInterrupt):
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])
 """
 
 
@@ -177,7 +193,7 @@ class ServerProcess:
         Args:
             listener: The socket at which the server accepts connections; see `listen`. Closed in
                 this process.
-            env: Environment of the server.
+            env: Environment of the server, with PREFECT_HOME.
             log: File for the output of the server, open for reading and writing.
             cwd: Working directory of the server; by default that of this process.
         """
@@ -186,7 +202,15 @@ class ServerProcess:
             self.api_url = f"http://{HOST}:{self._port}/api"
             self._log = log
             fd = listener.fileno()
-            self.process = _start(SERVER, str(fd), env=env, cwd=cwd, output=log, pass_fds=(fd,))
+            lock = Path(env["PREFECT_HOME"]) / START_LOCK
+            make_private(lock)
+            self.process = _start(
+                *(SERVER, str(fd), str(lock.absolute())),
+                env=env,
+                cwd=cwd,
+                output=log,
+                pass_fds=(fd,),
+            )
 
     def wait_until_ready(self, seconds: float) -> None:
         """Wait until the server answers requests.

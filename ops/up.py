@@ -3,6 +3,10 @@
     python -m ops.up [--port 4200]
 
 The database, the logs and the password are in PREFECT_HOME, which the Makefile sets to `.prefect/`.
+
+At the end, the worker gets no new runs. Runs in work may finish for 30 seconds; then they are
+cancelled and their processes are killed. At the start and every 30 seconds, runs of this worker
+that have lost their process are marked as Crashed.
 """
 
 import argparse
@@ -15,13 +19,16 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 import httpx
 
+from ops import runs
 from ops.server import (
     HOST,
     ROOT,
@@ -41,6 +48,8 @@ POOL = "training"
 JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
 TABLE_KEY = "models"
 START_SECONDS = 120.0
+GRACE_SECONDS = 30.0  # for runs in work, at the end
+SETTLE_SECONDS = 30.0  # between searches for runs that have lost their process
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -63,14 +72,21 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _up(port, home)
     except KeyboardInterrupt:
-        print("Stopped.", flush=True)
+        _print("Stopped.")
         return 0
     except UpError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except httpx.HTTPError as error:
+        print(f"error: server: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: PREFECT_HOME {home}: {error}", file=sys.stderr)
+        return 1
 
 
 def _up(port: int, home: Path) -> NoReturn:
+    _check_profiles(home / "profiles.toml")
     # Prefect takes more than a second to import.
     from ops import profile
 
@@ -88,6 +104,7 @@ def _up(port: int, home: Path) -> NoReturn:
             "PREFECT_HOME": str(home),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
+        worker_name = f"up-{socket.gethostname()}"
         print(f"Starting the server ({log}) ...", flush=True)
         make_database_private()
         make_private(log)
@@ -105,18 +122,44 @@ def _up(port: int, home: Path) -> NoReturn:
         print("Deploying ...", flush=True)
         _create_pool(url, env)
         _prefect("deploy", "--all", env=env)
-        worker = start_prefect("worker", "start", "--pool", POOL, "--name", "up", env=env, cwd=ROOT)
-        stack.callback(_stop, worker)
+        _python("-m", "ops.recovery", env=env)
+        api = runs.Api(f"{url}/api", auth_string, POOL)
+        started = datetime.now(UTC)
+        _settle(api, worker_name, started)
+        api.pause(False)  # paused by `_end`
+        worker = start_prefect(
+            *("worker", "start", "--pool", POOL, "--name", worker_name),
+            *("--limit", str(len(os.sched_getaffinity(0)))),
+            env=env,
+            cwd=ROOT,
+        )
+        stack.callback(_end, api, worker, worker_name, home)
         profile.set_api_url(home, f"{url}/api")
         stack.callback(profile.set_api_url, home, None)
         table = _models_table(url, auth_string)
         print(_links(url, table, auth_string, profile.variables(home)), flush=True)
+        settled = time.monotonic()
         while server.process.poll() is None and worker.poll() is None:
             time.sleep(0.2)
+            if time.monotonic() - settled > SETTLE_SECONDS:
+                _settle(api, worker_name, started)
+                settled = time.monotonic()
         name, code = "server", server.process.poll()
         if code is None:
             name, code = "worker", worker.poll()
         raise UpError(f"{name}: exited with code {code}. Server log: {log}")
+
+
+def _check_profiles(path: Path) -> None:
+    try:
+        tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        raise UpError(
+            f"{path}: not valid TOML: {error}. Delete the file: `make up` writes it again, with a "
+            "new password."
+        ) from error
 
 
 def _create_pool(url: str, env: dict[str, str]) -> None:
@@ -133,6 +176,54 @@ def _create_pool(url: str, env: dict[str, str]) -> None:
         _prefect("work-pool", "create", "--type", "process", *template_option, POOL, env=env)
     elif not response.is_success or response.json()["base_job_template"] != template:
         _prefect("work-pool", "update", *template_option, POOL, env=env)
+
+
+def _settle(api: runs.Api, worker_name: str, started: datetime) -> None:
+    """Mark the runs of this worker that have lost their process as Crashed."""
+    with suppress(httpx.HTTPError):  # the server is too busy, or has exited
+        active = api.active_runs()
+        for run in runs.lost_runs(
+            active, runs.processes(), worker_name, started, datetime.now(UTC)
+        ):
+            api.crash(run, "its worker was gone")
+
+
+def _end(api: runs.Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path) -> None:
+    """Stop the worker; leave no process of its runs, and no run in work if the server answers."""
+    with suppress(httpx.HTTPError):
+        try:
+            api.pause(True)
+            _wait_for_runs(api, worker_name)
+        except KeyboardInterrupt:
+            pass
+        _ignore_signals()
+        _cancel_runs(api, worker_name)  # before their processes end, which would be a crash
+    _stop(worker)
+    runs.kill(runs.own_processes(runs.processes(), worker_name, home))
+    with suppress(httpx.HTTPError):
+        _cancel_runs(api, worker_name)  # that the worker took while it was stopped
+
+
+def _wait_for_runs(api: runs.Api, worker_name: str) -> None:
+    deadline = time.monotonic() + GRACE_SECONDS
+    is_reported = False
+    while time.monotonic() < deadline:
+        count = sum(run.worker == worker_name for run in api.active_runs())
+        if not count:
+            return
+        if not is_reported:
+            _print(
+                f"Runs in work: {count}. They are cancelled after {GRACE_SECONDS:g} seconds; to "
+                "cancel them now, press Ctrl-C again."
+            )
+            is_reported = True
+        time.sleep(0.5)
+
+
+def _cancel_runs(api: runs.Api, worker_name: str) -> None:
+    for run in api.active_runs():
+        if run.worker == worker_name:
+            api.cancel(run, "`make up` ended before the run")
 
 
 def _models_table(url: str, auth_string: str) -> str:
@@ -209,18 +300,31 @@ def _listen(port: int) -> socket.socket:
 
 
 def _prefect(*arguments: str, env: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    _python("-m", "prefect", "--no-prompt", *arguments, env=env)
+
+
+def _python(*arguments: str, env: dict[str, str]) -> None:
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UpError(
-            f"`prefect {' '.join(arguments)}`: exited with code {done.returncode}:\n"
+            f"`python {' '.join(arguments)}`: exited with code {done.returncode}:\n"
             f"{done.stdout}{done.stderr}"
         )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _ignore_signals() -> None:
     for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the stop
+
+
+def _print(text: str) -> None:
+    with suppress(OSError):  # the terminal is closed
+        print(text, flush=True)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    _ignore_signals()
     stop_group(process, (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
 
 

@@ -4,8 +4,10 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,10 @@ from prefect.workers.process import ProcessWorker
 
 from tests.e2e.conftest import ROOT, Process, copy_project, descendants, eventually
 from tests.network import free_port
+
+GRACE = (
+    "Runs in work: 1. They are cancelled after 30 seconds; to cancel them now, press Ctrl-C again."
+)
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def up(project, env, port, wait=True):
         env=env,
     )
     if wait:
-        eventually(lambda: "Worker 'up' started!" in process.output())
+        eventually(lambda: f"Worker 'up-{socket.gethostname()}' started!" in process.output())
     return process
 
 
@@ -75,6 +81,34 @@ def run_in(terminal, project, command):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def states_of_runs(project, every=False):
+    """Return the current state of each run by hand, and its message; or all its states."""
+    states = "s.flow_run_id = r.id" if every else "s.id = r.state_id"
+    with closing(sqlite3.connect(project / ".prefect/prefect.db", timeout=60)) as database:
+        return database.execute(
+            f"select s.name, s.message from flow_run r join flow_run_state s on {states} "
+            "where not auto_scheduled"
+        ).fetchall()
+
+
+def is_running(process):
+    """Return whether a process exists."""
+    with suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
+
+
+def by_kind(processes):
+    """Return the server, the worker and the process of the flow run."""
+
+    def kind(process):
+        command = Path(f"/proc/{process}/cmdline").read_text()
+        return ("uvicorn" not in command, "worker\0start" not in command)
+
+    return sorted(processes, key=kind)
 
 
 def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env, terminal):
@@ -106,14 +140,52 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
             started = descendants(running.process.pid)
             assert len(started) == 3  # server, worker, flow run
             running.process.send_signal(signal.SIGINT)
+            eventually(lambda: GRACE in running.output())
+            running.process.send_signal(signal.SIGINT)
             assert running.process.wait(60) == 0
         assert running.output().endswith("Stopped.\n")
+        assert states_of_runs(project) == [("Cancelled", "`make up` ended before the run")]
         for process in started:
             with pytest.raises(ProcessLookupError):
                 os.kill(process, 0)
         assert sorted(path.name for path in models.iterdir() if path.is_file()) == [
             "registry.json.lock"
         ]
+    finally:
+        running.kill()
+
+
+@pytest.mark.parametrize("killed", ["worker", "server", "worker and flow run", "all"])
+def test_after_a_kill_no_run_is_in_work_and_a_crashed_run_is_tried_once_more(
+    project, env, terminal, killed
+):
+    port = free_port()
+    running = up(project, env, port)
+    models = project / "artifacts/models"
+    models.mkdir()
+    try:
+        with FileLock(models / "registry.json.lock", preserve_lock_file=True):
+            run_in(terminal, project, commands(running))
+            eventually(lambda: list(models.glob("*/metadata.json")))
+            server, worker, flow_run = by_kind(descendants(running.process.pid))
+            for process in {
+                "worker": [worker],
+                "server": [server],
+                "worker and flow run": [worker, flow_run],
+                "all": [running.process.pid, server, worker, flow_run],
+            }[killed]:
+                os.kill(process, signal.SIGKILL)
+            code = running.process.wait(120)
+        assert (code == 1) is (killed != "all")
+        for process in (server, worker, flow_run):
+            eventually(lambda process=process: not is_running(process))
+        if killed.startswith("worker"):
+            assert states_of_runs(project) == [("Cancelled", "`make up` ended before the run")]
+        else:
+            assert states_of_runs(project) == [("Running", None)]
+            running = up(project, env, port)
+            eventually(lambda: states_of_runs(project) == [("Completed", None)])
+            assert ("Crashed", "its worker was gone") in states_of_runs(project, every=True)
     finally:
         running.kill()
 

@@ -76,7 +76,7 @@ def llm_train(home):
     """Start `llm-train` in a new process group, with no server configured."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
+    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "240"
 
     def llm_train(*arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -211,6 +211,16 @@ def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(l
         [ends] = database.execute("select count(*) from log where message like 'Finished %'")
     assert (states, ends) == ([("COMPLETED", 5)], (6,))
     assert unprivate(home) == []
+
+
+def test_commands_that_create_the_database_together_all_complete(llm_train, home):
+    Path("config.yaml").write_text(CONFIG)
+    runs = [llm_train("run", "config.yaml", "--model-version", f"model_{n}") for n in range(4)]
+    messages = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4, "".join(messages)
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        states = database.execute("select state_type, count(*) from flow_run group by 1").fetchall()
+    assert states == [("COMPLETED", 4)]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

@@ -39,3 +39,24 @@ def test_a_port_out_of_range_is_an_error(home, capsys):
     )
     assert [path.name for path in home.iterdir()] == ["up.lock"]
     assert [path for path in (home, home / "up.lock") if path.stat().st_mode & 0o077] == []
+
+
+def test_damaged_profiles_are_an_error(home, capsys):
+    home.mkdir()
+    (home / "profiles.toml").write_text("not = [toml")
+    assert up.main([]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"error: {home}/profiles.toml: not valid TOML: Invalid value (at line 1, column 8). "
+        "Delete the file: `make up` writes it again, with a new password.\n",
+    )
+    assert [path.name for path in home.iterdir()] == ["profiles.toml"]
+
+
+def test_a_home_folder_that_cannot_be_created_is_an_error(home, capsys):
+    home.parent.joinpath("home").write_text("a file")
+    assert up.main([]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"error: PREFECT_HOME {home}: [Errno 20] Not a directory: '{home}/profiles.toml'\n",
+    )

@@ -1,0 +1,158 @@
+"""Automations that end runs whose worker is gone, and try crashed runs once more.
+
+    python -m ops.recovery
+
+Creates three automations on the Prefect server, for runs tagged `training`:
+
+- A run that has sent heartbeats, and then none for five minutes, is marked as Crashed.
+- A run that a worker has taken, and that has not started after 15 minutes, is marked as Crashed.
+- A run that has crashed is scheduled once more. A run that crashes again is left as it is, and so
+  are runs that failed or were cancelled.
+
+Another run of the command changes nothing, unless the automations differ.
+"""
+
+import argparse
+import asyncio
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from prefect.automations import (
+    Automation,
+    AutomationCore,
+    ChangeFlowRunState,
+    EventTrigger,
+    Posture,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.events import ResourceSpecification
+
+__all__ = ["HEARTBEAT_SECONDS", "automations", "deploy_automations", "main"]
+
+# Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml).
+HEARTBEAT_SECONDS = 300
+PENDING_SECONDS = 900
+# The server deletes runs after 90 days, see docs/operations.md.
+RETRY_DAYS = 90
+FINAL = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled")
+
+
+def automations() -> list[AutomationCore]:
+    """Return the automations."""
+    runs: dict[str, Any] = {
+        "match": ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        "match_related": ResourceSpecification(
+            {"prefect.resource.id": "prefect.tag.training", "prefect.resource.role": "tag"}
+        ),
+        "for_each": {"prefect.resource.id"},
+        "threshold": 1,
+    }
+    heartbeat = "prefect.flow-run.heartbeat"
+    ended = {f"prefect.flow-run.{state}" for state in FINAL}
+
+    def crash_without(
+        expected: set[str], *, after: str, seconds: int, name: str, message: str
+    ) -> AutomationCore:
+        return AutomationCore(
+            name=name,
+            description="The worker or the machine of such a run is gone.",
+            trigger=EventTrigger(
+                after={after},
+                expect=expected,
+                posture=Posture.Proactive,
+                within=timedelta(seconds=seconds),
+                **runs,
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CRASHED,
+                    name="Crashed",
+                    message=f"its worker was gone: {message} {seconds} seconds",
+                    force=False,
+                )
+            ],
+        )
+
+    return [
+        crash_without(
+            {heartbeat, *ended},
+            after=heartbeat,
+            seconds=HEARTBEAT_SECONDS,
+            name="Mark training runs without heartbeats as crashed",
+            message="no heartbeat for",
+        ),
+        crash_without(
+            {"prefect.flow-run.Running", *ended},
+            after="prefect.flow-run.Pending",
+            seconds=PENDING_SECONDS,
+            name="Mark training runs that do not start as crashed",
+            message="not started after",
+        ),
+        AutomationCore(
+            name="Try crashed training runs once more",
+            description="Steps are idempotent, so a run can be tried again at any time.",
+            trigger=EventTrigger(
+                expect={"prefect.flow-run.Crashed"},
+                posture=Posture.Reactive,
+                # After it has acted on a run, the automation ignores the run for this time.
+                within=timedelta(days=RETRY_DAYS),
+                **runs,
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.SCHEDULED,
+                    name="AwaitingRetry",
+                    message="tried once more after a crash",
+                    force=False,
+                )
+            ],
+        ),
+    ]
+
+
+async def deploy_automations() -> None:
+    """Create the automations, or replace those that differ.
+
+    An automation that is new forgets which runs it has acted on.
+
+    Raises:
+        httpx.HTTPError: The Prefect server cannot be reached, or rejected the request.
+    """
+    for automation in automations():
+        with suppress(ValueError):  # there is no such automation
+            found = await Automation.aread(name=automation.name)
+            if _content(found) == _content(automation):
+                continue
+            await found.adelete()
+        await Automation(**dict(automation)).acreate()
+
+
+def _content(automation: AutomationCore) -> tuple[Any, ...]:
+    trigger = automation.trigger.model_dump(exclude={"id"})
+    actions = [action.model_dump() for action in automation.actions]
+    return automation.description, trigger, actions
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; see `--help`.
+
+    Returns:
+        0; 1 if the server cannot be reached or rejected the request.
+    """
+    argparse.ArgumentParser(
+        prog="python -m ops.recovery", description=__doc__.splitlines()[0]
+    ).parse_args(argv)
+    try:
+        asyncio.run(deploy_automations())
+    except httpx.HTTPError as error:
+        print(f"error: Prefect server: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    print("Runs whose worker is gone are marked as Crashed, and crashed runs are tried once more.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

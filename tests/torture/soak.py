@@ -1,0 +1,251 @@
+"""Soak of `make up`: runs are queued at random while server, worker and flow processes are killed.
+
+    python -m tests.torture.soak [--seconds 900] [--kills 20] [--seed 1]
+
+Runs are started by hand, by schedule and by event. A `make up` that ends because its server or
+worker was killed is started again. At the end no run is in work, no process is left, every config
+has a model that verifies, and the logs have no error or warning but those of `EXPECTED`.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from ops.runs import processes
+from tests.e2e.conftest import FINAL, ROOT, Process, copy_project, descendants, registered
+from tests.network import free_port
+
+CONFIGS = 6
+QUEUED = 4  # no further run is started while so many wait
+START_SECONDS = 180.0
+DRAIN_SECONDS = 900.0
+LEVELS = re.compile(r"\| (ERROR|WARNING|CRITICAL) +\| ")
+# Each kind of line that may have a level of WARNING or above, with its reason.
+EXPECTED = {
+    r"Process exited with status code: -9|Process for flow run .* exited with status code: -9"
+    r"|infrastructure exited with non-zero": "a flow process was killed",
+    r"Crash detected|Finished in state Crashed": "a run was cancelled at the end of `make up`",
+    r"Finished in state Cancell": "a run was cancelled at the end of `make up`",
+    r"Connection|ConnectError|connect|Service Unavailable|RemoteProtocolError|ReadError|ReadTimeout"
+    r"|websocket|WebSocket": "the server was killed, and its clients lost it",
+    r"Failed to (update state|submit flow run)|could not start": "the server was killed",
+}
+
+
+class Soak:
+    """One `make up` in a copy of the project, and what happens to it."""
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        self.rng = rng
+        self.project = copy_project(folder / "project")
+        (self.project / ".venv").symlink_to(ROOT / ".venv")
+        self.home = self.project / ".prefect"
+        self._folder = folder
+        self._port = free_port()
+        env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        self._env = env | {"HOME": str(folder), "PREFECT_HOME": str(self.home)}
+        template = (self.project / "configs/training/mistral_finetune.yaml").read_text()
+        for n in range(CONFIGS):
+            changed = re.sub("learning_rate: .*", f"learning_rate: {n + 1}e-6", template)
+            (self.project / f"configs/training/soak_{n}.yaml").write_text(changed)
+        self.configs = [f"configs/training/soak_{n}.yaml" for n in range(CONFIGS)]
+        self.logs: list[str] = []
+        self.kills: Counter[str] = Counter()
+        self.starts: Counter[str] = Counter()
+        self.up: Process | None = None
+
+    def start(self) -> None:
+        """Start `make up`, and wait until it is ready."""
+        number = len(list(self._folder.glob("up-*.log")))
+        self.up = Process(
+            [sys.executable, "-m", "ops.up", "--port", str(self._port)],
+            self._folder / f"up-{number:02}.log",
+            cwd=self.project,
+            env=self._env,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while "started!" not in self.up.output():
+            assert self.up.process.poll() is None, self.up.output()
+            assert time.monotonic() < deadline, self.up.output()
+            time.sleep(0.2)
+        [auth] = re.findall(r"asks for the password: (admin):(\S+)\n", self.up.output())
+        self.api = httpx.Client(
+            base_url=f"http://127.0.0.1:{self._port}/api/", auth=auth, timeout=60
+        )
+
+    def keep_running(self) -> None:
+        """Start `make up` again if it has ended."""
+        assert self.up
+        if self.up.process.poll() is not None:
+            self.collect()
+            self.start()
+
+    def collect(self) -> None:
+        """Keep the log of the server, which the next one replaces, and that of `make up`."""
+        assert self.up
+        self.logs += [(self.home / "server.log").read_text(errors="replace"), self.up.output()]
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request; return the JSON of the response, `None` if there is no server."""
+        try:
+            response = self.api.request(method, path, json=body)
+        except httpx.HTTPError:
+            return None
+        assert response.status_code != httpx.codes.SERVICE_UNAVAILABLE, response.text
+        assert response.is_success, response.text
+        return response.json() if response.content else None
+
+    def runs(self, *states: str) -> list[dict[str, Any]]:
+        """Return the runs in these states, without those of a cron schedule."""
+        wanted = {"flow_runs": {"state": {"type": {"any_": states}}}}
+        found = self.request("POST", "flow_runs/filter", wanted) or []
+        return [run for run in found if not run["auto_scheduled"]]
+
+    def queue(self, config: str, kind: str) -> None:
+        """Start a run by the request of the UI's form, by schedule, or by event."""
+        parameters = {"training_config_path": config}
+        deployment = self.request("GET", "deployments/name/training-pipeline/train")
+        if deployment is None:
+            return
+        if kind == "event":
+            event = {
+                "occurred": datetime.now(UTC).isoformat(),
+                "event": "dataset.published",
+                "resource": {"prefect.resource.id": "training-config.soak"},
+                "payload": parameters,
+                "id": str(uuid4()),
+            }
+            self.request("POST", "events", [event])
+        else:
+            body: dict[str, Any] = {"parameters": deployment["parameters"] | parameters}
+            if kind == "schedule":
+                at = datetime.now(UTC) + timedelta(seconds=5)
+                details = {"scheduled_time": at.isoformat()}
+                body["state"] = {"type": "SCHEDULED", "state_details": details}
+            self.request("POST", f"deployments/{deployment['id']}/create_flow_run", body)
+        self.starts[kind] += 1
+
+    def kill(self) -> bool:
+        """Kill the server, the worker or the process of a run by SIGKILL; return whether it was."""
+        assert self.up
+        kinds: dict[str, list[int]] = {"server": [], "worker": [], "flow run": []}
+        for process in descendants(self.up.process.pid):
+            with suppress(OSError):
+                command = Path(f"/proc/{process}/cmdline").read_text()
+                kind = "server" if "uvicorn" in command else "flow run"
+                kinds["worker" if "worker\0start" in command else kind].append(process)
+        kind = min(kinds, key=lambda kind: self.kills[kind])
+        with suppress(IndexError, ProcessLookupError):  # there is none yet
+            os.kill(self.rng.choice(kinds[kind]), signal.SIGKILL)
+            self.kills[kind] += 1
+            return True
+        return False
+
+    def drain(self) -> None:
+        """Wait until no run is in work or waits."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self.runs("SCHEDULED", "PENDING", "RUNNING", "CANCELLING"):
+            assert time.monotonic() < deadline, self.runs("SCHEDULED", "PENDING", "RUNNING")
+            self.keep_running()
+            time.sleep(2)
+
+    def stop(self) -> None:
+        """End `make up` by SIGINT."""
+        assert self.up
+        self.up.process.send_signal(signal.SIGINT)
+        assert self.up.process.wait(120) == 0, self.up.output()
+        self.collect()
+
+    def check(self) -> Counter[str]:
+        """Check the end of the soak; return the number of expected lines in the logs by reason."""
+        left = [
+            p.pid for p in processes() if (p.environ or {}).get("PREFECT_HOME") == str(self.home)
+        ]
+        assert left == []
+        configs = {
+            json.loads(path.read_text())["training_config"]["learning_rate"]
+            for path in (self.project / "artifacts/models").glob("*/metadata.json")
+        }
+        assert len(configs) == CONFIGS, configs
+        assert len(registered(self.project)) == CONFIGS
+        llm_train = [sys.executable, "-c", "from cli.main import main; main()", "verify", "--all"]
+        done = subprocess.run(
+            llm_train, cwd=self.project, env=self._env, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, "MISMATCH" in done.stdout) == (0, False), done.stdout + done.stderr
+        found: Counter[str] = Counter()
+        unexpected = []
+        for line in "\n".join(self.logs).splitlines():
+            if LEVELS.search(line):
+                reasons = [why for what, why in EXPECTED.items() if re.search(what, line)]
+                found.update(reasons[:1])
+                unexpected += [] if reasons else [line]
+        assert unexpected == [], "\n".join(unexpected)
+        return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the soak.
+
+    Returns:
+        0. A failed check raises AssertionError, and leaves the folder.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=900)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    sys.stdout.write(f"Folder: {folder}\n")
+    sys.stdout.flush()
+    soak = Soak(folder, random.Random(arguments.seed))
+    soak.start()
+    try:
+        started = time.monotonic()
+        done = 0
+        while (passed := time.monotonic() - started) < arguments.seconds or done < arguments.kills:
+            soak.keep_running()
+            if len(soak.runs("SCHEDULED", "PENDING")) < QUEUED:
+                kind = soak.rng.choice(["form", "schedule", "event"])
+                soak.queue(soak.rng.choice(soak.configs), kind)
+            if done < arguments.kills and passed > (done + 1) * arguments.seconds / (
+                arguments.kills + 1
+            ):
+                done += soak.kill()
+            time.sleep(soak.rng.uniform(0.5, 2))
+        soak.keep_running()
+        for config in soak.configs:  # a run that was cancelled or killed twice is not tried again
+            soak.queue(config, "form")
+        soak.drain()
+        ends = Counter(run["state_name"] for run in soak.runs(*FINAL))
+        soak.stop()
+        lines = soak.check()
+    finally:
+        if soak.up:
+            soak.up.kill()
+    sys.stdout.write(
+        f"Started: {dict(soak.starts)}. Killed: {dict(soak.kills)}. Ended: {dict(ends)}.\n"
+        f"Expected errors and warnings: {dict(lines)}.\n"
+    )
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
