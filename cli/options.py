@@ -12,7 +12,7 @@ from src.training.registry import list_models
 __all__ = ["artifacts_dir_option", "complete_version", "json_option"]
 
 
-class _Root(click.ParamType):
+class _Root(click.ParamType[str]):
     """The path of a folder that exists."""
 
     name = "folder"
