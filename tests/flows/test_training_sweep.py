@@ -34,6 +34,7 @@ from tests.flows.runs import (
     python,
     record,
 )
+from tests.network import STARTUP_SECONDS
 
 GRID = """\
 base_config: config.yaml
@@ -111,7 +112,10 @@ def test_a_temporary_server_has_recorded_every_step_when_the_command_ends(projec
     Path("many.yaml").write_text(f"base_config: config.yaml\nepochs: {list(range(1, 61))}\n")
     home = project / "prefect"
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90"}
+    env |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(STARTUP_SECONDS),
+    }
     subprocess.run(
         [sys.executable, "-c", COMMAND, "sweep", "--grid", "many.yaml"],
         env=env | {"PYTHONPATH": str(ROOT)},
