@@ -4,9 +4,9 @@ import gc
 import logging
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -175,53 +175,60 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
         _frozen_heap(),
         step_results(artifacts),
         progress_artifact(len(trials), "configs", key="sweep-progress") as progress,
-        _threads(concurrency) as pool,
     ):
         for start in range(0, len(trials), BATCH_SIZE):
             if start and start % MAX_UNSENT == 0:
                 wait_until_sent(SENDING_SECONDS)
             batch = trials[start : start + BATCH_SIZE]
-            _each(pool, prepare, batch)
+            _each(concurrency, prepare, batch)
             # If this fails, each model is registered alone: with retries, or with its own error.
             with suppress(OSError, ValueError):
                 check_registry(artifacts)
                 register_models(
                     [trial.metadata for trial in batch if trial.error is None], artifacts.registry
                 )
-            _each(pool, finish, batch)
+            _each(concurrency, finish, batch)
             progress(len(batch))
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of threads. After an exception, threads that still run are not waited for."""
-    pool = ThreadPoolExecutor(count)
-    is_done = False
-    try:
-        yield pool
-        is_done = True
-    finally:
-        pool.shutdown(wait=is_done, cancel_futures=True)
+def _each(concurrency: int, step: Callable[[_Trial], None], trials: list[_Trial]) -> None:
+    """Run a step for every trial that has not failed, in threads.
 
+    After an exception in this thread, no further trial is started, and running ones may finish for
+    `GRACE_SECONDS`. The threads are daemons: unlike those of an executor, they do not keep the
+    process from exiting.
+    """
+    waiting = deque(trial for trial in trials if trial.error is None)
+    threads = [Future[None]() for _ in range(min(concurrency, len(waiting)))]
 
-def _each(pool: ThreadPoolExecutor, step: Callable[[_Trial], None], trials: list[_Trial]) -> None:
-    """Run a step for every trial that has not failed."""
-
-    def run(trial: _Trial) -> None:
+    def run(thread: Future[None]) -> None:
         try:
-            with trial.decisions.recording():
-                step(trial)
-        except (OSError, ValueError) as error:
-            trial.error = error
+            while (trial := _next(waiting)) is not None:
+                try:
+                    with trial.decisions.recording():
+                        step(trial)
+                except (OSError, ValueError) as error:
+                    trial.error = error
+        except BaseException as error:  # raised in the thread of the flow
+            thread.set_exception(error)
+        else:
+            thread.set_result(None)
 
-    waiting = [trial for trial in trials if trial.error is None]
-    futures = [pool.submit(copy_context().run, run, trial) for trial in waiting]
     try:
-        wait(futures)
-    finally:  # after an exception, running trials may finish for `GRACE_SECONDS`
-        wait([future for future in futures if not future.cancel()], GRACE_SECONDS)
-    for future in futures:
-        future.result()
+        for thread in threads:
+            Thread(target=copy_context().run, args=(run, thread), daemon=True).start()
+        wait(threads)
+    finally:
+        waiting.clear()
+        wait(threads, GRACE_SECONDS)
+    for thread in threads:
+        thread.result()
+
+
+def _next(waiting: deque[_Trial]) -> _Trial | None:
+    with suppress(IndexError):
+        return waiting.popleft()
+    return None
 
 
 def _summary(trials: list[_Trial]) -> dict[str, Any]:

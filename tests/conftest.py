@@ -177,7 +177,7 @@ class Child:
 
     def end(self) -> str:
         """Wait until the process has ended with exit code 0; return the rest of its output."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=600)  # against a hang
         assert self.process.returncode == 0, err
         return out.strip()
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-__all__ = ["free_port", "receiver"]
+__all__ = ["STARTUP_SECONDS", "free_port", "receiver"]
+
+STARTUP_SECONDS = 600  # for a Prefect server that starts beside other work
 
 
 def free_port() -> int:

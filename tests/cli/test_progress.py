@@ -28,6 +28,7 @@ from src import progress as core
 from src.storage import open_path
 
 now = 0.0
+key = "datasets/dataset_v1/data.jsonl"  # not in the last line: Python 3.13 shows it in a traceback
 core.time = SimpleNamespace(monotonic=lambda: now)
 
 def count_and_hash(path, progress):
@@ -40,7 +41,7 @@ def count_and_hash(path, progress):
     return 3, "the digest"
 
 progress.count_and_hash = count_and_hash
-print(progress.hash_with_progress(open_path("artifacts") / "datasets/dataset_v1/data.jsonl"))
+print(progress.hash_with_progress(open_path("artifacts") / key))
 """
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -98,7 +99,7 @@ def test_a_bar_is_removed_before_an_error_is_printed(project):
     output = on_terminal(HASH, json.dumps([1.0, None]), columns=120)
     _, end = output.split(SHOW_CURSOR)
     assert bars(end) == []
-    assert end.endswith("OSError: the disk is broken\n")
+    assert "OSError: the disk is broken" in lines(end)
 
 
 def test_a_missing_file_raises_and_prints_nothing(project, capsys):

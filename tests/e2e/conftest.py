@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.network import free_port
+from tests.network import STARTUP_SECONDS, free_port
 
 ROOT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
@@ -134,7 +134,7 @@ class Platform:
             cwd=project,
         )
         self.workers: list[Process] = []
-        eventually(self._is_healthy, seconds=120)
+        eventually(self._is_healthy, seconds=STARTUP_SECONDS)
 
     def _is_healthy(self) -> bool:
         assert self.server.process.poll() is None, self.server.output()

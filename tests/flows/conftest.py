@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 import pytest
+from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -18,6 +19,7 @@ from src.records.layout import DATA_FILE
 from src.storage import folder
 from tests.examples import CONFIG
 from tests.flows.runs import task_runs
+from tests.network import STARTUP_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +27,18 @@ def server() -> Iterator[dict[str, str]]:
     """The environment in which another process finds the server of the session."""
     # A flow that sends heartbeats takes up to a second to stop them.
     quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with prefect_test_harness(server_startup_timeout=90), quick:
+    with prefect_test_harness(server_startup_timeout=STARTUP_SECONDS), quick:
         yield os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _events_connection() -> Iterator[None]:
+    """Close the connection for events after each file.
+
+    Its pings draw from the module `random`, of which Hypothesis warns in the tests of other files.
+    """
+    yield
+    EventsWorker.drain_all()
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_with_an_api_that_dies_during_the_run_the_command_fails_and_the_files_ar
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(f"{env['PREFECT_API_URL']}/health")
+        wait_for(f"{env['PREFECT_API_URL']}/health", api)
         run = subprocess.run(
             [sys.executable, "-c", API_KILLED, str(api.pid)],
             env=env,
@@ -165,10 +165,10 @@ def test_with_an_api_that_dies_during_the_run_the_command_fails_and_the_files_ar
     assert record() == before
 
 
-def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers; it must not exit before."""
+    while server.poll() is None:
         with suppress(OSError), urllib.request.urlopen(url):
             return
         time.sleep(0.2)
-    raise AssertionError(f"{url} does not answer")
+    raise AssertionError(f"{url}: the server exited with code {server.returncode}")

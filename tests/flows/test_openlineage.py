@@ -133,7 +133,7 @@ def test_a_variable_that_is_set_before_the_process_starts_is_enough(project, ser
         "from flows.training_pipeline import training_pipeline as f; f('config.yaml', 'model_v1')"
     )
     process = python(code, server | {"OPENLINEAGE_URL": os.environ["OPENLINEAGE_URL"]})
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     start, complete = map(parsed, events)
     assert (start.eventType, complete.eventType) == (RunState.START, RunState.COMPLETE)
@@ -203,5 +203,5 @@ def test_without_a_variable_the_client_is_not_imported(project, server):
         "print([name for name in sys.modules if name.startswith('openlineage')])"
     )
     env = {name: value for name, value in server.items() if name not in SWITCHES}
-    output, _ = python(code, env).communicate(timeout=120)
+    output, _ = python(code, env).communicate(timeout=600)
     assert output.splitlines()[-1] == "[]", output

@@ -37,6 +37,7 @@ from tests.flows.runs import (
     python,
     record,
 )
+from tests.network import STARTUP_SECONDS
 
 GRID = """\
 base_config: config.yaml
@@ -46,17 +47,19 @@ epochs: [2, 3]
 EPOCHS = "base_config: config.yaml\nepochs: [2, 3, 4]\n"
 REGISTRY = Path("artifacts/models/registry.json")
 
+HANG_SECONDS = 600  # longer than anything takes on a busy machine
 INTERRUPTED = """
 import os, signal, time
-from flows.training_sweep import training_sweep
+import flows.training_sweep as sweep
 from src.evaluation import evaluator
 evaluate_model = evaluator.evaluate_model
 def slow(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(1)
+    time.sleep({seconds})
     return evaluate_model(*arguments, **options)
 evaluator.evaluate_model = slow
-training_sweep(grid="grid.yaml", concurrency=1)
+sweep.GRACE_SECONDS = {grace}
+sweep.training_sweep(grid="grid.yaml", concurrency=1)
 """
 
 
@@ -112,7 +115,10 @@ def test_a_temporary_server_has_recorded_every_step_when_the_command_ends(projec
     Path("many.yaml").write_text(f"base_config: config.yaml\nepochs: {list(range(1, 61))}\n")
     home = project / "prefect"
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90"}
+    env |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(STARTUP_SECONDS),
+    }
     subprocess.run(
         [sys.executable, "-c", COMMAND, "sweep", "--grid", "many.yaml"],
         env=env | {"PYTHONPATH": str(ROOT)},
@@ -295,11 +301,22 @@ def test_a_bug_in_the_code_ends_the_sweep_and_keeps_finished_steps(project, monk
 
 
 def test_an_interrupted_sweep_finishes_running_configs_and_starts_no_others(project, server):
-    process = python(INTERRUPTED, server)
-    output, _ = process.communicate(timeout=120)
+    process = python(INTERRUPTED.format(seconds=1, grace=HANG_SECONDS), server)
+    output, _ = process.communicate()
     assert (process.returncode != 0, len(list_models())) == (True, 6), output
     assert len(list(Path("artifacts/evaluations").iterdir())) == 1
     assert "after shutdown" not in output  # the error of a thread that outlives the run
+
+
+def test_a_step_that_hangs_does_not_keep_an_interrupted_sweep_from_exiting(project, server):
+    process = python(INTERRUPTED.format(seconds=HANG_SECONDS, grace=0.1), server)
+    try:
+        output, _ = process.communicate(timeout=HANG_SECONDS / 2)
+    finally:
+        process.kill()
+    assert (process.returncode != 0, len(list_models())) == (True, 6), output
+    assert not Path("artifacts/evaluations").exists()
+    assert "after shutdown" not in output
 
 
 def test_the_dataset_is_read_once_for_all_concurrent_configs(project, reads):

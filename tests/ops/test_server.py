@@ -30,6 +30,7 @@ from ops.server import (
     stop_group,
 )
 from tests.examples import CONFIG
+from tests.network import STARTUP_SECONDS
 
 ROOT = Path(__file__).parents[2]
 # Use a temporary server, and print how it was used.
@@ -76,7 +77,7 @@ def llm_train(home):
     """Start `llm-train` in a new process group, with no server configured."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "240"
+    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = str(STARTUP_SECONDS)
 
     def llm_train(*arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -136,7 +137,7 @@ def test_a_temporary_server_refuses_all_but_this_process_and_gets_no_password_of
         "PREFECT_HOME": str(home),
         "PREFECT_API_AUTH_STRING": "user:of another server",
         "PREFECT_API_KEY": "pnu_1234",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(STARTUP_SECONDS),
         "PYTHONPATH": str(ROOT),
     }
     done = subprocess.run(
@@ -230,9 +231,9 @@ def test_a_stopped_command_leaves_no_server(llm_train, home, signum):
         assert run.poll() is None
         time.sleep(0.01)
     os.killpg(run.pid, signum)
-    output, messages = run.communicate(timeout=60)
+    output, messages = run.communicate(timeout=600)
     assert (run.returncode != 0, output, "Traceback" in messages) == (True, "", False)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while (left := processes_of(home)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
