@@ -94,8 +94,8 @@ def test_at_80_columns_the_models_are_shown_with_their_settings_and_metrics(mode
         "num_training_samples (3). --json has all."
     )
     assert max(map(len, table)) <= 80
-    values = ["model_v1", "mistral-7b", "16", "3", "2e-05", "0.017", "92", "0.9031"]
-    assert table[-1].split() == values
+    [row] = [line.split() for line in table if "model_v1" in line]
+    assert row[2:] == ["16", "3", "2e-05", "0.015", "92", "0.9031"]
 
 
 @pytest.mark.parametrize("columns", [1, 7])
