@@ -4,6 +4,7 @@ from prefect import task
 
 from src.artifacts import Artifacts
 from src.records.layout import METADATA_FILE
+from src.storage import Location
 from src.training import dataset
 from src.training.dataset import DatasetVersion
 from src.training.hashing import count_and_hash_once
@@ -11,16 +12,18 @@ from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 from tasks.results import PlainSerializer
 
 
-def _depends_on(dataset_version: str, artifacts_dir: str) -> list[str]:
-    return [dataset_version, artifacts_dir]
+def _depends_on(dataset_version: str, artifacts_dir: Location) -> list[str]:
+    return [dataset_version, str(artifacts_dir)]
 
 
-def _resolve(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
+def _resolve(dataset_version: str, artifacts_dir: Location) -> DatasetVersion:
     datasets = Artifacts.open(artifacts_dir).datasets
     return dataset.resolve_dataset(dataset_version, datasets, hash_dataset=count_and_hash_once)
 
 
-def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> str | None:
+def _stale_reason(
+    result: DatasetVersion, dataset_version: str, artifacts_dir: Location
+) -> str | None:
     now = _resolve(dataset_version, artifacts_dir)
     if result == now:
         return None
@@ -37,6 +40,6 @@ def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: s
     cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
     **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="resolve_dataset")},
 )
-def resolve_dataset(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
+def resolve_dataset(dataset_version: str, artifacts_dir: Location) -> DatasetVersion:
     """Count and hash the data, and check it against the dataset's metadata.json."""
     return _resolve(dataset_version, artifacts_dir)

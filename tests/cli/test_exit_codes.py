@@ -21,9 +21,9 @@ DAMAGE = {
     "metadata edited": lambda: edit(MODEL / "metadata.json", '"epochs": 3', '"epochs": 4'),
     "metadata cut off": lambda: (MODEL / "metadata.json").write_text("{"),
     "metadata deleted": lambda: (MODEL / "metadata.json").unlink(),
-    "evaluation cut off": lambda: Path(
-        "artifacts/evaluations/model_v1/evaluation.json"
-    ).write_text("{"),
+    "evaluation cut off": lambda: Path("artifacts/evaluations/model_v1/evaluation.json").write_text(
+        "{"
+    ),
     "data edited": lambda: edit(Path("artifacts/datasets/dataset_v1/data.jsonl"), "one", "two"),
     "registry deleted": lambda: Path("artifacts/models/registry.json").unlink(),
     "config edited": lambda: Path("one.yaml").write_text(CONFIG.replace("16", "32")),
