@@ -13,7 +13,22 @@ from cli.terminal import print_error
 if TYPE_CHECKING:
     from ops.server import ServerProcess
 
-__all__ = ["console_run"]
+__all__ = ["check_working_directory", "console_run"]
+
+
+def check_working_directory(artifacts_dir: str) -> None:
+    """Check that Prefect may be imported in the working directory.
+
+    Raises:
+        ValueError: The working directory lies in the artifacts root.
+    """
+    if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
+        # Prefect reads settings from the working directory, and some of them run code.
+        raise ValueError(
+            f"{Path.cwd()}: the working directory is inside of the artifacts root. "
+            "Run the command in the folder of the project: files of the root are not trusted."
+        )
+
 
 SENDING_SECONDS = 20.0
 
@@ -32,12 +47,7 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         OSError: Raised by the run; passed on.
         SystemExit: The run raised any other exception.
     """
-    if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
-        # Prefect reads settings from the working directory, and some of them run code.
-        raise ValueError(
-            f"{Path.cwd()}: the working directory is inside of the artifacts root. "
-            "Run the command in the folder of the project: files of the root are not trusted."
-        )
+    check_working_directory(artifacts_dir)
     # Prefect takes a second to import. `prefect.main` configures its logging.
     import prefect.main  # noqa: F401
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings

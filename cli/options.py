@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from src.artifacts import Artifacts
 from src.training.registry import list_models
@@ -12,12 +12,10 @@ from src.training.registry import list_models
 __all__ = ["artifacts_dir_option", "complete_version", "json_option"]
 
 
-class _Root(click.ParamType[str]):
+class _Root(click.Path):
     """The path of a folder that exists."""
 
-    name = "folder"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not Path(value).is_dir():
             found = "a file" if Path(value).exists() else "nothing"
             self.fail(
@@ -27,11 +25,6 @@ class _Root(click.ParamType[str]):
             )
         return value
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return click.Path(file_okay=False).shell_complete(ctx, param, incomplete)
-
 
 artifacts_dir_option = click.option(
     "--artifacts-dir",
@@ -40,7 +33,7 @@ artifacts_dir_option = click.option(
     show_default=True,
     envvar="LLM_TRAIN_ARTIFACTS",
     show_envvar=True,
-    type=_Root(),
+    type=_Root(file_okay=False),
     help="The artifacts root.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -4,6 +4,7 @@ import click
 
 from cli.console import console_run
 from cli.options import artifacts_dir_option, json_option
+from cli.prediction import dry_run as print_dry_run
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
 from src.artifacts import Artifacts
@@ -26,14 +27,17 @@ BEST_ROWS = 20
     help="Another value for a key of CONFIG, e.g. epochs=3. May be repeated.",
 )
 @click.option("--local", is_flag=True, help="Run without Prefect: no server, cache, or retries.")
+@click.option("--dry-run", is_flag=True, help="Print what would run and change; write nothing.")
 @artifacts_dir_option
-@click.option("--json", is_flag=True, expose_value=False, help="Print JSON. Always on.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON. Without --dry-run, always on.")
 def run(
     config: str,
     model_version: str | None,
     settings: tuple[str, ...],
     local: bool,
+    dry_run: bool,
     artifacts_dir: str,
+    as_json: bool,
 ) -> None:
     """Train, register and evaluate one model from CONFIG.
 
@@ -41,6 +45,11 @@ def run(
     CONFIG unchanged: the config with the new values is written below sweeps/ in
     the artifacts root, and can be run again from there.
     """
+    if dry_run:
+        print_dry_run(
+            config, model_version or None, settings, artifacts_dir, local=local, as_json=as_json
+        )
+        return
     if local:
         with printed_log():
             path = _config_path(config, settings, artifacts_dir)

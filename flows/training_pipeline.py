@@ -12,17 +12,11 @@ from flows.logs import escape_log_lines
 from flows.openlineage import lineage_hooks
 from flows.report import publish_models, report_key, training_report
 from flows.states import FLOW_OPTIONS, failed_state
+from flows.steps import run_steps
 from src.artifacts import Artifacts
-from src.names import check_version
 from src.rendering import markdown
 from src.rendering.text import one_line
-from src.training.trainer import derive_model_version
 from tasks.caching import step_results
-from tasks.evaluate import evaluate
-from tasks.load_config import load_config
-from tasks.register import register
-from tasks.resolve_dataset import resolve_dataset
-from tasks.write_metadata import write_metadata
 
 TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
 
@@ -80,34 +74,28 @@ def training_pipeline(
 def _train(
     training_config_path: str, model_version: str | None, artifacts_dir: str
 ) -> dict[str, Any]:
-    if model_version is not None:
-        check_version("model_version", model_version)
     artifacts = Artifacts.open(artifacts_dir)
-    root = str(artifacts.root)
     with step_results(artifacts) as decisions:
-        config_file = load_config(training_config_path)
-        config = config_file.config
-        dataset = resolve_dataset(config.dataset_version, root)
-        if model_version is None:
-            model_version = derive_model_version(config, dataset)
-            _rename_run(f"train {model_version}")
-        metadata = write_metadata(config_file, dataset, model_version, root)
-        register(metadata, root)
-        evaluation = evaluate(metadata, root)
+        values = run_steps(
+            training_config_path,
+            model_version,
+            str(artifacts.root),
+            on_version=lambda version: _rename_run(f"train {version}"),
+        )
     report = training_report(
-        config_file,
-        dataset,
-        evaluation,
+        values.config_file,
+        values.dataset,
+        values.evaluation,
         decisions.steps,
         artifacts,
         table_link=publish_models(artifacts),
     )
     create_markdown_artifact(
         report,
-        key=report_key(model_version),
-        description=f"Training of {markdown.text(model_version)}",
+        key=report_key(values.model_version),
+        description=f"Training of {markdown.text(values.model_version)}",
     )
-    return evaluation
+    return values.evaluation
 
 
 def _rename_run(name: str) -> None:

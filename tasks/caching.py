@@ -119,24 +119,42 @@ class VerifiedResult(CachePolicy):
         **kwargs: Any,  # noqa: ARG002
     ) -> str | None:
         """Return the cache key; decide whether its stored result is served, and log why."""
+        results = _step_results(task_ctx.result_store)
+        call = self.begin(task_ctx.task.name, inputs, results)
+        if call is None:
+            return None
+        verb = "Served from the cache" if call.cached else "Runs"
+        get_run_logger().info("%s: %s.", verb, call.reason)
+        return call.key
+
+    def begin(self, step: str, inputs: dict[str, Any], results: StepResults) -> StepCall | None:
+        """Begin a call of a step: decide whether its stored result is served.
+
+        Args:
+            step: The name of the step.
+            inputs: Its inputs by name.
+            results: The stored results.
+
+        Returns:
+            The call, which is now the current one; `None` if an input cannot be read. Then the step
+            itself raises the error.
+        """
         begin_call(None)
         try:
             parts, files = self.depends_on(**inputs), self.files(**inputs)
         except (OSError, ValueError):
-            return None  # the step itself raises the same error
-        step, results = task_ctx.task.name, _step_results(task_ctx.result_store)
+            return None
         key = f"{step}-{sha256(canonical_json(parts))}-{source_digest(CORE, TASKS)}"
         stored, reason = _load(results, key)
         if stored is not None and reason is None:
             stored, reason = self._checked(stored, files, inputs)
         decision = CacheDecision(reason is None, reason or UNCHANGED)
         cached, stale = (stored, None) if decision.is_cached else (None, stored)
-        begin_call(StepCall(key=key, cached=cached, stale=stale, files=files))
+        call = StepCall(key=key, cached=cached, stale=stale, files=files, reason=decision.reason)
+        begin_call(call)
         if (log := _LOG.get()) is not None:
             log.steps[step] = decision
-        verb = "Served from the cache" if decision.is_cached else "Runs"
-        get_run_logger().info("%s: %s.", verb, decision.reason)
-        return key
+        return call
 
     def _checked(
         self, stored: StoredResult, files: Sequence[StorePath], inputs: dict[str, Any]

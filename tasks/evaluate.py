@@ -9,7 +9,7 @@ from src.errors import CorruptFileError
 from src.evaluation import evaluator
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import STATEMENT_FILE
-from src.storage import StorePath
+from src.storage import Location, StorePath
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
 from tasks.invocation import flow_invocation
 from tasks.results import file_digests, stale_result
@@ -20,7 +20,7 @@ def _depends_on(metadata: dict[str, Any], **_: object) -> list[str]:
 
 
 def _stale_reason(
-    result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str
+    result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: Location
 ) -> str | None:
     evaluations = Artifacts.open(artifacts_dir).evaluations
     path = evaluator.evaluation_path(metadata["model_version"], evaluations)
@@ -33,7 +33,7 @@ def _stale_reason(
     return difference_reason(path, evaluation)
 
 
-def _files(metadata: dict[str, Any], artifacts_dir: str) -> list[StorePath]:
+def _files(metadata: dict[str, Any], artifacts_dir: Location) -> list[StorePath]:
     """Return the statement of the model and the statement of its evaluation."""
     artifacts = Artifacts.open(artifacts_dir)
     version = metadata["model_version"]
@@ -41,7 +41,7 @@ def _files(metadata: dict[str, Any], artifacts_dir: str) -> list[StorePath]:
     return [artifacts.models / version / STATEMENT_FILE, evaluation.parent / STATEMENT_FILE]
 
 
-def _refuse_replaced_statement(metadata: dict[str, Any], artifacts_dir: str) -> None:
+def _refuse_replaced_statement(metadata: dict[str, Any], artifacts_dir: Location) -> None:
     """Refuse a model whose statement was replaced, and the statement of its evaluation removed.
 
     A new statement of the evaluation would attest the replaced one.
@@ -68,7 +68,7 @@ def _refuse_replaced_statement(metadata: dict[str, Any], artifacts_dir: str) -> 
     cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason, files=_files),
     **STEP_OPTIONS,
 )
-def evaluate(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:
+def evaluate(metadata: dict[str, Any], artifacts_dir: Location) -> dict[str, Any]:
     """Evaluate the registered model and write its evaluation.json."""
     _refuse_replaced_statement(metadata, artifacts_dir)
     artifacts = Artifacts.open(artifacts_dir)

@@ -1,5 +1,8 @@
 """The flow run as an invocation, for the statements that its steps write."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC
 
 from prefect.context import FlowRunContext
@@ -7,14 +10,26 @@ from prefect.utilities.urls import url_for
 
 from src.environment import PREFECT_BUILDER, Invocation
 
-__all__ = ["flow_invocation"]
+__all__ = ["flow_invocation", "one_invocation"]
+
+_WITHOUT_FLOW: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
+
+
+@contextmanager
+def one_invocation() -> Iterator[None]:
+    """Let the steps that are called in the block, without a flow run, belong to one run."""
+    token = _WITHOUT_FLOW.set(Invocation())
+    try:
+        yield
+    finally:
+        _WITHOUT_FLOW.reset(token)
 
 
 def flow_invocation() -> Invocation:
     """Return the flow run of the calling task: its id, its page, and when it started."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
-        return Invocation()
+        return _WITHOUT_FLOW.get() or Invocation()
     started = context.start_time.astimezone(UTC).isoformat(timespec="milliseconds")
     return Invocation(
         id=str(context.flow_run.id),

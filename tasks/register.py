@@ -6,6 +6,7 @@ from prefect import task
 
 from src.artifacts import Artifacts
 from src.records.canonical import canonical_json
+from src.storage import Location
 from src.training import registry
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 
@@ -15,7 +16,7 @@ def _depends_on(metadata: dict[str, Any], **_: object) -> list[str]:
 
 
 def _stale_reason(
-    result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: str
+    result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: Location
 ) -> str | None:
     if result != metadata:
         return ALTERED_RESULT
@@ -28,7 +29,7 @@ def _stale_reason(
     cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
     **STEP_OPTIONS,
 )
-def register(metadata: dict[str, Any], artifacts_dir: str) -> dict[str, Any]:
+def register(metadata: dict[str, Any], artifacts_dir: Location) -> dict[str, Any]:
     """Append the model to the registry, unless it is registered already."""
     artifacts = Artifacts.open(artifacts_dir)
     registry.check_registry(artifacts)

@@ -6,6 +6,7 @@ from prefect import task
 
 from src.artifacts import Artifacts
 from src.records.layout import DATA_FILE, METADATA_FILE
+from src.storage import Location
 from src.training import dataset
 from src.training.dataset import DatasetVersion
 from src.training.hashing import count_and_hash_once
@@ -17,17 +18,21 @@ def _depends_on(dataset_version: str, **_: object) -> list[str]:
     return [dataset_version]
 
 
-def _as_named(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> DatasetVersion:
+def _as_named(
+    result: DatasetVersion, dataset_version: str, artifacts_dir: Location
+) -> DatasetVersion:
     path = Artifacts.open(artifacts_dir).datasets / dataset_version / DATA_FILE
     return replace(result, path=str(path))
 
 
-def _resolve(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
+def _resolve(dataset_version: str, artifacts_dir: Location) -> DatasetVersion:
     datasets = Artifacts.open(artifacts_dir).datasets
     return dataset.resolve_dataset(dataset_version, datasets, hash_dataset=count_and_hash_once)
 
 
-def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: str) -> str | None:
+def _stale_reason(
+    result: DatasetVersion, dataset_version: str, artifacts_dir: Location
+) -> str | None:
     now = _resolve(dataset_version, artifacts_dir)
     if result == now:
         return None
@@ -46,6 +51,6 @@ def _stale_reason(result: DatasetVersion, dataset_version: str, artifacts_dir: s
     ),
     **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="resolve_dataset")},
 )
-def resolve_dataset(dataset_version: str, artifacts_dir: str) -> DatasetVersion:
+def resolve_dataset(dataset_version: str, artifacts_dir: Location) -> DatasetVersion:
     """Count and hash the data, and check it against the dataset's metadata.json."""
     return _resolve(dataset_version, artifacts_dir)

@@ -108,12 +108,14 @@ class StepCall:
         cached: The result that is served; `None` if the step runs.
         stale: The result that is not served because it is stale.
         files: The new result is served only while these files are unchanged.
+        reason: The reason of the decision.
     """
 
     key: str
     cached: StoredResult | None
     stale: StoredResult | None
     files: Sequence[StorePath]
+    reason: str = ""
 
 
 _CALL: ContextVar[StepCall | None] = ContextVar("step_call", default=None)

@@ -7,7 +7,7 @@ from prefect import task
 from src.artifacts import Artifacts
 from src.records.canonical import canonical_json
 from src.records.layout import METADATA_FILE, STATEMENT_FILE
-from src.storage import StorePath
+from src.storage import Location, StorePath
 from src.training import trainer
 from src.training.binding import check_binding
 from src.training.config import ConfigFile
@@ -28,7 +28,7 @@ def _stale_reason(
     config_file: ConfigFile,
     dataset: DatasetVersion,
     model_version: str,
-    artifacts_dir: str,
+    artifacts_dir: Location,
 ) -> str | None:
     metadata = trainer.model_metadata(config_file.config, dataset, model_version)
     if result != metadata:
@@ -38,7 +38,7 @@ def _stale_reason(
     return difference_reason(folder / METADATA_FILE, canonical_json(metadata))
 
 
-def _files(model_version: str, artifacts_dir: str, **_: object) -> list[StorePath]:
+def _files(model_version: str, artifacts_dir: Location, **_: object) -> list[StorePath]:
     return [Artifacts.open(artifacts_dir).models / model_version / STATEMENT_FILE]
 
 
@@ -48,7 +48,7 @@ def _files(model_version: str, artifacts_dir: str, **_: object) -> list[StorePat
     **STEP_OPTIONS,
 )
 def write_metadata(
-    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, artifacts_dir: str
+    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, artifacts_dir: Location
 ) -> dict[str, Any]:
     """Bind the model version to its config and data."""
     metadata = trainer.model_metadata(config_file.config, dataset, model_version)

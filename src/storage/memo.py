@@ -8,18 +8,34 @@ fact is verified again. A memo starts with the SHA-256 of the rest, so a torn on
 import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from src.errors import CorruptFileError
 
-__all__ = ["memo_path", "read_memo", "write_memo"]
+__all__ = ["memo_path", "read_memo", "unwritten_memos", "write_memo"]
 
 FOLDER = "llm-training-pipeline"
 LIMIT = 1 << 12  # bytes
 
 logger = logging.getLogger(__name__)
+
+
+_UNWRITTEN: dict[Path, bytes] | None = None
+
+
+@contextmanager
+def unwritten_memos() -> Iterator[None]:
+    """Keep the memos that this process writes in the block in memory, until the block ends."""
+    global _UNWRITTEN
+    before, _UNWRITTEN = _UNWRITTEN, {}
+    try:
+        yield
+    finally:
+        _UNWRITTEN = before
 
 
 def memo_path(path: str | Path, *, outside: str | Path) -> Path | None:
@@ -40,6 +56,8 @@ def read_memo(path: Path | None) -> bytes | None:
     """Return the contents of a memo; `None` if there is none that this user wrote."""
     if path is None:
         return None
+    if _UNWRITTEN is not None and path in _UNWRITTEN:
+        return _UNWRITTEN[path]
     try:
         with open(path, "rb", opener=_open_own) as file:
             checksum, _, data = file.read(LIMIT).partition(b"\n")
@@ -59,6 +77,9 @@ def write_memo(path: Path | None, data: bytes) -> None:
     rename: the checksum reveals one that was only partly written.
     """
     if path is None:
+        return
+    if _UNWRITTEN is not None:
+        _UNWRITTEN[path] = data
         return
     contents = _checksum(data) + b"\n" + data
     try:

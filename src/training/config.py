@@ -10,6 +10,7 @@ from typing import Any
 from src.errors import CorruptFileError
 from src.names import check_version
 from src.records.canonical import canonical_json, sha256
+from src.storage import StorePath
 from src.training.yaml12 import (
     ConfigError,
     Faults,
@@ -104,7 +105,9 @@ def load_training_config(path: str | Path) -> TrainingConfig:
     return read_config_file(path).config
 
 
-def read_config_file(path: str | Path, expected_sha256: str | None = None) -> ConfigFile:
+def read_config_file(
+    path: str | Path | StorePath, expected_sha256: str | None = None
+) -> ConfigFile:
     """Read a training config and the digest of its file.
 
     Args:
@@ -122,7 +125,7 @@ def read_config_file(path: str | Path, expected_sha256: str | None = None) -> Co
             f"{path}: changed after the sweep wrote it. Left as found; delete the file to have it "
             "written again."
         )
-    return ConfigFile(config=parse_training_config(data, path), path=str(path), sha256=digest)
+    return ConfigFile(config=parse_training_config(data, str(path)), path=str(path), sha256=digest)
 
 
 def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:

@@ -151,7 +151,7 @@ def _settings(settings: Sequence[str]) -> dict[str, Any]:
         try:
             key, value = _setting(setting)
             if key in values:
-                raise ConfigError(f"{_named(setting)}: duplicate key. Remove one of the two.")
+                faults.append(f"{_named(setting)}: duplicate key. Remove one of the two.")
             values[key] = value
         except ConfigError as error:
             place = _named(setting)  # which has one line

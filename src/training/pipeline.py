@@ -11,7 +11,7 @@ from src.evaluation.evaluator import (
     load_evaluation,
     simulated_metrics,
 )
-from src.storage import Location, open_path
+from src.storage import Location, StorePath, open_path
 from src.training.registry import check_registry, register_model
 from src.training.trainer import train_model
 
@@ -32,7 +32,7 @@ def load_model_metadata(
 
 
 def run_training_pipeline(
-    training_config_path: str | Path,
+    training_config_path: str | Path | StorePath,
     model_version: str | None = None,
     *,
     artifacts_dir: Location = "artifacts",

@@ -43,7 +43,7 @@ RESTORE = (
 
 
 def train_model(
-    training_config_path: str | Path,
+    training_config_path: str | Path | StorePath,
     model_version: str | None = None,
     artifacts_dir: Location = "artifacts/models",
     *,

@@ -15,7 +15,7 @@ import yaml
 from src.errors import CorruptFileError, truncated_repr
 from src.names import closest
 from src.records.layout import CONFIG_LIMIT
-from src.storage import read_file
+from src.storage import StorePath, read_file
 
 __all__ = [
     "ConfigError",
@@ -66,7 +66,7 @@ class Faults(list[tuple[int, str]]):
             raise ConfigError("\n".join([*lines, *(f"{source}: {fault}" for fault in more)]))
 
 
-def read_config(path: str | Path, kind: str) -> bytes:
+def read_config(path: str | Path | StorePath, kind: str) -> bytes:
     """Read a config file of at most `CONFIG_LIMIT` bytes.
 
     Args:
@@ -79,7 +79,10 @@ def read_config(path: str | Path, kind: str) -> bytes:
         OSError: The file cannot be read; names the file.
     """
     try:
-        data = read_file(Path(path), CONFIG_LIMIT)
+        if isinstance(path, StorePath):
+            data = path.read(CONFIG_LIMIT)
+        else:
+            data = read_file(Path(path), CONFIG_LIMIT)
     except CorruptFileError as error:
         raise ConfigError(str(error).removesuffix(" Left as found.")) from error
     if data is None:

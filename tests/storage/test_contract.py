@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from src.errors import CorruptFileError
 from src.storage import FileChangedError, FolderStore, StorePath, Update, folder
-from tests.conftest import BACK_ENDS
+from src.storage.overlay import OverlayStore
+from tests.conftest import BACK_ENDS as STORES
 from tests.stores import MemoryStore
 
 LIMIT = 1 << 20
+BACK_ENDS = (*STORES, "overlay")
 
 each_back_end = pytest.mark.parametrize("back_end", BACK_ENDS)
 each_operation = pytest.mark.parametrize("operation", ["create", "replace", "update"])
@@ -29,6 +31,8 @@ def new_store(back_end, parent):
     """Return an empty store; its root, which does not exist yet, is `<parent>/root` in messages."""
     if back_end == "folder":
         return FolderStore(parent / "root")
+    if back_end == "overlay":
+        return OverlayStore(FolderStore(parent / "root"))
     return MemoryStore(str(parent / "root"), back_end.removeprefix("memory, "))
 
 

@@ -1,0 +1,117 @@
+"""A store over another one: what is written is kept in memory, and the other one is not changed."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+
+from src.errors import CorruptFileError, too_large
+from src.storage.store import Key, Reader, Stat, Store, Update
+
+__all__ = ["OverlayStore"]
+
+T = TypeVar("T")
+_ANY_SIZE = sys.maxsize
+
+
+class OverlayStore:
+    """Implements `Store`, for one process. The writes are lost with the object.
+
+    Attributes:
+        written: The bytes of each file that was written, by its key.
+    """
+
+    def __init__(self, base: Store) -> None:
+        self._base = base
+        self.written: dict[Key, bytes] = {}
+
+    @property
+    def url(self) -> str:
+        """The root of the store below."""
+        return self._base.url
+
+    def read(self, key: Key, limit: int) -> bytes | None:
+        """Return the bytes of a file; see `Store.read`."""
+        if key not in self.written:
+            self._check_no_folder(key)
+            return self._base.read(key, limit)
+        if len(self.written[key]) > limit:
+            raise too_large(f"{self.url}/{key}", limit)
+        return self.written[key]
+
+    def stat(self, key: Key) -> Stat | None:
+        """Return size and identity of a file; see `Store.stat`."""
+        if key not in self.written:
+            return self._base.stat(key)
+        return Stat(key, len(self.written[key]), None)
+
+    @contextmanager
+    def open(self, key: Key) -> Iterator[Reader]:
+        """Open a file; see `Store.open`."""
+        if key in self.written:
+            yield _Reader(key, self.written[key])
+            return
+        self._check_no_folder(key)
+        with self._base.open(key) as file:
+            yield file
+
+    def files(self, prefix: Key) -> Iterator[Stat]:
+        """Yield every file below a prefix; see `Store.files`."""
+        found = {file.key: file for file in self._base.files(prefix)}
+        for key, data in self.written.items():
+            if not prefix or key.startswith(f"{prefix}/"):
+                found[key] = Stat(key, len(data), None)
+        yield from (found[key] for key in sorted(found))
+
+    def folders(self, prefix: Key, *, follow_links: bool = False) -> list[str]:
+        """Return the names of the folders directly below a prefix; see `Store.folders`."""
+        start = f"{prefix}/" if prefix else ""
+        rests = [key.removeprefix(start) for key in self.written if key.startswith(start)]
+        new = {rest.partition("/")[0] for rest in rests if "/" in rest}
+        return sorted(new.union(self._base.folders(prefix, follow_links=follow_links)))
+
+    def create(self, key: Key, data: bytes) -> bytes:
+        """Write a file unless it exists; see `Store.create`."""
+        found = self.read(key, _ANY_SIZE)
+        if found is not None:
+            return found
+        self.written[key] = bytes(data)
+        return data
+
+    def replace(self, key: Key, data: bytes) -> None:
+        """Write or replace a file; see `Store.replace`."""
+        self.read(key, _ANY_SIZE)  # raises if it is no file
+        self.written[key] = bytes(data)
+
+    def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
+        """Read, modify and replace a file; see `Store.update`."""
+        update = decide(self.read(key, _ANY_SIZE))
+        if update.data is not None:
+            self.written[key] = b"".join(update.data)
+        return update.result
+
+    def memo(self, key: Key) -> Path | None:
+        """Return the path of the memo about a file; see `Store.memo`."""
+        return None if key in self.written else self._base.memo(key)
+
+    def probe(self) -> None:
+        """Return immediately: nothing is written."""
+
+    def _check_no_folder(self, key: Key) -> None:
+        if any(each.startswith(f"{key}/") for each in self.written):
+            raise CorruptFileError(
+                f"{self.url}/{key}: expected a regular file, found a folder. Left as found."
+            )
+
+
+class _Reader:
+    """An open file that was written; implements `Reader`."""
+
+    def __init__(self, key: Key, data: bytes) -> None:
+        self.stat = Stat(key, len(data), None)
+        self._data = BytesIO(data)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self._data.readinto(buffer)
