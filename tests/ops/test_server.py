@@ -267,7 +267,7 @@ def test_no_request_is_refused_while_others_write(project, home):
                     return codes
 
                 with ThreadPoolExecutor(16) as threads:
-                    codes = list(threads.map(run, range(80)))
+                    codes = list(threads.map(run, range(40)))
         finally:
             server.stop()
     assert {code for run in codes for code in run} == {200, 201}
