@@ -156,9 +156,7 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
 
 
 @pytest.mark.parametrize("killed", ["worker", "server", "worker and flow run", "all"])
-def test_after_a_kill_no_run_is_in_work_and_a_crashed_run_is_tried_once_more(
-    project, env, terminal, killed
-):
+def test_after_a_kill_no_process_is_left_and_no_run_is_in_work(project, env, terminal, killed):
     port = free_port()
     running = up(project, env, port)
     models = project / "artifacts/models"
@@ -184,7 +182,6 @@ def test_after_a_kill_no_run_is_in_work_and_a_crashed_run_is_tried_once_more(
         else:
             assert states_of_runs(project) == [("Running", None)]
             running = up(project, env, port)
-            eventually(lambda: states_of_runs(project) == [("Completed", None)])
             assert ("Crashed", "its worker was gone") in states_of_runs(project, every=True)
     finally:
         running.kill()

@@ -9,9 +9,11 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect.settings import (
     PREFECT_API_URL,
@@ -247,6 +249,30 @@ def test_a_server_that_cannot_start_is_an_error_with_the_end_of_its_log(llm_trai
     assert (run.returncode, output, processes_of(home)) == (1, "", [])
     assert "error: Prefect server: exited with code " in messages
     assert "file is not a database" in messages
+
+
+def test_no_request_is_refused_while_others_write(project, home):
+    with open("server.log", "w+b") as log:
+        server = ServerProcess(listen(), env=os.environ | {"PREFECT_HOME": str(home)}, log=log)
+        try:
+            server.wait_until_ready(120)
+            with httpx.Client(base_url=f"{server.api_url}/", timeout=120) as api:
+                flow = api.post("flows/", json={"name": "a flow"}).json()["id"]
+
+                def run(_: int) -> list[int]:
+                    created = api.post("flow_runs/", json={"flow_id": flow})
+                    codes = [created.status_code]
+                    for state in ("PENDING", "RUNNING", "COMPLETED"):
+                        path, body = f"{created.json()['id']}/set_state", {"state": {"type": state}}
+                        codes.append(api.post(f"flow_runs/{path}", json=body).status_code)
+                    return codes
+
+                with ThreadPoolExecutor(16) as threads:
+                    codes = list(threads.map(run, range(40)))
+        finally:
+            server.stop()
+    assert {code for run in codes for code in run} == {200, 201}
+    assert "database is locked" not in Path("server.log").read_text()
 
 
 def test_a_server_that_does_not_answer_in_time_is_an_error(project, home):

@@ -36,15 +36,19 @@ QUEUED = 4  # no further run is started while so many wait
 START_SECONDS = 180.0
 DRAIN_SECONDS = 900.0
 LEVELS = re.compile(r"\| (ERROR|WARNING|CRITICAL) +\| ")
+LOST_SERVER = "the server was killed, and the worker or a run lost it"
+KILLED_RUN = "the process of a run was killed"
+CANCELLED_RUN = "a run was cancelled at the end of `make up`"
 # Each kind of line that may have a level of WARNING or above, with its reason.
 EXPECTED = {
-    r"Process exited with status code: -9|Process for flow run .* exited with status code: -9"
-    r"|infrastructure exited with non-zero": "a flow process was killed",
-    r"Crash detected|Finished in state Crashed": "a run was cancelled at the end of `make up`",
-    r"Finished in state Cancell": "a run was cancelled at the end of `make up`",
-    r"Connection|ConnectError|connect|Service Unavailable|RemoteProtocolError|ReadError|ReadTimeout"
-    r"|websocket|WebSocket": "the server was killed, and its clients lost it",
-    r"Failed to (update state|submit flow run)|could not start": "the server was killed",
+    r"[Cc]onnect": LOST_SERVER,  # ConnectError, Unable to connect, Lost connection
+    r"RemoteProtocolError|ReadError|ReadTimeout": LOST_SERVER,
+    r"Service 'EventsWorker' failed|EventsWorker - Still processing items": LOST_SERVER,
+    r"FlowRunCancellingObserver|Consumer task exited with exception": LOST_SERVER,
+    r"Failed to update state of flow run|Flow run .* could not start": LOST_SERVER,
+    r"Process exited with status code: -9": KILLED_RUN,
+    r"Runner failed to retrieve flow to execute on_crashed hooks": KILLED_RUN,
+    r"Crash detected!|Finished in state (Crashed|Cancell)": CANCELLED_RUN,
 }
 
 
@@ -188,7 +192,7 @@ class Soak:
         done = subprocess.run(
             llm_train, cwd=self.project, env=self._env, capture_output=True, text=True, check=False
         )
-        assert (done.returncode, "MISMATCH" in done.stdout) == (0, False), done.stdout + done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr  # 0: all match
         found: Counter[str] = Counter()
         unexpected = []
         for line in "\n".join(self.logs).splitlines():
