@@ -1,4 +1,4 @@
-"""The prediction of a run by the core alone; see tests/flows/test_steps.py for runs with the cache."""
+"""The prediction of a run by the core alone; tests/flows/test_steps.py predicts whole runs."""
 
 from pathlib import Path
 
