@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.training.pipeline import run_training_pipeline
+from tests.cli.terminal import lines, on_terminal
 from tests.examples import CONFIG, without_runs, written
 
 SWEEP_HELP = """\
@@ -186,6 +187,17 @@ def test_a_dry_run_prints_the_decision_of_each_step_and_starts_no_server(
     }
     lines = start(ENGINE, "--dry-run").end().splitlines()
     assert [line.split()[:2] for line in lines[3:8]] == [[step, "runs"] for step in STEPS]
+
+
+def test_a_dry_run_on_a_terminal_writes_nothing(config, tmp_path, monkeypatch, tree):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    for name in ("CI", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    before = tree(tmp_path)
+    printed = lines(on_terminal(ENGINE, "--dry-run"))
+    assert printed[0].startswith("Model version: mistral-7b-dataset_v1-")
+    assert tree(tmp_path) == before
 
 
 def test_a_dry_run_within_the_artifacts_root_is_refused(config, llm_train, monkeypatch):
