@@ -1,6 +1,7 @@
 """A dry run: what `run` would do, and how its model differs from the nearest one."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -40,6 +41,7 @@ def dry_run(
             prediction = predicted()
     else:
         check_working_directory(artifacts_dir)
+        os.environ["DO_NOT_TRACK"] = "1"  # on a terminal, Prefect would write its telemetry files
         from flows.steps import dry_run as run_dry
         from tasks.caching import DecisionLog
 

@@ -1,14 +1,16 @@
 """A store over another one: what is written is kept in memory, and the other one is not changed."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from src.errors import CorruptFileError, too_large
-from src.storage.store import Key, Reader, Stat, Store, Update
+from src.storage.store import FileChangedError, Key, Reader, Stat, Store, Update
 
 __all__ = ["OverlayStore"]
 
@@ -26,6 +28,7 @@ class OverlayStore:
     def __init__(self, base: Store) -> None:
         self._base = base
         self.written: dict[Key, bytes] = {}
+        self._lock = Lock()
 
     @property
     def url(self) -> str:
@@ -45,13 +48,19 @@ class OverlayStore:
         """Return size and identity of a file; see `Store.stat`."""
         if key not in self.written:
             return self._base.stat(key)
-        return Stat(key, len(self.written[key]), None)
+        return _stat(key, self.written[key])
 
     @contextmanager
     def open(self, key: Key) -> Iterator[Reader]:
         """Open a file; see `Store.open`."""
         if key in self.written:
-            yield _Reader(key, self.written[key])
+            data = self.written[key]
+            yield _Reader(_stat(key, data), data)
+            if self.written[key] != data:
+                raise FileChangedError(
+                    f"{self.url}/{key}: written to while it was being read. Wait until the writer "
+                    "has finished, then run again."
+                )
             return
         self._check_no_folder(key)
         with self._base.open(key) as file:
@@ -62,7 +71,7 @@ class OverlayStore:
         found = {file.key: file for file in self._base.files(prefix)}
         for key, data in self.written.items():
             if not prefix or key.startswith(f"{prefix}/"):
-                found[key] = Stat(key, len(data), None)
+                found[key] = _stat(key, data)
         yield from (found[key] for key in sorted(found))
 
     def folders(self, prefix: Key, *, follow_links: bool = False) -> list[str]:
@@ -74,22 +83,24 @@ class OverlayStore:
 
     def create(self, key: Key, data: bytes) -> bytes:
         """Write a file unless it exists; see `Store.create`."""
-        found = self.read(key, _ANY_SIZE)
-        if found is not None:
-            return found
-        self.written[key] = bytes(data)
-        return data
+        with self._lock:
+            found = self.read(key, _ANY_SIZE)
+            if found is None:
+                self.written[key] = found = bytes(data)
+        return found
 
     def replace(self, key: Key, data: bytes) -> None:
         """Write or replace a file; see `Store.replace`."""
-        self.read(key, _ANY_SIZE)  # raises if it is no file
-        self.written[key] = bytes(data)
+        with self._lock:
+            self.read(key, _ANY_SIZE)  # raises if it is no file
+            self.written[key] = bytes(data)
 
     def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
         """Read, modify and replace a file; see `Store.update`."""
-        update = decide(self.read(key, _ANY_SIZE))
-        if update.data is not None:
-            self.written[key] = b"".join(update.data)
+        with self._lock:
+            update = decide(self.read(key, _ANY_SIZE))
+            if update.data is not None:
+                self.written[key] = b"".join(update.data)
         return update.result
 
     def memo(self, key: Key) -> Path | None:
@@ -106,11 +117,15 @@ class OverlayStore:
             )
 
 
+def _stat(key: Key, data: bytes) -> Stat:
+    return Stat(key, len(data), f"{key} {hashlib.sha256(data).hexdigest()}")
+
+
 class _Reader:
     """An open file that was written; implements `Reader`."""
 
-    def __init__(self, key: Key, data: bytes) -> None:
-        self.stat = Stat(key, len(data), None)
+    def __init__(self, stat: Stat, data: bytes) -> None:
+        self.stat = stat
         self._data = BytesIO(data)
 
     def readinto(self, buffer: memoryview, /) -> int:

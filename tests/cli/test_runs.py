@@ -2,11 +2,13 @@
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from src.training.pipeline import run_training_pipeline
+from tests.cli.terminal import lines, on_terminal
 from tests.examples import CONFIG, without_runs, written
 
 SWEEP_HELP = """\
@@ -119,3 +121,87 @@ def test_a_setting_that_is_not_valid_is_refused(config, llm_train):
         "error: setting 'epoch=4': unknown key 'epoch', did you mean 'epochs'?\n"
     )
     assert not Path("artifacts/sweeps").exists()
+
+
+# --- run --dry-run -------------------------------------------------------------------------------
+
+DRY_RUN = """\
+Model version: model_v1
+
+Differences from the model of this version
+                        recorded                                                          now
+training_config.epochs  3                                                                 4
+sha256.config           ed5f089a6451f133298115856472db8ca2baacf74038e7dcd61d79185fb46eeb  {}
+
+file                                       change
+artifacts/sweeps/config-{}.yaml  added
+"""
+STEPS = ["load_config", "resolve_dataset", "write_metadata", "register", "evaluate"]
+ENGINE = "import sys; from cli.main import main; main(['run', 'config.yaml', *sys.argv[1:]])"
+
+
+def test_a_dry_run_prints_what_differs_and_changes_and_fails_as_the_run_would(
+    config, llm_train, tree
+):
+    arguments = ("run", "config.yaml", "--local", "--model-version", "model_v1")
+    llm_train(*arguments)
+    before = tree(Path())
+    done = llm_train(*arguments, "--set", "epochs=4", "--dry-run")
+    assert tree(Path()) == before
+    run = llm_train(*arguments, "--set", "epochs=4")
+    [file] = Path("artifacts/sweeps").iterdir()
+    digest = sha256(file.read_bytes()).hexdigest()
+    assert done.stdout == DRY_RUN.format(digest, file.stem.removeprefix("config-"))
+    assert done.stderr.startswith("Dry run: nothing was written.\nerror: artifacts/models/model_v1")
+    assert done.exit_code == run.exit_code == 2
+    assert run.stderr.endswith(done.stderr.partition("\n")[2])
+
+
+def test_a_dry_run_of_a_finished_run_changes_no_file(config, llm_train):
+    llm_train("run", "config.yaml", "--local", "--model-version", "model_v1")
+    done = llm_train("run", "config.yaml", "--local", "--model-version", "model_v1", "--dry-run")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "Model version: model_v1\n\nNo difference from the model of this version\n\n"
+        "No file would change.\n",
+    )
+
+
+def test_a_dry_run_imports_no_engine_if_it_is_local(config, start):
+    printed = json.loads(start(NO_ENGINE, "--local", "--dry-run", "--json").end())
+    assert (printed["steps"], printed["error"], len(printed["files"])) == (None, None, 5)
+    assert not Path("artifacts/models").exists()
+
+
+def test_a_dry_run_prints_the_decision_of_each_step_and_starts_no_server(
+    config, start, tmp_path, monkeypatch, tree
+):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    before = tree(tmp_path)
+    printed = json.loads(start(ENGINE, "--dry-run", "--json").end())
+    assert tree(tmp_path) == before
+    assert list(printed["steps"]) == sorted(STEPS)
+    assert printed["steps"]["evaluate"] == {
+        "is_cached": False,
+        "reason": "no valid cached result for these inputs and this code",
+    }
+    lines = start(ENGINE, "--dry-run").end().splitlines()
+    assert [line.split()[:2] for line in lines[3:8]] == [[step, "runs"] for step in STEPS]
+
+
+def test_a_dry_run_on_a_terminal_writes_nothing(config, tmp_path, monkeypatch, tree):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    for name in ("CI", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    before = tree(tmp_path)
+    printed = lines(on_terminal(ENGINE, "--dry-run"))
+    assert printed[0].startswith("Model version: mistral-7b-dataset_v1-")
+    assert tree(tmp_path) == before
+
+
+def test_a_dry_run_within_the_artifacts_root_is_refused(config, llm_train, monkeypatch):
+    monkeypatch.chdir("artifacts")
+    done = llm_train("run", "../config.yaml", "--dry-run", "--artifacts-dir", ".")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the working directory is inside of the artifacts root" in done.stderr
