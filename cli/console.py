@@ -69,8 +69,10 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         ):
             try:
                 yield server
-            finally:
+            except (ValueError, OSError):
                 wait_until_sent(SENDING_SECONDS)
+                raise
+            wait_until_sent(SENDING_SECONDS)
     except (ValueError, OSError):
         raise
     except ServerError as error:

@@ -7,15 +7,14 @@ The files of this module name no serializer and no class. A result file is one l
     {"files": {"<key below the artifacts root>": "<SHA-256>", ...}, "result": <value>}
 
 The result is served only while `files` are unchanged. The type of the value follows from the step.
-If the step failed after that, the file also has `"failed": true`; `result` is `null` if there was
-no result before.
+If the step failed and there was no result before, `result` is `null`, and `failed` is `true`.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -91,7 +90,7 @@ class StoredResult:
     Attributes:
         value: The result.
         files: The SHA-256 of the files that it depends on, by key.
-        has_failed: Whether the step failed since; the value can be `None` then.
+        has_failed: Whether the step failed, so that there is no value.
     """
 
     value: Any
@@ -169,7 +168,8 @@ class StepResults(WritableFileSystem):
     ) -> None:
         """Write or replace the result file of the current call.
 
-        Of any other result, which is the error of a failed step, only that there was one is stored.
+        Of any other result, which is the error of a failed step, only that there was one is stored,
+        unless there is a result: it can be valid again.
 
         Args:
             path: The cache key.
@@ -186,9 +186,10 @@ class StepResults(WritableFileSystem):
             if PurePath(path).name == call.key:
                 value = json.loads(json.loads(content)["result"])
                 data = _to_json({"files": file_digests(call.files), "result": value})
+            elif call.stale is None:
+                data = _form(StoredResult(None, {}, has_failed=True), _step(call.key))
             else:
-                stale = call.stale or StoredResult(None, {})
-                data = _form(replace(stale, has_failed=True), _step(call.key))
+                return
             (self._folder / call.key).replace(data)
         except (OSError, ValueError) as error:  # Prefect logs this at the level DEBUG
             if not self._has_warned:

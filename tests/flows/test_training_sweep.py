@@ -18,7 +18,7 @@ from prefect.events.worker import EventsWorker
 
 import flows.training_sweep
 from cli.main import main
-from flows.report import report_link
+from flows.report import report_key
 from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
 from src.training import grids
@@ -451,8 +451,8 @@ def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(proje
     summary = training_sweep(grid="grid.yaml")
     assert artifact("sweep-progress") == 100
     rows = json.loads(artifact("sweep-leaderboard"))
-    assert [row["model"] for row in rows] == [
-        report_link(row["model_version"]) for row in summary["leaderboard"]
+    assert [row["model"].partition("](")[2].split(" ")[0].rstrip(")") for row in rows] == [
+        f"/artifacts/key/{report_key(row['model_version'])}" for row in summary["leaderboard"]
     ]
     assert [row["quality"] for row in rows] == [
         row["quality_score"] for row in summary["leaderboard"]
@@ -466,10 +466,8 @@ def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(proje
     best = summary["leaderboard"][0]
     assert report.startswith("# Sweep of 6 configs\n\n6 done (0 from the cache), 0 failed; ")
     assert "| model | learning_rate | epochs | quality | cost_per_1k | latency_ms |" in report
-    assert (
-        f"\n| {report_link(best['model_version'])} | {best['learning_rate']} | {best['epochs']} | "
-        f"{best['quality_score']} | "
-    ) in report
+    [row] = [line for line in report.splitlines() if report_key(best["model_version"]) in line]
+    assert f" | {best['learning_rate']} | {best['epochs']} | {best['quality_score']} | " in row
     assert "The same in every row: batch_size 16, base_model mistral-7b, dataset_version" in report
     assert "## Failed" not in report
     encoded = report.split("data:image/svg+xml;base64,")[1].split(")")[0]

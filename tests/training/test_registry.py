@@ -991,10 +991,12 @@ def test_a_first_run_that_another_first_run_overtakes_is_not_stopped(
 ):
     folders = type(artifacts.root.store).folders
 
-    def finishing(store, prefix):  # another run registers and evaluates its model just now
+    def finishing(
+        store, prefix, **options
+    ):  # another run registers and evaluates its model just now
         register_model(metadata, artifacts.registry)
         (artifacts.evaluations / "model_v1/evaluation.json").replace(b"{}")
-        return folders(store, prefix)
+        return folders(store, prefix, **options)
 
     monkeypatch.setattr(type(artifacts.root.store), "folders", finishing)
     check_registry(artifacts)
