@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_working_directory", "console_run"]
 
+SENDING_SECONDS = 20.0
+
 
 def check_working_directory(artifacts_dir: str) -> None:
     """Check that Prefect may be imported in the working directory.
@@ -28,9 +30,6 @@ def check_working_directory(artifacts_dir: str) -> None:
             f"{Path.cwd()}: the working directory is inside of the artifacts root. "
             "Run the command in the folder of the project: files of the root are not trusted."
         )
-
-
-SENDING_SECONDS = 20.0
 
 
 @contextmanager

@@ -17,7 +17,7 @@ _WITHOUT_FLOW: ContextVar[Invocation | None] = ContextVar("invocation", default=
 
 @contextmanager
 def one_invocation() -> Iterator[None]:
-    """Let the steps that are called in the block, without a flow run, belong to one run."""
+    """Use one invocation for all steps that are called in the block without a flow run."""
     token = _WITHOUT_FLOW.set(Invocation())
     try:
         yield

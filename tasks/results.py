@@ -7,7 +7,7 @@ The files of this module name no serializer and no class. A result file is one l
     {"files": {"<key below the artifacts root>": "<SHA-256>", ...}, "result": <value>}
 
 The result is served only while `files` are unchanged. The type of the value follows from the step.
-If the step failed and there was no result before, `result` is `null`, and `failed` is `true`.
+If the step failed and there was no result before, the file has the contents `FAILED`.
 """
 
 import json
@@ -46,6 +46,7 @@ _TYPES: dict[str, TypeAdapter[Any]] = {
     "load_config": TypeAdapter(ConfigFile),
     "resolve_dataset": TypeAdapter(DatasetVersion),
 }
+FAILED = b'{"files": {}, "result": null, "failed": true}'
 _FILES = TypeAdapter(dict[str, str | None])
 _KEY = re.compile("([a-z_]+)-[0-9a-f]{64}-[0-9a-f]{64}")
 
@@ -187,7 +188,7 @@ class StepResults(WritableFileSystem):
                 value = json.loads(json.loads(content)["result"])
                 data = _to_json({"files": file_digests(call.files), "result": value})
             elif call.stale is None:
-                data = _form(StoredResult(None, {}, has_failed=True), _step(call.key))
+                data = FAILED
             else:
                 return
             (self._folder / call.key).replace(data)
@@ -232,27 +233,16 @@ def _step(key: str) -> str:
     return match[1] if match else ""
 
 
-def _form(stored: StoredResult, step: str) -> bytes:
-    """Return the contents of a result file."""
-    content: dict[str, Any] = {"files": stored.files, "result": None}
-    if stored.value is not None:
-        content["result"] = json.loads(PlainSerializer(step=step).dumps(stored.value))
-    if stored.has_failed:
-        content["failed"] = True
-    return _to_json(content)
-
-
 def _parse(data: bytes, step: str, source: StorePath) -> StoredResult:
-    content = parse_json(data, source)
-    value, has_failed = content.get("result"), content.get("failed") is True
+    if data == FAILED:
+        return StoredResult(None, {}, has_failed=True)
+    content, serializer = parse_json(data, source), PlainSerializer(step=step)
     reason = f"not a result of the step {step!r}. Left as found."
     try:
-        if value is not None or not has_failed:
-            value = PlainSerializer(step=step).loads(_to_json(value))
+        value = serializer.loads(_to_json(content.get("result")))
         files = _FILES.validate_python(content.get("files"), strict=True)
     except ValueError as error:
         raise CorruptFileError(f"{source}: {reason}") from error
-    stored = StoredResult(value, files, has_failed)
-    if _form(stored, step) != data:
+    if _to_json({"files": files, "result": json.loads(serializer.dumps(value))}) != data:
         raise CorruptFileError(f"{source}: {reason}")
-    return stored
+    return StoredResult(value, files)

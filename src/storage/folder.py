@@ -289,7 +289,7 @@ class _LockedFile:
 
 @contextmanager
 def _locked(entry: Entry) -> Iterator[None]:
-    """Hold the lock of a file: the file `<name>.lock`.
+    """Keep other writers of a file waiting, by an exclusive lock on `<name>.lock`.
 
     The lock file is never removed: two waiters could then lock different inodes of one name.
 
@@ -356,7 +356,7 @@ def _open_or_create(entry: Entry) -> _LockedFile:
 
 
 def _share(descriptor: int, folder: int) -> None:
-    """Let those who can write to the folder of a new file open it, and so lock it; no other user.
+    """Open a new file to those who can write to its folder, who may lock it, and to no others.
 
     A process that is not root cannot do so for an owner or a group of the folder that it is not.
     """
