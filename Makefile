@@ -4,8 +4,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
-# Folder of Prefect's database and logs; Prefect's default is in the home folder.
-export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
 .PHONY: help run up test e2e packages torture bench check lock clean
@@ -65,13 +63,20 @@ clean: ## Remove .venv/, caches, and the artifacts of runs and tests
 	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# The scripts in .venv/ contain its path: make it again after the project was moved or copied.
+ifneq ($(shell cd .venv 2>/dev/null && pwd -P),$(shell cat .venv/ready 2>/dev/null))
+.PHONY: .venv/ready
+CLEAR := --clear
+endif
+
 .venv/ready: requirements/main.lock requirements/uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON): found " + sys.version + ". Expected 3.11 or newer. Set PYTHON=...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
-	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements/main.lock requirements/uv.lock
-	$(BIN)/uv pip install --quiet --offline --no-deps --python $(BIN)/python --editable .
-	@touch $@
+	@echo "Installing the dependencies into .venv/ (about a minute) ..." >&2
+	@$(PYTHON) -m venv $(CLEAR) .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements/main.lock requirements/uv.lock
+	@$(BIN)/uv pip install --quiet --offline --no-deps --python $(BIN)/python --editable .
+	@cd .venv && pwd -P > ready
 
 .venv/%: requirements/%.lock .venv/ready
 	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<

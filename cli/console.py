@@ -13,16 +13,18 @@ from cli.terminal import print_error
 if TYPE_CHECKING:
     from ops.server import ServerProcess
 
-__all__ = ["check_working_directory", "console_run"]
+__all__ = ["console_run", "load_prefect"]
 
 SENDING_SECONDS = 20.0
 
 
-def check_working_directory(artifacts_dir: str) -> None:
-    """Check that Prefect may be imported in the working directory.
+def load_prefect(artifacts_dir: str) -> None:
+    """Import Prefect, which takes seconds, and print before on stderr that it does.
 
     Raises:
-        ValueError: The working directory lies in the artifacts root.
+        ValueError: The working directory lies in the artifacts root; or the file of Prefect's
+            profiles is not valid.
+        OSError: The file of Prefect's profiles cannot be read.
     """
     if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
         # Prefect reads settings from the working directory, and some of them run code.
@@ -30,6 +32,10 @@ def check_working_directory(artifacts_dir: str) -> None:
             f"{Path.cwd()}: the working directory is inside of the artifacts root. "
             "Run the command in the folder of the project: files of the root are not trusted."
         )
+    import tasks  # noqa: F401  # configures Prefect
+
+    click.echo("Loading Prefect ...", err=True)
+    import prefect.main  # noqa: F401  # configures logging
 
 
 @contextmanager
@@ -42,13 +48,11 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         The temporary server; `None` if none was started.
 
     Raises:
-        ValueError: The working directory lies in the artifacts root; or raised by the run.
-        OSError: Raised by the run; passed on.
+        ValueError: Raised by `load_prefect` or by the run.
+        OSError: Raised by `load_prefect` or by the run.
         SystemExit: The run raised any other exception.
     """
-    check_working_directory(artifacts_dir)
-    # Prefect takes a second to import. `prefect.main` configures its logging.
-    import prefect.main  # noqa: F401
+    load_prefect(artifacts_dir)
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.logs import escape_log_lines

@@ -1,7 +1,6 @@
 """A dry run: what `run` would do, and how its model differs from the nearest one."""
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli.console import check_working_directory
+from cli.console import load_prefect
 from cli.tables import print_table
 from cli.terminal import print_json, print_line
 from src.prediction import Prediction, predict
@@ -40,8 +39,7 @@ def dry_run(
         with _muted_log():
             prediction = predicted()
     else:
-        check_working_directory(artifacts_dir)
-        os.environ["DO_NOT_TRACK"] = "1"  # on a terminal, Prefect would write its telemetry files
+        load_prefect(artifacts_dir)
         from flows.steps import dry_run as run_dry
         from tasks.caching import DecisionLog
 

@@ -14,6 +14,7 @@ from src.training.pipeline import run_training_pipeline
 __all__ = ["run", "sweep"]
 
 BEST_ROWS = 20
+STEPS = 5  # task runs of a training run
 
 
 @click.command()
@@ -57,11 +58,16 @@ def run(
                 path, model_version or None, artifacts_dir=artifacts_dir
             )
     else:
-        with console_run(artifacts_dir):
+        with console_run(artifacts_dir) as temporary_server:
             from flows.training_pipeline import training_pipeline
 
             path = _config_path(config, settings, artifacts_dir)
-            evaluation = training_pipeline(path, model_version, artifacts_dir)
+            state = training_pipeline(path, model_version, artifacts_dir, return_state=True)
+            evaluation = state.result()
+            if temporary_server:
+                temporary_server.wait_until_recorded(
+                    str(state.state_details.flow_run_id), count=STEPS
+                )
     print_json(evaluation)
 
 
@@ -103,12 +109,13 @@ def sweep(
     with console_run(artifacts_dir) as temporary_server:
         from flows.training_sweep import SweepError, training_sweep
 
+        state = training_sweep(list(configs), grid, concurrency, artifacts_dir, return_state=True)
         try:
-            summary = training_sweep(list(configs), grid, concurrency, artifacts_dir)
+            summary = state.result()
         except SweepError as error:
             summary, failure = error.summary, error
         if temporary_server:
-            temporary_server.wait_until_recorded()
+            temporary_server.wait_until_recorded(str(state.state_details.flow_run_id))
     if as_json:
         print_json(summary)
     elif rows := summary["leaderboard"]:

@@ -1,8 +1,9 @@
 """The Prefect profile of `make up`: the address and the password of its server.
 
-In the project's folder, Prefect reads `.prefect/profiles.toml` (see pyproject.toml), so `llm-train`
-and `prefect` find the server without any variable. The password is made once and stays there. The
-address is removed when `make up` ends; after SIGKILL it remains, see `is_stale`.
+In the project's folder, `prefect` reads `.prefect/profiles.toml` (see pyproject.toml); so does
+`llm-train` in every folder (see `tasks.settings`). Both find the server without any variable. The
+password is made once and stays there. The address is removed when `make up` ends; after SIGKILL it
+remains, see `is_stale`.
 """
 
 import fcntl
@@ -22,11 +23,11 @@ from prefect.settings import (
 )
 
 from ops.server import ROOT, new_auth_string
+from tasks.settings import PROFILES, find_home
 
 __all__ = ["LOCK", "ensure_auth_string", "is_stale", "set_api_url", "variables"]
 
 NAME = "up"
-PROFILES = "profiles.toml"
 LOCK = "up.lock"  # held while `make up` runs
 
 
@@ -57,10 +58,16 @@ def set_api_url(home: Path, url: str | None) -> None:
 def variables(home: Path) -> dict[str, str]:
     """Return the environment variables that a process in the project's folder needs.
 
-    Empty if PREFECT_HOME is `.prefect/` and the profile `up` is active.
+    Empty if PREFECT_HOME is `.prefect/`, the profile `up` is active, and the user has no profile
+    with an API URL, which `llm-train` would use.
     """
     needed = {}
-    if home.resolve() != (ROOT / ".prefect").resolve():
+    home_of_prefect = (ROOT / ".prefect").resolve()
+    try:
+        home_of_command = find_home({})
+    except ValueError:  # the user's profiles are damaged
+        home_of_command = None
+    if not home.resolve() == home_of_prefect == home_of_command:
         needed["PREFECT_PROFILES_PATH"] = str(home.resolve() / PROFILES)
     if _load(home).active_name != NAME:
         needed["PREFECT_PROFILE"] = NAME

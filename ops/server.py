@@ -38,6 +38,7 @@ POLL_SECONDS = 0.05
 REQUEST_SECONDS = 5.0
 STOP_SECONDS = 20.0
 IDLE_SECONDS = 3.0  # the server writes task runs to its database every second
+RECORD_SECONDS = 20.0
 LOG_TAIL_BYTES = 2000
 START_LOCK = "server-start.lock"  # in PREFECT_HOME; held while a server prepares its database
 # Exit when the pipe at stdin closes, that is, when the parent has ended.
@@ -113,8 +114,9 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         The temporary server; `None` if none was started.
 
     Raises:
-        ServerError: The temporary server did not start; or the configured one is that of a
-            `make up` that was killed, and temporary servers are not enabled.
+        ServerError: The temporary server did not start; PREFECT_HOME cannot be written to; or the
+            configured server is that of a `make up` that was killed, and temporary servers are not
+            enabled.
     """
     # Prefect takes more than a second to import.
     from prefect.settings import (
@@ -140,6 +142,7 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         file=sys.stderr,
         flush=True,
     )
+    _check_home(settings.home)
     make_database_private()
     auth_string = new_auth_string()
     server_settings = {
@@ -226,23 +229,33 @@ class ServerProcess:
                 raise self._error(f"not ready after {seconds:g} s")
             time.sleep(POLL_SECONDS)
 
-    def wait_until_recorded(self) -> None:
-        """Wait until the number of recorded task runs no longer changes.
+    def wait_until_recorded(self, flow_run_id: str, count: int | None = None) -> None:
+        """Wait until the finished task runs of a flow run are recorded.
 
         The server receives the states of task runs as events and writes them in batches. States not
-        yet written when the server stops are missing in the UI. Returns once the number of finished
-        task runs has not changed for `IDLE_SECONDS`. Call inside `ensure_server`.
+        yet written when the server stops are missing in the UI. Call inside `ensure_server`.
+
+        Args:
+            flow_run_id: The flow run.
+            count: Number of its task runs. The wait ends if the number of recorded task runs does
+                not change for `RECORD_SECONDS`; for `IDLE_SECONDS` if `count` is `None`.
         """
         from prefect.client.orchestration import get_client
 
-        finished = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}}
+        finished = {
+            "flow_runs": {"id": {"any_": [flow_run_id]}},
+            "task_runs": {
+                "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
+            },
+        }
+        seconds = IDLE_SECONDS if count is None else RECORD_SECONDS
         recorded, changed = -1, time.monotonic()
         with get_client(sync_client=True) as client:
-            while time.monotonic() - changed < IDLE_SECONDS:
-                response = client.request("POST", "/task_runs/count", json={"task_runs": finished})
+            while recorded != count and time.monotonic() - changed < seconds:
+                response = client.request("POST", "/task_runs/count", json=finished)
                 if recorded != (recorded := response.json()):
                     changed = time.monotonic()
-                time.sleep(IDLE_SECONDS / 6)
+                time.sleep(IDLE_SECONDS / 20)
 
     def stop(self) -> None:
         """Stop the server and all processes in its group."""
@@ -350,6 +363,17 @@ def listen(port: int = 0) -> socket.socket:
 def new_auth_string() -> str:
     """Return a user and a new password, as in `PREFECT_SERVER_API_AUTH_STRING`."""
     return f"admin:{secrets.token_urlsafe(24)}"
+
+
+def _check_home(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home).close()
+    except OSError as error:
+        raise ServerError(
+            f"PREFECT_HOME {home}: no folder that this user can write to: {error.strerror}. "
+            "Set PREFECT_HOME to one."
+        ) from error
 
 
 def make_database_private() -> None:

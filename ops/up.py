@@ -2,7 +2,7 @@
 
     python -m ops.up [--port 4200]
 
-The database, the logs and the password are in PREFECT_HOME, which the Makefile sets to `.prefect/`.
+The database, the logs and the password are in PREFECT_HOME, by default `.prefect/` of the project.
 
 At the end, the worker gets no new runs. Runs in work may finish for 30 seconds; then they are
 cancelled and their processes are killed. At the start and every 30 seconds, runs of this worker
@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.up", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=4200, help="port of the server (%(default)s)")
     port: int = parser.parse_args(argv).port
-    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect")).resolve()
+    home = Path(os.environ.get("PREFECT_HOME") or ROOT / ".prefect").expanduser().resolve()
+    os.environ |= {"PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}  # for this process, too
     for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     try:
@@ -101,7 +102,6 @@ def _up(port: int, home: Path) -> NoReturn:
             "PREFECT_API_URL": f"{url}/api",
             "PREFECT_API_AUTH_STRING": auth_string,
             "PREFECT_UI_API_URL": f"{url}/api",
-            "PREFECT_HOME": str(home),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         worker_name = f"up-{socket.gethostname()}"

@@ -25,6 +25,7 @@ module.{function} = fail
 from cli.main import main
 main()
 """
+LOADING = "Loading Prefect ..."
 HINT = "The log of the flow run, if one was started, has the traceback."
 
 
@@ -78,7 +79,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log_of_the_
     code = BUG.format(flow=flow, function=function, error=f"RuntimeError({error!r})")
     done = run(server, code, command, config)
     assert (done.returncode, done.stdout) == (1, "")
-    assert errors(done) == [f"error: RuntimeError: {error}", HINT]
+    assert errors(done) == [LOADING, f"error: RuntimeError: {error}", HINT]
     with closing(sqlite3.connect(f"{server['PREFECT_HOME']}/prefect.db")) as database:
         logged = database.execute("select message from log where level >= 40").fetchall()
     [text] = [text for (text,) in logged if error in text and "Traceback" in text]
@@ -103,7 +104,7 @@ def test_a_disk_error_prints_one_line(config, server):
     code = BUG.format(flow="training_pipeline", function="_train", error=error)
     done = run(server, code, "run", config)
     assert (done.returncode, done.stdout) == (1, "")
-    assert errors(done) == ["error: [Errno 28] No space left on device: 'registry.json'"]
+    assert errors(done) == [LOADING, "error: [Errno 28] No space left on device: 'registry.json'"]
 
 
 @pytest.mark.parametrize("command", ["run", "sweep"])
@@ -111,7 +112,11 @@ def test_an_unreachable_server_prints_the_error_and_a_hint(config, env, command)
     url = "http://127.0.0.1:1/api"
     done = run(env | {"PREFECT_API_URL": url}, MAIN, command, config)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines() == [f"error: RuntimeError: Failed to reach API at {url}/", HINT]
+    assert done.stderr.splitlines() == [
+        LOADING,
+        f"error: RuntimeError: Failed to reach API at {url}/",
+        HINT,
+    ]
 
 
 def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(config, env):
@@ -119,9 +124,74 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(c
     done = run(env | timeout, MAIN, "run", config)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
+        f"{LOADING}\n"
         "Starting a Prefect server for this run. (`make up` starts a permanent one.)\n"
         "error: Prefect server: not ready after 0 s. End of its log:\n\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "reason"),
+    [
+        ("run", b"active = [", "not valid TOML: Invalid value (at end of document)."),
+        (
+            "sweep",
+            b"\xff",
+            "not valid TOML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start "
+            "byte.",
+        ),
+        ("run --dry-run", b"profiles = 3", "profiles: expected tables [profiles.NAME]."),
+        ("run", b"active = 3", "active: expected the name of a profile."),
+        (
+            "run",
+            b"[profiles.up]\nPREFECT_API_URL = []",
+            "profiles.up.PREFECT_API_URL: expected a text or a number.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("folder", ["PREFECT_HOME", "HOME"])
+def test_damaged_profiles_are_one_line(config, tmp_path, folder, content, reason, command):
+    home = tmp_path / "user" / (".prefect" if folder == "HOME" else "")
+    home.mkdir(parents=True)
+    (home / "profiles.toml").write_bytes(content)
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    env |= {folder: str(tmp_path / "user"), "PYTHONPATH": str(REPOSITORY)}
+    done = run(env, MAIN, *command.split(), config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: {home}/profiles.toml: {reason} Correct the file, or delete it.\n"
+    )
+
+
+def test_profiles_that_cannot_be_read_are_one_line(config, env, tmp_path):
+    (tmp_path / "profiles.toml").mkdir()
+    done = run(env | {"PREFECT_HOME": str(tmp_path)}, MAIN, "run", config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: {tmp_path}/profiles.toml: Is a directory. Make it a file that can be read.\n"
+    )
+
+
+DROPPED = f"from tests.privileges import drop_privileges; drop_privileges(); {MAIN}"
+
+
+@pytest.mark.parametrize("kind", ["a file", "in a file", "read-only", "in a read-only folder"])
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_home_folder_that_cannot_be_written_to_is_one_line(config, env, tmp_path, command, kind):
+    base = tmp_path / "base"
+    base.write_text("") if "file" in kind else base.mkdir(mode=0o555)
+    home, reason = {
+        "a file": (base, "File exists"),
+        "in a file": (base / "home", "Not a directory"),
+        "read-only": (base, "Permission denied"),
+        "in a read-only folder": (base / "home", "Permission denied"),
+    }[kind]
+    done = run(env | {"PREFECT_HOME": str(home)}, DROPPED, command, config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[2:] == [
+        f"error: PREFECT_HOME {home}: no folder that this user can write to: {reason}. Set "
+        "PREFECT_HOME to one."
+    ]
 
 
 @pytest.mark.parametrize("command", [["run", "../config.yaml"], ["sweep", "../config.yaml"]])

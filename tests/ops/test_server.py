@@ -207,7 +207,7 @@ def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(l
     run = llm_train("run", "config.yaml")
     _, messages = run.communicate()
     assert (run.returncode, processes_of(home)) == (0, []), messages
-    assert messages.startswith("Starting a Prefect server for this run.")
+    assert messages.startswith("Loading Prefect ...\nStarting a Prefect server for this run.")
     assert "http://" not in messages
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         states = database.execute("select state_type, count(*) from task_run group by 1").fetchall()

@@ -1,0 +1,130 @@
+"""Prefect's home folder and settings, chosen before Prefect is imported.
+
+By default Prefect keeps its database in the user's home folder, and reads `[tool.prefect]` of
+pyproject.toml only in the project's folder. Importing `tasks` or `flows` makes both the same in
+every folder. What a user has configured has priority.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from src.errors import CorruptFileError
+
+__all__ = ["PROFILES", "configure", "find_home", "prefect_home", "variables"]
+
+PROJECT = Path(__file__).parents[1]
+PROFILES = "profiles.toml"
+
+
+def prefect_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Path | None:
+    """Return the home folder of Prefect.
+
+    It is the project's, unless the user has set another one, or the active profile of the user has
+    an API URL.
+
+    Args:
+        env: The environment.
+        user_home: The folder that Prefect uses by default.
+        profiles: The content of profiles.toml in `user_home`; empty if there is none.
+
+    Returns:
+        The folder, where the profiles are, too; `None` to leave both to Prefect, because the user
+        has set the API URL or the file of the profiles.
+
+    Raises:
+        ValueError: `profiles` is not valid.
+    """
+    if env.get("PREFECT_API_URL") or env.get("PREFECT_PROFILES_PATH"):
+        return None
+    if home := env.get("PREFECT_HOME"):
+        return Path(home).expanduser()
+    if _active_profile(env, profiles).get("PREFECT_API_URL"):
+        return user_home
+    return PROJECT / ".prefect"
+
+
+def find_home(env: Mapping[str, str]) -> Path | None:
+    """Return `prefect_home`, given the profiles of the user.
+
+    Raises:
+        CorruptFileError: The file of the profiles is needed, and not valid.
+    """
+    path = Path.home() / ".prefect" / PROFILES
+    try:
+        profiles = path.read_bytes()
+    except OSError:
+        profiles = b""
+    with _errors_of(path):
+        return prefect_home(env, path.parent, profiles)
+
+
+def _active_profile(env: Mapping[str, str], profiles: bytes) -> Mapping[str, Any]:
+    """Return the settings of the active profile; none if there is no such profile.
+
+    Raises:
+        ValueError: `profiles`, the content of profiles.toml, is not valid.
+    """
+    try:
+        content = tomllib.loads(profiles.decode())
+    except ValueError as error:
+        raise ValueError(f"not valid TOML: {error}.") from error
+    found = content.get("profiles", {})
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+        raise ValueError("profiles: expected tables [profiles.NAME].")
+    for profile, values in found.items():
+        for setting, value in values.items():
+            if not isinstance(value, str | int | float):
+                raise ValueError(f"profiles.{profile}.{setting}: expected a text or a number.")
+    name = env.get("PREFECT_PROFILE") or content.get("active", "")
+    if not isinstance(name, str):
+        raise ValueError("active: expected the name of a profile.")
+    settings: Mapping[str, Any] = found.get(name, {})
+    return settings
+
+
+def variables(settings: Mapping[str, Any], prefix: str = "PREFECT") -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the variables for settings as in `[tool.prefect]`."""
+    for key, value in settings.items():
+        name = f"{prefix}_{key.upper()}"
+        if isinstance(value, dict):
+            yield from variables(value, name)
+        else:
+            yield name, str(value)
+
+
+def configure() -> None:
+    """Set the variables of this process that Prefect reads when it is imported.
+
+    Variables that the user has set are kept. Prefect's telemetry is off.
+
+    Raises:
+        CorruptFileError: A file of profiles that is needed is not valid.
+        OSError: It cannot be read.
+    """
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if home := find_home(os.environ):
+        os.environ["PREFECT_HOME"] = str(home)
+        os.environ["PREFECT_PROFILES_PATH"] = str(home / PROFILES)
+    if path := os.environ.get("PREFECT_PROFILES_PATH"):
+        with _errors_of(Path(path)), suppress(FileNotFoundError, NotADirectoryError):
+            _active_profile(os.environ, Path(path).read_bytes())
+    if not Path.cwd().samefile(PROJECT):
+        settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["prefect"]
+        del settings["profiles_path"]  # relative to the project's folder
+        for name, value in variables(settings):
+            os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Add `path`, and what to do, to an error of a file of profiles."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path}: {error.strerror}. Make it a file that can be read.") from error
+    except ValueError as error:
+        raise CorruptFileError(f"{path}: {error} Correct the file, or delete it.") from error

@@ -1,0 +1,104 @@
+"""Tests of the settings of Prefect that are made before it is imported."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import prefect_home, variables
+from tests.conftest import REPOSITORY
+
+USER = Path("/home/user/.prefect")
+PROJECT = REPOSITORY / ".prefect"
+CLOUD = b'active = "cloud"\n[profiles.cloud]\nPREFECT_API_URL = "https://cloud/api"\n'
+NOT_ACTIVE = CLOUD.replace(b"active", b"other")
+SETTINGS = """
+{}
+from prefect.settings import get_current_settings
+
+settings = get_current_settings()
+for found in (
+    settings.home, settings.profiles_path,
+    settings.server.ephemeral.startup_timeout_seconds, settings.logging.extra_loggers,
+    settings.api.url,
+):
+    print(found)
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "profiles", "home"),
+    [
+        ({}, b"", PROJECT),
+        ({}, NOT_ACTIVE, PROJECT),
+        ({}, b'active = "local"\n[profiles.local]\nPREFECT_LOGGING_LEVEL = "DEBUG"\n', PROJECT),
+        ({"PREFECT_LOGGING_LEVEL": "DEBUG", "PREFECT_HOME": ""}, b"", PROJECT),
+        ({}, CLOUD, USER),
+        ({"PREFECT_PROFILE": "cloud"}, NOT_ACTIVE, USER),
+        ({"PREFECT_PROFILE": "up"}, CLOUD, PROJECT),
+        ({"PREFECT_HOME": "/srv/home"}, CLOUD, Path("/srv/home")),
+        ({"PREFECT_HOME": "/srv/home"}, b"damaged", Path("/srv/home")),
+        ({"PREFECT_API_URL": "http://server/api"}, CLOUD, None),
+        ({"PREFECT_PROFILES_PATH": "/srv/profiles.toml"}, CLOUD, None),
+    ],
+)
+def test_the_home_folder_is_that_of_the_project_if_the_user_has_configured_nothing(
+    env, profiles, home
+):
+    assert prefect_home(env, USER, profiles) == home
+
+
+def test_settings_have_the_names_of_their_variables():
+    settings = tomllib.loads("a.b_c.d = 1\na.e = false\n")
+    assert dict(variables(settings)) == {"PREFECT_A_B_C_D": "1", "PREFECT_A_E": "False"}
+
+
+def settings_of(code: str, folder: Path, user: Path, **env: str) -> list[str]:
+    """Return settings of Prefect in a process that is started in a folder."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", SETTINGS.format(code)],
+        cwd=folder,
+        env=inherited | {"HOME": str(user), "PYTHONPATH": str(REPOSITORY)} | env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from src.training.pipeline import run_training_pipeline\n"
+        "from flows.training_pipeline import training_pipeline",
+        "from cli.console import load_prefect; load_prefect('artifacts')",
+    ],
+)
+def test_settings_are_equal_in_every_folder(tmp_path, code):
+    expected = [str(PROJECT), str(PROJECT / "profiles.toml"), "90", "['src']"]
+    for folder in (REPOSITORY, tmp_path):
+        assert settings_of(code, folder, tmp_path)[:4] == expected
+
+
+def test_the_profile_of_the_user_has_priority_in_the_folder_of_the_project(tmp_path):
+    (tmp_path / ".prefect").mkdir()
+    path = tmp_path / ".prefect/profiles.toml"
+    path.write_bytes(CLOUD)
+    found = settings_of("import flows", REPOSITORY, tmp_path)
+    assert (found[1], found[4]) == (str(path), "https://cloud/api")
+
+
+def test_variables_of_the_user_have_priority_in_another_folder(tmp_path):
+    env = {
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "7",
+    }
+    assert settings_of("import tasks", tmp_path, tmp_path, **env)[:3] == [
+        str(tmp_path / "home"),
+        str(tmp_path / "home/profiles.toml"),
+        "7",
+    ]
