@@ -1,6 +1,7 @@
 """Run a flow in a terminal."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ def load_prefect(artifacts_dir: str) -> None:
     import tasks  # noqa: F401  # configures Prefect
 
     click.echo("Loading Prefect ...", err=True)
+    # A server that needs the folder reports it, too; see `ensure_server`.
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
     import prefect.main  # noqa: F401  # configures logging
 
 

@@ -188,9 +188,11 @@ def test_a_home_folder_that_cannot_be_written_to_is_one_line(config, env, tmp_pa
     }[kind]
     done = run(env | {"PREFECT_HOME": str(home)}, DROPPED, command, config)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[2:] == [
+    assert done.stderr.splitlines() == [
+        LOADING,
+        "Starting a Prefect server for this run. (`make up` starts a permanent one.)",
         f"error: PREFECT_HOME {home}: no folder that this user can write to: {reason}. Set "
-        "PREFECT_HOME to one."
+        "PREFECT_HOME to one.",
     ]
 
 

@@ -32,10 +32,11 @@ def project(tmp_path):
 
 
 @pytest.fixture
-def terminal(tmp_path):
+def terminal(project, tmp_path):
     """The environment of a terminal without Prefect variables."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    return env | {"HOME": str(tmp_path / "user")}
+    # The scripts in .venv/ would import the project of which this one is a copy.
+    return env | {"HOME": str(tmp_path / "user"), "PYTHONPATH": str(project)}
 
 
 @pytest.fixture
@@ -205,6 +206,11 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
             assert f"{url}/runs/flow-run/" in output
             assert "Starting a Prefect server" not in output
             assert api.post("flow_runs/filter", json={}).json()[0]["name"] == "train used_up"
+            elsewhere = f"cd /; {project}/.venv/bin/llm-train run {project}/configs/training/"
+            output = run_in(
+                terminal, project, f"{elsewhere}llama_lora.yaml --artifacts-dir {project}/artifacts"
+            )
+            assert f"{url}/runs/flow-run/" in output
             template = {"base_job_template": ProcessWorker.get_default_base_job_template()}
             api.patch("work_pools/training", json=template).raise_for_status()  # a former release
         home = project / ".prefect"

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from prefect.client import orchestration
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
@@ -214,6 +216,33 @@ def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(l
         [ends] = database.execute("select count(*) from log where message like 'Finished %'")
     assert (states, ends) == ([("COMPLETED", 5)], (6,))
     assert unprivate(home) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "requests"),
+    [(5, 4), (None, 6), (7, 6)],
+)
+def test_the_wait_for_task_runs_ends_with_their_number_or_if_it_does_not_change(
+    home, monkeypatch, count, requests
+):
+    numbers = [0, 0, 3, 5, 5, 5]
+    clock = iter(range(100))
+    posted = []
+
+    class Client:
+        def request(self, method, path, json):
+            posted.append((method, path, json["flow_runs"]))
+            return SimpleNamespace(json=lambda: numbers[len(posted) - 1])
+
+    monkeypatch.setattr(orchestration, "get_client", lambda **_: nullcontext(Client()))
+    monkeypatch.setattr(server_module, "IDLE_SECONDS", 5)
+    monkeypatch.setattr(server_module, "RECORD_SECONDS", 5)
+    monkeypatch.setattr(
+        server_module, "time", SimpleNamespace(monotonic=clock.__next__, sleep=lambda _: None)
+    )
+    server = ServerProcess.__new__(ServerProcess)
+    server.wait_until_recorded("a flow run", count)
+    assert posted == [("POST", "/task_runs/count", {"id": {"any_": ["a flow run"]}})] * requests
 
 
 def test_commands_that_create_the_database_together_all_complete(llm_train, home):
