@@ -26,6 +26,17 @@ from cli.main import main
 main()
 """
 LOADING = "Loading Prefect ..."
+WITHOUT_PREFECT = f"""
+import sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == "prefect":
+            sys.exit(3)
+
+sys.meta_path.insert(0, Finder)
+{MAIN}
+"""
 HINT = "The log of the flow run, if one was started, has the traceback."
 
 
@@ -128,6 +139,12 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(c
         "Starting a Prefect server for this run. (`make up` starts a permanent one.)\n"
         "error: Prefect server: not ready after 0 s. End of its log:\n\n"
     )
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["sweep"]])
+def test_the_first_line_is_printed_before_prefect_is_imported(config, env, command):
+    done = run(env, WITHOUT_PREFECT, *command, config)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"{LOADING}\n")
 
 
 @pytest.mark.parametrize(

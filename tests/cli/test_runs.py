@@ -196,7 +196,8 @@ def test_a_dry_run_on_a_terminal_writes_nothing(config, tmp_path, monkeypatch, t
         monkeypatch.delenv(name, raising=False)
     before = tree(tmp_path)
     printed = lines(on_terminal(ENGINE, "--dry-run"))
-    assert printed[0].startswith("Model version: mistral-7b-dataset_v1-")
+    assert printed[0] == "Loading Prefect ..."
+    assert printed[1].startswith("Model version: mistral-7b-dataset_v1-")
     assert tree(tmp_path) == before
 
 
