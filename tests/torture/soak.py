@@ -73,7 +73,7 @@ class Soak:
         self._port = free_port()
         env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         self._env = env | {"HOME": str(folder), "PREFECT_HOME": str(self.home)}
-        make_dataset(DATASET, datasets_dir=self.project / "artifacts/datasets")
+        make_dataset(DATASET, samples=1000, datasets_dir=self.project / "artifacts/datasets")
         template = (self.project / "configs/training/mistral_finetune.yaml").read_text()
         for n in range(CONFIGS):
             changed = re.sub("learning_rate: .*", f"learning_rate: {n + 1}e-6", template)
