@@ -117,7 +117,7 @@ class Soak:
     def collect(self) -> None:
         """Keep the log of the server, which the next one replaces."""
         assert self.up
-        shutil.copy(self.home / "server.log", self.up.log.with_suffix(".server.log"))
+        shutil.copy(self.home / "server.log", self._folder / f"server-{self.up.log.name}")
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request; return the JSON of the response, `None` if there is no server."""
