@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from ops.recovery import automations
 from tests.e2e.conftest import eventually
 
 TRAIN = "training-pipeline/train"
+AWAY_SECONDS = 20
 HEARTBEATS, PENDING, RETRY = (automation.name for automation in automations())
 
 
@@ -39,11 +41,11 @@ def recovered(platform):
     return platform
 
 
-def new_run(platform, name):
-    """Create a run for tomorrow; return its id."""
+def new_run(platform, name, days=1):
+    """Create a run for a later day; return its id."""
     deployment = platform.deployment(TRAIN)
-    tomorrow = {"scheduled_time": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
-    state = {"type": "SCHEDULED", "state_details": tomorrow}
+    at = {"scheduled_time": (datetime.now(UTC) + timedelta(days=days)).isoformat()}
+    state = {"type": "SCHEDULED", "state_details": at}
     parameters = deployment["parameters"] | {"model_version": name}
     body = {"state": state, "parameters": parameters}
     return platform.post(f"deployments/{deployment['id']}/create_flow_run", **body)["id"]
@@ -139,3 +141,18 @@ def test_a_run_that_does_not_start_is_crashed_and_tried_again(recovered):
         assert ("Crashed", message) in states(recovered, lost)
     finally:
         recovery(recovered)
+
+
+def test_runs_that_start_or_crash_while_the_server_is_away_complete_after_one_retry(recovered):
+    crashed = new_run(recovered, "crashed")
+    set_state(recovered, crashed, "RUNNING")
+    started = [new_run(recovered, f"away_{n}", days=0) for n in range(4)]
+    eventually(lambda: any(len(states(recovered, run)) > 1 for run in started))
+    recovered.server.kill()
+    time.sleep(AWAY_SECONDS)
+    recovered.start_server()
+    set_state(recovered, crashed, "CRASHED")
+    for run in (crashed, *started):
+        eventually(lambda run=run: is_completed(recovered, run))
+        retries = [name for name, _ in states(recovered, run)].count("AwaitingRetry")
+        assert retries == 1 if run == crashed else retries <= 1

@@ -183,6 +183,7 @@ def test_after_a_kill_no_process_is_left_and_no_run_is_in_work(project, env, ter
             assert states_of_runs(project) == [("Running", None)]
             running = up(project, env, port)
             assert ("Crashed", "its worker was gone") in states_of_runs(project, every=True)
+            eventually(lambda: states_of_runs(project) == [("Completed", None)])  # tried again
     finally:
         running.kill()
 

@@ -32,12 +32,11 @@ import httpx
 from benchmarks.make_dataset import make_dataset
 from ops.runs import processes
 from tests.e2e.conftest import ROOT, Process, copy_project, descendants, registered
-from tests.network import free_port
+from tests.network import STARTUP_SECONDS, free_port
 
 CONFIGS = 6
 DATASET = "dataset_soak"  # of half of the configs
 QUEUED = 4  # no further run is started while so many wait
-START_SECONDS = 180.0
 DRAIN_SECONDS = 900.0
 WAITING_OR_IN_WORK = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 UNFINISHED = {
@@ -97,7 +96,7 @@ class Soak:
             cwd=self.project,
             env=self._env,
         )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + STARTUP_SECONDS
         while "started!" not in self.up.output():
             assert self.up.process.poll() is None, self.up.output()
             assert time.monotonic() < deadline, self.up.output()
