@@ -1,5 +1,7 @@
 """Tests of ops.recovery with a real server: runs that lost their worker, and crashed runs."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -7,13 +9,16 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from filelock import FileLock
 
 from ops.recovery import automations
+from ops.runs import processes
 from tests.e2e.conftest import eventually
 
 TRAIN = "training-pipeline/train"
 AWAY_SECONDS = 20
-HEARTBEATS, PENDING, RETRY = (automation.name for automation in automations())
+NAMES = [automation.name for automation in automations()]
+HEARTBEATS, PENDING, _, RETRY = NAMES
 
 
 def recovery(platform):
@@ -31,7 +36,7 @@ def recovery(platform):
 
 def deployed(platform):
     found = platform.post("automations/filter")
-    return {each["name"]: each for each in found if each["name"] in (HEARTBEATS, PENDING, RETRY)}
+    return {each["name"]: each for each in found if each["name"] in NAMES}
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def send_heartbeat(platform, run):
 
 def test_a_second_call_changes_nothing_and_restores_an_edited_automation(platform):
     first = recovery(platform)
-    assert set(first) == {HEARTBEATS, PENDING, RETRY}
+    assert set(first) == set(NAMES)
     assert recovery(platform) == first
     edit_within(platform, first[HEARTBEATS], 60)
     second = recovery(platform)
@@ -156,3 +161,15 @@ def test_runs_that_start_or_crash_while_the_server_is_away_complete_after_one_re
         eventually(lambda run=run: is_completed(recovered, run))
         retries = [name for name, _ in states(recovered, run)].count("AwaitingRetry")
         assert retries == 1 if run == crashed else retries <= 1
+
+
+def test_a_run_whose_process_is_killed_is_tried_again(recovered):
+    models = recovered.project / "artifacts/models"
+    models.mkdir(exist_ok=True)
+    with FileLock(models / "registry.json.lock", preserve_lock_file=True):
+        run = new_run(recovered, "killed", days=0)
+        eventually((models / "killed/metadata.json").exists)
+        [process] = [process.pid for process in processes() if process.run == run]
+        os.kill(process, signal.SIGKILL)
+    eventually(lambda: is_completed(recovered, run))
+    assert [name for name, _ in states(recovered, run)].count("AwaitingRetry") == 1

@@ -45,18 +45,24 @@ UNFINISHED = {
 }
 LEVELS = re.compile(r"\| (ERROR|WARNING|CRITICAL) +\| ")
 LOST_SERVER = "the server was killed, and the worker or a run lost it"
-KILLED_RUN = "the process of a run was killed"
+LOST_LEASE = (
+    "the server was killed, and released the slot of a run without the lease it had in memory"
+)
+LOST_EVENT = "the server was killed, and lost the event that a run had ended"
+KILLED_RUN = "the process of a run was killed; the flows have no hooks for crashes"
 CANCELLED_RUN = "a run was cancelled at the end of `make up`"
 # Each kind of line that may have a level of WARNING or above, with its reason.
 EXPECTED = {
-    r"[Cc]onnect": LOST_SERVER,  # ConnectError, Unable to connect, Lost connection
-    r"RemoteProtocolError|ReadError|ReadTimeout": LOST_SERVER,
-    r"Service 'EventsWorker' failed|EventsWorker - Still processing items": LOST_SERVER,
-    r"FlowRunCancellingObserver|Consumer task exited with exception": LOST_SERVER,
-    r"Failed to update state of flow run|Flow run .* could not start": LOST_SERVER,
-    r"Process exited with status code: -9": KILLED_RUN,
-    r"Runner failed to retrieve flow to execute on_crashed hooks": KILLED_RUN,
-    r"Crash detected!|Finished in state (Crashed|Cancell)": CANCELLED_RUN,
+    r"prefect\.FlowRun\w+Observer - The \w+ websocket failed with an exception\.": LOST_SERVER,
+    r"prefect\.events\.clients - Unable to connect to 'ws://[0-9.:]+/api/events/in'": LOST_SERVER,
+    r"Service 'EventsWorker' failed to process item Event\(.*event='prefect\.worker\.": LOST_SERVER,
+    r"prefect\.EventsWorker - Still processing items: ": LOST_SERVER,
+    r" - Failed to update state of flow run '": LOST_SERVER,
+    r"core_policy - Lease [0-9a-f-]+ not found during release": LOST_LEASE,
+    r"actions - Action failed: 'Failed to set state: Run is already in terminal state": LOST_EVENT,
+    r"Runner failed to retrieve flow to execute on_crashed hooks for flow run ": KILLED_RUN,
+    r"Flow run '.*' - Process exited with status code: -9": KILLED_RUN,
+    r"(Flow|Task) run '.*' - (Crash detected! |Finished in state (Crashed|Cancel))": CANCELLED_RUN,
 }
 
 
