@@ -11,7 +11,7 @@ from ops.runs import ACTIVE, Run
 
 __all__ = ["Api"]
 
-REQUEST_SECONDS = 30.0
+REQUEST_SECONDS = 60.0  # on a busy machine
 TABLE_KEY = "models"  # of the artifact that `flows.report` updates
 
 
@@ -24,23 +24,23 @@ class Api:
     def __init__(self, url: str, auth_string: str, pool: str) -> None:
         user, _, password = auth_string.partition(":")
         self._pool = pool
+        self._named = {"name": {"any_": [pool]}}
         self._client = httpx.Client(
             base_url=url, auth=(user, password), timeout=REQUEST_SECONDS, trust_env=False
         )
 
     def create_pool(self, template: dict[str, Any]) -> None:
         """Create the work pool, or replace its job template if that differs."""
-        pools = self._request("POST", "/work_pools/filter", {"work_pools": self._named()})
-        if not pools:
+        found = self._read_pool()
+        if not found:
             body = {"name": self._pool, "type": "process", "base_job_template": template}
             self._request("POST", "/work_pools/", body)
-        elif pools[0]["base_job_template"] != template:
+        elif found["base_job_template"] != template:
             self._update_pool(base_job_template=template)
 
     def is_paused(self) -> bool:
         """Return whether the work pool is paused. Workers get no runs of a paused pool."""
-        [pool] = self._request("POST", "/work_pools/filter", {"work_pools": self._named()})
-        return bool(pool["is_paused"])
+        return bool(self._read_pool()["is_paused"])
 
     def pause(self, is_paused: bool) -> None:
         """Pause or resume the work pool."""
@@ -49,7 +49,7 @@ class Api:
     def active_runs(self) -> list[Run]:
         """Return the runs of the work pool that are Pending, Running or Cancelling."""
         wanted = {
-            "work_pools": self._named(),
+            "work_pools": self._named,
             "flow_runs": {"state": {"type": {"any_": ACTIVE}}},
         }
         return [
@@ -79,13 +79,14 @@ class Api:
         found = self._request("POST", "/artifacts/filter", newest)
         if not found:
             empty = {"key": TABLE_KEY, "type": "table", "data": "[]"}
-            found = [
-                self._request("POST", "/artifacts/", empty | {"description": "No models yet."})
-            ]
+            empty["description"] = "No models yet."
+            found = [self._request("POST", "/artifacts/", empty)]
         return str(found[0]["id"])
 
-    def _named(self) -> dict[str, Any]:
-        return {"name": {"any_": [self._pool]}}
+    def _read_pool(self) -> dict[str, Any]:
+        wanted = {"work_pools": self._named}
+        found: list[dict[str, Any]] = self._request("POST", "/work_pools/filter", wanted)
+        return found[0] if found else {}
 
     def _update_pool(self, **values: Any) -> None:
         self._request("PATCH", f"/work_pools/{self._pool}", values)
