@@ -58,7 +58,9 @@ def automations() -> list[AutomationCore]:
     def change(
         message: str, name: str = "Crashed", state: StateType = StateType.CRASHED
     ) -> ChangeFlowRunState:
-        return ChangeFlowRunState(state=state, name=name, message=message, force=False)
+        # Only by force, Prefect changes a run from Crashed to another state of this type.
+        is_forced = name == CRASHED_ONCE
+        return ChangeFlowRunState(state=state, name=name, message=message, force=is_forced)
 
     def without(expected: set[str], *, after: str, seconds: int) -> EventTrigger:
         return EventTrigger(
