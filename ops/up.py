@@ -48,7 +48,7 @@ POOL = "training"
 # Requests for runs cannot set the command, the environment or the folder of the run's process.
 JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
 PAUSED = "pool-paused"  # in PREFECT_HOME, if the work pool was paused by `_pause`
-START_SECONDS = 600.0  # on a busy machine; a server that has exited is an error at once
+START_SECONDS = 600.0  # for a server on a busy machine; the wait ends if it exits
 GRACE_SECONDS = 30.0  # for runs in work, at the end
 SETTLE_SECONDS = 30.0  # between searches for runs that have lost their process
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
