@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 TABLE_KEY = "models"
+EMPTY_TABLE = "[]"  # written by `make up`
 TABLE_ROWS = 100
 BEST_ROWS = 10
 SHORT_CELL, ERROR_LENGTH = 26, 66  # characters; more do not fit a page
@@ -189,22 +190,29 @@ def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Ma
     return Markdown("\n".join(parts))
 
 
-def publish_models(artifacts: Artifacts) -> str:
+def publish_models(artifacts: Artifacts, *, is_changed: bool = True) -> str:
     """Write the table of all models to its artifact; return the path of its page.
 
     The artifact is created once and then updated, so that a link to it shows the newest table. The
     UI has no other page that does.
+
+    Args:
+        artifacts: The root of the models.
+        is_changed: Whether a model may be new or changed. If not, a table that has rows is left as
+            it is.
     """
-    rows, description = _models_table(artifacts)
     wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[TABLE_KEY]))
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
             artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1
         )
         if found:
-            update = ArtifactUpdate(data=json.dumps(rows), description=description)
-            client.update_artifact(found[0].id, update)
+            if is_changed or found[0].data == EMPTY_TABLE:
+                rows, description = _models_table(artifacts)
+                update = ArtifactUpdate(data=json.dumps(rows), description=description)
+                client.update_artifact(found[0].id, update)
             return f"/artifacts/artifact/{found[0].id}"
+    rows, description = _models_table(artifacts)
     artifact: Any = create_table_artifact(rows, key=TABLE_KEY, description=description)
     return f"/artifacts/artifact/{artifact}"
 

@@ -88,7 +88,7 @@ def _train(
         values.evaluation,
         decisions.steps,
         artifacts,
-        table_link=publish_models(artifacts),
+        table_link=publish_models(artifacts, is_changed=not decisions.is_cached),
     )
     create_markdown_artifact(
         report,

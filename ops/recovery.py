@@ -2,12 +2,14 @@
 
     python -m ops.recovery
 
-Creates three automations on the Prefect server, for runs tagged `training`:
+Creates four automations on the Prefect server, for runs tagged `training`:
 
 - A run that has sent heartbeats, and then none for five minutes, is marked as Crashed.
 - A run that a worker has taken, and that has not started after 15 minutes, is marked as Crashed.
-- A run that has crashed is scheduled once more. A run that crashes again is left as it is, and so
-  are runs that failed or were cancelled.
+- A run that has crashed gets the state CrashedOnce. A run that crashes again does not, nor do runs
+  that failed or were cancelled.
+- A run is scheduled once more 30 seconds after CrashedOnce: if its process was killed, Prefect's
+  worker reports the crash twice, and the second report would end a run that is scheduled.
 
 Another run of the command changes nothing, unless the automations differ.
 """
@@ -35,6 +37,8 @@ __all__ = ["HEARTBEAT_SECONDS", "automations", "deploy_automations", "main"]
 # Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml).
 HEARTBEAT_SECONDS = 300
 PENDING_SECONDS = 900
+CRASHED_ONCE = "CrashedOnce"
+RETRY_SECONDS = 30
 # The server deletes runs after 90 days, see docs/operations.md.
 RETRY_DAYS = 90
 FINAL = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled")
@@ -50,50 +54,40 @@ def automations() -> list[AutomationCore]:
         "for_each": {"prefect.resource.id"},
         "threshold": 1,
     }
-    heartbeat = "prefect.flow-run.heartbeat"
-    ended = {f"prefect.flow-run.{state}" for state in FINAL}
 
-    def crash_without(
-        expected: set[str], *, after: str, seconds: int, name: str, message: str
-    ) -> AutomationCore:
-        return AutomationCore(
-            name=name,
-            description="The worker or the machine of such a run is gone.",
-            trigger=EventTrigger(
-                after={after},
-                expect=expected,
-                posture=Posture.Proactive,
-                within=timedelta(seconds=seconds),
-                **runs,
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED,
-                    name="Crashed",
-                    message=f"its worker was gone: {message} {seconds} seconds",
-                    force=False,
-                )
-            ],
+    def change(
+        message: str, name: str = "Crashed", state: StateType = StateType.CRASHED
+    ) -> ChangeFlowRunState:
+        # Only by force, Prefect changes a run from Crashed to another state of this type.
+        is_forced = name == CRASHED_ONCE
+        return ChangeFlowRunState(state=state, name=name, message=message, force=is_forced)
+
+    def without(expected: set[str], *, after: str, seconds: int) -> EventTrigger:
+        return EventTrigger(
+            after={f"prefect.flow-run.{after}"},
+            expect={f"prefect.flow-run.{event}" for event in expected},
+            posture=Posture.Proactive,
+            within=timedelta(seconds=seconds),
+            **runs,
         )
 
+    gone = "its worker was gone"
     return [
-        crash_without(
-            {heartbeat, *ended},
-            after=heartbeat,
-            seconds=HEARTBEAT_SECONDS,
+        AutomationCore(
             name="Mark training runs without heartbeats as crashed",
-            message="no heartbeat for",
-        ),
-        crash_without(
-            {"prefect.flow-run.Running", *ended},
-            after="prefect.flow-run.Pending",
-            seconds=PENDING_SECONDS,
-            name="Mark training runs that do not start as crashed",
-            message="not started after",
+            description="The worker or the machine of such a run is gone.",
+            trigger=without({"heartbeat", *FINAL}, after="heartbeat", seconds=HEARTBEAT_SECONDS),
+            actions=[change(f"{gone}: no heartbeat for {HEARTBEAT_SECONDS} seconds")],
         ),
         AutomationCore(
-            name="Try crashed training runs once more",
-            description="Steps are idempotent, so a run can be tried again at any time.",
+            name="Mark training runs that do not start as crashed",
+            description="The worker or the machine of such a run is gone.",
+            trigger=without({"Running", *FINAL}, after="Pending", seconds=PENDING_SECONDS),
+            actions=[change(f"{gone}: not started after {PENDING_SECONDS} seconds")],
+        ),
+        AutomationCore(
+            name="Mark training runs that have crashed for the first time",
+            description="Such a run is tried once more.",
             trigger=EventTrigger(
                 expect={"prefect.flow-run.Crashed"},
                 posture=Posture.Reactive,
@@ -101,14 +95,13 @@ def automations() -> list[AutomationCore]:
                 within=timedelta(days=RETRY_DAYS),
                 **runs,
             ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.SCHEDULED,
-                    name="AwaitingRetry",
-                    message="tried once more after a crash",
-                    force=False,
-                )
-            ],
+            actions=[change(f"tried once more in {RETRY_SECONDS} seconds", CRASHED_ONCE)],
+        ),
+        AutomationCore(
+            name="Try crashed training runs once more",
+            description="Steps are idempotent, so a run can be tried again at any time.",
+            trigger=without({"Pending", "Running"}, after=CRASHED_ONCE, seconds=RETRY_SECONDS),
+            actions=[change("tried once more after a crash", "AwaitingRetry", StateType.SCHEDULED)],
         ),
     ]
 

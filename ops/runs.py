@@ -14,14 +14,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-__all__ = ["Api", "Process", "Run", "kill", "lost_runs", "own_processes", "processes"]
+__all__ = ["ACTIVE", "Process", "Run", "kill", "lost_runs", "own_processes", "processes"]
 
 WORKER_LABEL = "prefect.worker.name"
 ACTIVE = ("PENDING", "RUNNING", "CANCELLING")
 SUBMIT_SECONDS = 60.0  # a worker labels a run as its own immediately after the run is Pending
-REQUEST_SECONDS = 30.0
 KILL_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
@@ -149,53 +146,3 @@ def _is_running(process: Process) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{process.pid}/environ").read_bytes() != b""
     return False
-
-
-class Api:
-    """Requests about one work pool and its runs.
-
-    All methods raise `httpx.HTTPError` if the server cannot be reached or refuses the request.
-    """
-
-    def __init__(self, url: str, auth_string: str, pool: str) -> None:
-        user, _, password = auth_string.partition(":")
-        self._pool = pool
-        self._client = httpx.Client(
-            base_url=url, auth=(user, password), timeout=REQUEST_SECONDS, trust_env=False
-        )
-
-    def pause(self, is_paused: bool) -> None:
-        """Pause or resume the work pool. Workers get no runs of a paused pool."""
-        self._request("PATCH", f"/work_pools/{self._pool}", {"is_paused": is_paused})
-
-    def active_runs(self) -> list[Run]:
-        """Return the runs of the work pool that are Pending, Running or Cancelling."""
-        wanted = {
-            "work_pools": {"name": {"any_": [self._pool]}},
-            "flow_runs": {"state": {"type": {"any_": ACTIVE}}},
-        }
-        return [
-            Run.from_response(run) for run in self._request("POST", "/flow_runs/filter", wanted)
-        ]
-
-    def crash(self, run: Run, message: str) -> None:
-        """Mark a run as Crashed, or as Cancelled if it is Cancelling; not if it has ended."""
-        if run.state == "CANCELLING":
-            self._set_state(run, {"type": "CANCELLED", "message": message})
-        else:
-            self._set_state(run, {"type": "CRASHED", "message": message})
-
-    def cancel(self, run: Run, message: str) -> None:
-        """Mark a run as Cancelled; not if it has ended."""
-        # The server accepts Cancelled, but not Cancelling, for a run that has ended.
-        if self._set_state(run, {"type": "CANCELLING", "message": message}):
-            self._set_state(run, {"type": "CANCELLED", "message": message})
-
-    def _set_state(self, run: Run, state: dict[str, str]) -> bool:
-        path = f"/flow_runs/{run.id}/set_state"
-        return bool(self._request("POST", path, {"state": state})["status"] == "ACCEPT")
-
-    def _request(self, method: str, path: str, body: dict[str, Any]) -> Any:
-        response = self._client.request(method, path, json=body)
-        response.raise_for_status()
-        return response.json() if response.content else None

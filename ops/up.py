@@ -29,6 +29,7 @@ from typing import NoReturn
 import httpx
 
 from ops import runs
+from ops.api import Api
 from ops.server import (
     HOST,
     ROOT,
@@ -46,8 +47,8 @@ __all__ = ["main"]
 POOL = "training"
 # Requests for runs cannot set the command, the environment or the folder of the run's process.
 JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
-TABLE_KEY = "models"
-START_SECONDS = 120.0
+PAUSED = "pool-paused"  # in PREFECT_HOME, if the work pool was paused by `_pause`
+START_SECONDS = 600.0  # for a server on a busy machine; the wait ends if it exits
 GRACE_SECONDS = 30.0  # for runs in work, at the end
 SETTLE_SECONDS = 30.0  # between searches for runs that have lost their process
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -120,13 +121,15 @@ def _up(port: int, home: Path) -> NoReturn:
         except ServerError as error:
             raise UpError(f"{error}\nFull log: {log}") from error
         print("Deploying ...", flush=True)
-        _create_pool(url, env)
-        _prefect("deploy", "--all", env=env)
+        api = Api(f"{url}/api", auth_string, POOL)
+        api.create_pool(json.loads(JOB_TEMPLATE.read_text()))
+        _python("-m", "prefect", "--no-prompt", "deploy", "--all", env=env)
         _python("-m", "ops.recovery", env=env)
-        api = runs.Api(f"{url}/api", auth_string, POOL)
         started = datetime.now(UTC)
         _settle(api, worker_name, started)
-        api.pause(False)  # paused by `_end`
+        _resume(api, home)
+        if api.is_paused():
+            print(f"The work pool is paused, so no run starts: {url}/work-pools/work-pool/{POOL}")
         worker = start_prefect(
             *("worker", "start", "--pool", POOL, "--name", worker_name),
             *("--limit", str(len(os.sched_getaffinity(0)))),
@@ -136,7 +139,7 @@ def _up(port: int, home: Path) -> NoReturn:
         stack.callback(_end, api, worker, worker_name, home)
         profile.set_api_url(home, f"{url}/api")
         stack.callback(profile.set_api_url, home, None)
-        table = _models_table(url, auth_string)
+        table = f"{url}/artifacts/artifact/{api.models_table()}"
         print(_links(url, table, auth_string, profile.variables(home)), flush=True)
         settled = time.monotonic()
         while server.process.poll() is None and worker.poll() is None:
@@ -162,23 +165,7 @@ def _check_profiles(path: Path) -> None:
         ) from error
 
 
-def _create_pool(url: str, env: dict[str, str]) -> None:
-    """Create the work pool, or replace the job template of one that a former release created."""
-    user, _, password = env["PREFECT_API_AUTH_STRING"].partition(":")
-    pool = f"{url}/api/work_pools/{POOL}"
-    try:
-        response = httpx.get(pool, auth=(user, password), timeout=START_SECONDS, trust_env=False)
-    except httpx.HTTPError as error:
-        raise UpError(f"{url}: {type(error).__name__}: {error}. Expected an answer.") from error
-    template = json.loads(JOB_TEMPLATE.read_text())
-    template_option = ("--base-job-template", str(JOB_TEMPLATE))
-    if response.status_code == httpx.codes.NOT_FOUND:
-        _prefect("work-pool", "create", "--type", "process", *template_option, POOL, env=env)
-    elif not response.is_success or response.json()["base_job_template"] != template:
-        _prefect("work-pool", "update", *template_option, POOL, env=env)
-
-
-def _settle(api: runs.Api, worker_name: str, started: datetime) -> None:
+def _settle(api: Api, worker_name: str, started: datetime) -> None:
     """Mark the runs of this worker that have lost their process as Crashed."""
     with suppress(httpx.HTTPError):  # the server is too busy, or has exited
         active = api.active_runs()
@@ -188,11 +175,25 @@ def _settle(api: runs.Api, worker_name: str, started: datetime) -> None:
             api.crash(run, "its worker was gone")
 
 
-def _end(api: runs.Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path) -> None:
+def _pause(api: Api, home: Path) -> None:
+    """Pause the work pool, so that the worker gets no new runs."""
+    if not api.is_paused():
+        (home / PAUSED).touch()
+        api.pause(True)
+
+
+def _resume(api: Api, home: Path) -> None:
+    """Resume the work pool if `_pause` has paused it; one that a user has paused stays so."""
+    if (home / PAUSED).exists():
+        api.pause(False)
+        (home / PAUSED).unlink()
+
+
+def _end(api: Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path) -> None:
     """Stop the worker; leave no process of its runs, and no run in work if the server answers."""
     with suppress(httpx.HTTPError):
         try:
-            api.pause(True)
+            _pause(api, home)
             _wait_for_runs(api, worker_name)
         except KeyboardInterrupt:
             pass
@@ -204,7 +205,7 @@ def _end(api: runs.Api, worker: subprocess.Popen[bytes], worker_name: str, home:
         _cancel_runs(api, worker_name)  # that the worker took while it was stopped
 
 
-def _wait_for_runs(api: runs.Api, worker_name: str) -> None:
+def _wait_for_runs(api: Api, worker_name: str) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
     is_reported = False
     while time.monotonic() < deadline:
@@ -220,35 +221,10 @@ def _wait_for_runs(api: runs.Api, worker_name: str) -> None:
         time.sleep(0.5)
 
 
-def _cancel_runs(api: runs.Api, worker_name: str) -> None:
+def _cancel_runs(api: Api, worker_name: str) -> None:
     for run in api.active_runs():
         if run.worker == worker_name:
             api.cancel(run, "`make up` ended before the run")
-
-
-def _models_table(url: str, auth_string: str) -> str:
-    """Return the page with the table of all models; create an empty table if there is none.
-
-    Runs update this table, see `flows.report`, so that the page always shows the newest. The page
-    of its key only lists ids.
-    """
-    user, _, password = auth_string.partition(":")
-    try:
-        with httpx.Client(
-            base_url=f"{url}/api/artifacts/",
-            auth=(user, password),
-            timeout=START_SECONDS,
-            trust_env=False,
-        ) as client:
-            newest = {"artifacts": {"key": {"any_": [TABLE_KEY]}}, "sort": "CREATED_DESC"}
-            found = client.post("filter", json={**newest, "limit": 1}).raise_for_status().json()
-            if not found:
-                empty = {"key": TABLE_KEY, "type": "table", "data": "[]"}
-                response = client.post("", json={**empty, "description": "No models yet."})
-                found = [response.raise_for_status().json()]
-            return f"{url}/artifacts/artifact/{found[0]['id']}"
-    except httpx.HTTPError as error:
-        raise UpError(f"{url}: {type(error).__name__}: {error}. Expected an answer.") from error
 
 
 def _links(url: str, table: str, auth_string: str, variables: dict[str, str]) -> str:
@@ -297,10 +273,6 @@ def _listen(port: int) -> socket.socket:
         raise UpError(
             f"{HOST}:{port}: cannot be used ({error}). Choose another port: make up PORT=4201"
         ) from error
-
-
-def _prefect(*arguments: str, env: dict[str, str]) -> None:
-    _python("-m", "prefect", "--no-prompt", *arguments, env=env)
 
 
 def _python(*arguments: str, env: dict[str, str]) -> None:

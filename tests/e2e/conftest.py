@@ -122,18 +122,22 @@ class Platform:
         }
         user, _, password = AUTH_STRING.partition(":")
         self.api = httpx.Client(base_url=f"{self.url}/api/", auth=(user, password), timeout=120)
+        self.workers: list[Process] = []
+        self.start_server()
+
+    def start_server(self) -> None:
+        """Start the server, and wait until it answers."""
         port = self.url.rpartition(":")[2]
         self.server = Process(
             [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port],
-            folder / "server.log",
+            self.folder / "server.log",
             env=self.env
             | {
                 "PREFECT_SERVER_API_AUTH_STRING": AUTH_STRING,
                 "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": self.url,
             },
-            cwd=project,
+            cwd=self.project,
         )
-        self.workers: list[Process] = []
         eventually(self._is_healthy, seconds=STARTUP_SECONDS)
 
     def _is_healthy(self) -> bool:

@@ -1,17 +1,24 @@
 """Tests of ops.recovery with a real server: runs that lost their worker, and crashed runs."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from filelock import FileLock
 
 from ops.recovery import automations
+from ops.runs import processes
 from tests.e2e.conftest import eventually
 
 TRAIN = "training-pipeline/train"
-HEARTBEATS, PENDING, RETRY = (automation.name for automation in automations())
+AWAY_SECONDS = 20
+NAMES = [automation.name for automation in automations()]
+HEARTBEATS, PENDING, _, RETRY = NAMES
 
 
 def recovery(platform):
@@ -29,7 +36,7 @@ def recovery(platform):
 
 def deployed(platform):
     found = platform.post("automations/filter")
-    return {each["name"]: each for each in found if each["name"] in (HEARTBEATS, PENDING, RETRY)}
+    return {each["name"]: each for each in found if each["name"] in NAMES}
 
 
 @pytest.fixture
@@ -39,11 +46,11 @@ def recovered(platform):
     return platform
 
 
-def new_run(platform, name):
-    """Create a run for tomorrow; return its id."""
+def new_run(platform, name, days=1):
+    """Create a run for a later day; return its id."""
     deployment = platform.deployment(TRAIN)
-    tomorrow = {"scheduled_time": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
-    state = {"type": "SCHEDULED", "state_details": tomorrow}
+    at = {"scheduled_time": (datetime.now(UTC) + timedelta(days=days)).isoformat()}
+    state = {"type": "SCHEDULED", "state_details": at}
     parameters = deployment["parameters"] | {"model_version": name}
     body = {"state": state, "parameters": parameters}
     return platform.post(f"deployments/{deployment['id']}/create_flow_run", **body)["id"]
@@ -79,7 +86,7 @@ def send_heartbeat(platform, run):
 
 def test_a_second_call_changes_nothing_and_restores_an_edited_automation(platform):
     first = recovery(platform)
-    assert set(first) == {HEARTBEATS, PENDING, RETRY}
+    assert set(first) == set(NAMES)
     assert recovery(platform) == first
     edit_within(platform, first[HEARTBEATS], 60)
     second = recovery(platform)
@@ -139,3 +146,30 @@ def test_a_run_that_does_not_start_is_crashed_and_tried_again(recovered):
         assert ("Crashed", message) in states(recovered, lost)
     finally:
         recovery(recovered)
+
+
+def test_runs_that_start_or_crash_while_the_server_is_away_complete_after_one_retry(recovered):
+    crashed = new_run(recovered, "crashed")
+    set_state(recovered, crashed, "RUNNING")
+    started = [new_run(recovered, f"away_{n}", days=0) for n in range(4)]
+    eventually(lambda: any(len(states(recovered, run)) > 1 for run in started))
+    recovered.server.kill()
+    time.sleep(AWAY_SECONDS)
+    recovered.start_server()
+    set_state(recovered, crashed, "CRASHED")
+    for run in (crashed, *started):
+        eventually(lambda run=run: is_completed(recovered, run))
+        retries = [name for name, _ in states(recovered, run)].count("AwaitingRetry")
+        assert retries == 1 if run == crashed else retries <= 1
+
+
+def test_a_run_whose_process_is_killed_is_tried_again(recovered):
+    models = recovered.project / "artifacts/models"
+    models.mkdir(exist_ok=True)
+    with FileLock(models / "registry.json.lock", preserve_lock_file=True):
+        run = new_run(recovered, "killed", days=0)
+        eventually((models / "killed/metadata.json").exists)
+        [process] = [process.pid for process in processes() if process.run == run]
+        os.kill(process, signal.SIGKILL)
+    eventually(lambda: is_completed(recovered, run))
+    assert [name for name, _ in states(recovered, run)].count("AwaitingRetry") == 1

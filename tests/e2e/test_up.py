@@ -122,7 +122,7 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
             running.output(),
         )
         answer = httpx.get(
-            f"http://127.0.0.1:{port}/api/artifacts/{table}", auth=password(running)
+            f"http://127.0.0.1:{port}/api/artifacts/{table}", auth=password(running), timeout=60
         ).json()
         assert (answer["key"], answer["type"], answer["data"]) == ("models", "table", "[]")
 
@@ -184,6 +184,7 @@ def test_after_a_kill_no_process_is_left_and_no_run_is_in_work(project, env, ter
             assert states_of_runs(project) == [("Running", None)]
             running = up(project, env, port)
             assert ("Crashed", "its worker was gone") in states_of_runs(project, every=True)
+            eventually(lambda: states_of_runs(project) == [("Completed", None)])  # tried again
     finally:
         running.kill()
 
@@ -197,8 +198,8 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
     running = up(project, env, port)
     try:
         made = password(running)
-        with httpx.Client(base_url=f"{url}/api/", auth=made) as api:
-            assert httpx.post(f"{url}/api/deployments/filter", json={}).status_code == 401
+        with httpx.Client(base_url=f"{url}/api/", auth=made, timeout=60) as api:
+            assert api.post("deployments/filter", json={}, auth=None).status_code == 401
             for origin, allowed in ((url, url), ("http://evil.example", None)):
                 response = api.get("version", headers={"Origin": origin})
                 assert response.headers.get("Access-Control-Allow-Origin") == allowed
@@ -212,7 +213,8 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
             )
             assert f"{url}/runs/flow-run/" in output
             template = {"base_job_template": ProcessWorker.get_default_base_job_template()}
-            api.patch("work_pools/training", json=template).raise_for_status()  # a former release
+            changes = template | {"is_paused": True}  # of a former release; by the user
+            api.patch("work_pools/training", json=changes).raise_for_status()
         home = project / ".prefect"
         assert [path for path in (home, *home.rglob("*")) if path.stat().st_mode & 0o77] == []
         for process in descendants(running.process.pid):
@@ -226,9 +228,13 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
     running = up(project, env, port)
     try:
         assert password(running) == made
-        with httpx.Client(base_url=f"{url}/api/", auth=made) as api:
+        with httpx.Client(base_url=f"{url}/api/", auth=made, timeout=60) as api:
             pool = api.get("work_pools/training").json()
             assert pool["base_job_template"]["job_configuration"] == {"stream_output": True}
+            assert pool["is_paused"]
+        assert (
+            f"The work pool is paused, so no run starts: {url}/work-pools/work-pool/training\n"
+        ) in running.output()
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(60) == 0
     finally:

@@ -9,12 +9,15 @@ from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
     temporary_settings,
 )
-from prefect.testing.utilities import prefect_test_harness
 
 from benchmarks.make_dataset import make_dataset
 from flows.training_pipeline import training_pipeline
+from ops.server import ensure_server
 from src.records.layout import DATA_FILE
 from src.storage import folder
 from tests.examples import CONFIG
@@ -23,12 +26,17 @@ from tests.network import STARTUP_SECONDS
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[dict[str, str]]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which another process finds the server of the session."""
-    # A flow that sends heartbeats takes up to a second to stop them.
-    quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with prefect_test_harness(server_startup_timeout=STARTUP_SECONDS), quick:
-        yield os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    settings = {
+        PREFECT_API_URL: None,
+        PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: STARTUP_SECONDS,
+        # A flow that sends heartbeats takes up to a second to stop them.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with temporary_settings(settings), ensure_server():
+        yield os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
 
 
 @pytest.fixture(autouse=True, scope="module")

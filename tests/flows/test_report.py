@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.report import publish_models, report_key, report_link, sweep_report
 from flows.training_pipeline import training_pipeline
@@ -140,6 +142,18 @@ def test_the_link_of_the_table_of_models_stays_the_same_and_shows_the_newest(pro
         "[model_v2",
         "[model_v1",
     ]
+
+
+def test_a_fully_cached_run_leaves_the_table_of_models_and_fills_an_empty_one(project):
+    training_pipeline("config.yaml", "model_v1")
+    written = newest_artifact("models")
+    assert "model_v1" in written.data
+    training_pipeline("config.yaml", "model_v1")
+    assert newest_artifact("models") == written
+    with get_client(sync_client=True) as client:
+        client.update_artifact(written.id, ArtifactUpdate(data="[]"))
+    training_pipeline("config.yaml", "model_v1")
+    assert newest_artifact("models").data == written.data
 
 
 def test_base_models_that_differ_are_shown_below_the_versions(project):

@@ -60,3 +60,34 @@ def test_a_home_folder_that_cannot_be_created_is_an_error(home, capsys):
         "",
         f"error: PREFECT_HOME {home}: [Errno 20] Not a directory: '{home}/profiles.toml'\n",
     )
+
+
+class Pool:
+    """A work pool, in place of the server."""
+
+    def __init__(self, paused):
+        self.paused = paused
+
+    def is_paused(self):
+        return self.paused
+
+    def pause(self, is_paused):
+        self.paused = is_paused
+
+
+def test_a_pool_that_was_paused_at_the_end_is_resumed_at_the_next_start_only(tmp_path):
+    pool = Pool(paused=False)
+    up._pause(pool, tmp_path)
+    assert pool.paused
+    up._resume(pool, tmp_path)
+    assert not pool.paused
+    pool.paused = True
+    up._resume(pool, tmp_path)
+    assert pool.paused
+
+
+def test_a_pool_that_a_user_has_paused_stays_paused(tmp_path):
+    pool = Pool(paused=True)
+    up._pause(pool, tmp_path)
+    up._resume(pool, tmp_path)
+    assert pool.paused

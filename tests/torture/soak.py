@@ -2,9 +2,10 @@
 
     python -m tests.torture.soak [--seconds 900] [--kills 20] [--seed 1]
 
-Runs are started by hand, by schedule and by event. A `make up` that ends because its server or
-worker was killed is started again. At the end no run is in work, no process is left, every config
-has a model that verifies, and the logs have no error or warning but those of `EXPECTED`.
+Runs are started by the form, for a later time, by an event that names a config, by one that names a
+dataset, and by cron each minute. A `make up` that ends because its server or worker was killed is
+started again. At the end no run is in work or has failed, no process is left, every config has a
+model that verifies, and the logs have no error or warning but those of `EXPECTED`.
 """
 
 import argparse
@@ -14,12 +15,13 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,28 +29,40 @@ from uuid import uuid4
 
 import httpx
 
+from benchmarks.make_dataset import make_dataset
 from ops.runs import processes
-from tests.e2e.conftest import FINAL, ROOT, Process, copy_project, descendants, registered
-from tests.network import free_port
+from tests.e2e.conftest import ROOT, Process, copy_project, descendants, registered
+from tests.network import STARTUP_SECONDS, free_port
 
 CONFIGS = 6
+DATASET = "dataset_soak"  # of half of the configs
 QUEUED = 4  # no further run is started while so many wait
-START_SECONDS = 180.0
 DRAIN_SECONDS = 900.0
+WAITING_OR_IN_WORK = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
+UNFINISHED = {
+    "deployments": {"name": {"any_": ["train", "on-dataset", "configs"]}},
+    "flow_runs": {"state": {"type": {"any_": WAITING_OR_IN_WORK}}},
+}
 LEVELS = re.compile(r"\| (ERROR|WARNING|CRITICAL) +\| ")
 LOST_SERVER = "the server was killed, and the worker or a run lost it"
-KILLED_RUN = "the process of a run was killed"
+LOST_LEASE = (
+    "the server was killed, and released the slot of a run without the lease it had in memory"
+)
+LOST_EVENT = "the server was killed, and lost the event that a run had ended"
+KILLED_RUN = "the process of a run was killed; the flows have no hooks for crashes"
 CANCELLED_RUN = "a run was cancelled at the end of `make up`"
 # Each kind of line that may have a level of WARNING or above, with its reason.
 EXPECTED = {
-    r"[Cc]onnect": LOST_SERVER,  # ConnectError, Unable to connect, Lost connection
-    r"RemoteProtocolError|ReadError|ReadTimeout": LOST_SERVER,
-    r"Service 'EventsWorker' failed|EventsWorker - Still processing items": LOST_SERVER,
-    r"FlowRunCancellingObserver|Consumer task exited with exception": LOST_SERVER,
-    r"Failed to update state of flow run|Flow run .* could not start": LOST_SERVER,
-    r"Process exited with status code: -9": KILLED_RUN,
-    r"Runner failed to retrieve flow to execute on_crashed hooks": KILLED_RUN,
-    r"Crash detected!|Finished in state (Crashed|Cancell)": CANCELLED_RUN,
+    r"prefect\.FlowRun\w+Observer - The \w+ websocket failed with an exception\.": LOST_SERVER,
+    r"prefect\.events\.clients - Unable to connect to 'ws://[0-9.:]+/api/events/in'": LOST_SERVER,
+    r"Service 'EventsWorker' failed to process item Event\(.*event='prefect\.worker\.": LOST_SERVER,
+    r"prefect\.EventsWorker - Still processing items: ": LOST_SERVER,
+    r" - Failed to update state of flow run '": LOST_SERVER,
+    r"core_policy - Lease [0-9a-f-]+ not found during release": LOST_LEASE,
+    r"actions - Action failed: 'Failed to set state: Run is already in terminal state": LOST_EVENT,
+    r"Runner failed to retrieve flow to execute on_crashed hooks for flow run ": KILLED_RUN,
+    r"Flow run '.*' - Process exited with status code: -9": KILLED_RUN,
+    r"(Flow|Task) run '.*' - (Crash detected! |Finished in state (Crashed|Cancel))": CANCELLED_RUN,
 }
 
 
@@ -64,12 +78,17 @@ class Soak:
         self._port = free_port()
         env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         self._env = env | {"HOME": str(folder), "PREFECT_HOME": str(self.home)}
+        make_dataset(DATASET, samples=1000, datasets_dir=self.project / "artifacts/datasets")
         template = (self.project / "configs/training/mistral_finetune.yaml").read_text()
         for n in range(CONFIGS):
             changed = re.sub("learning_rate: .*", f"learning_rate: {n + 1}e-6", template)
+            if n % 2:
+                changed = changed.replace("dataset_v1", DATASET)
             (self.project / f"configs/training/soak_{n}.yaml").write_text(changed)
         self.configs = [f"configs/training/soak_{n}.yaml" for n in range(CONFIGS)]
-        self.logs: list[str] = []
+        deployments = self.project / "prefect.yaml"  # nightly: each minute; audit: each third
+        text = deployments.read_text().replace("0 2 * * *", "* * * * *")
+        deployments.write_text(text.replace("0 4 * * *", "*/3 * * * *"))
         self.kills: Counter[str] = Counter()
         self.starts: Counter[str] = Counter()
         self.up: Process | None = None
@@ -83,7 +102,7 @@ class Soak:
             cwd=self.project,
             env=self._env,
         )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + STARTUP_SECONDS
         while "started!" not in self.up.output():
             assert self.up.process.poll() is None, self.up.output()
             assert time.monotonic() < deadline, self.up.output()
@@ -101,9 +120,9 @@ class Soak:
             self.start()
 
     def collect(self) -> None:
-        """Keep the log of the server, which the next one replaces, and that of `make up`."""
+        """Keep the log of the server, which the next one replaces."""
         assert self.up
-        self.logs += [(self.home / "server.log").read_text(errors="replace"), self.up.output()]
+        shutil.copy(self.home / "server.log", self._folder / f"server-{self.up.log.name}")
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request; return the JSON of the response, `None` if there is no server."""
@@ -115,35 +134,43 @@ class Soak:
         assert response.is_success, response.text
         return response.json() if response.content else None
 
-    def runs(self, *states: str) -> list[dict[str, Any]]:
-        """Return the runs in these states, without those of a cron schedule."""
-        wanted = {"flow_runs": {"state": {"type": {"any_": states}}}}
-        found = self.request("POST", "flow_runs/filter", wanted) or []
-        return [run for run in found if not run["auto_scheduled"]]
+    def unfinished(self) -> int | None:
+        """Count the runs, without those of cron, that have not ended; `None` without a server."""
+        return self.request("POST", "flow_runs/count", UNFINISHED)
 
-    def queue(self, config: str, kind: str) -> None:
-        """Start a run by the request of the UI's form, by schedule, or by event."""
+    def queue(self, config: str, kind: str) -> bool:
+        """Start a run by the request of the UI's form, for a later time, or by an event.
+
+        Returns:
+            Whether the server answered.
+        """
         parameters = {"training_config_path": config}
         deployment = self.request("GET", "deployments/name/training-pipeline/train")
         if deployment is None:
-            return
-        if kind == "event":
-            event = {
-                "occurred": datetime.now(UTC).isoformat(),
-                "event": "dataset.published",
-                "resource": {"prefect.resource.id": "training-config.soak"},
-                "payload": parameters,
-                "id": str(uuid4()),
-            }
-            self.request("POST", "events", [event])
+            return False
+        if kind == "dataset":
+            self._send_event(f"dataset.{DATASET}", {"dataset_version": DATASET})
+        elif kind == "config":
+            self._send_event("training-config.soak", parameters)
         else:
             body: dict[str, Any] = {"parameters": deployment["parameters"] | parameters}
-            if kind == "schedule":
+            if kind == "later":
                 at = datetime.now(UTC) + timedelta(seconds=5)
                 details = {"scheduled_time": at.isoformat()}
                 body["state"] = {"type": "SCHEDULED", "state_details": details}
             self.request("POST", f"deployments/{deployment['id']}/create_flow_run", body)
         self.starts[kind] += 1
+        return True
+
+    def _send_event(self, resource: str, payload: dict[str, str]) -> None:
+        event = {
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": "dataset.published",
+            "resource": {"prefect.resource.id": resource},
+            "payload": payload,
+            "id": str(uuid4()),
+        }
+        self.request("POST", "events", [event])
 
     def kill(self) -> bool:
         """Kill the server, the worker or the process of a run by SIGKILL; return whether it was."""
@@ -164,8 +191,8 @@ class Soak:
     def drain(self) -> None:
         """Wait until no run is in work or waits."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while self.runs("SCHEDULED", "PENDING", "RUNNING", "CANCELLING"):
-            assert time.monotonic() < deadline, self.runs("SCHEDULED", "PENDING", "RUNNING")
+        while (count := self.unfinished()) != 0:
+            assert time.monotonic() < deadline, f"not ended: {count} runs"
             self.keep_running()
             time.sleep(2)
 
@@ -175,6 +202,15 @@ class Soak:
         self.up.process.send_signal(signal.SIGINT)
         assert self.up.process.wait(120) == 0, self.up.output()
         self.collect()
+
+    def ends(self) -> Counter[str]:
+        """Check that every run has ended and none has failed; return their number by state."""
+        with closing(sqlite3.connect(self.home / "prefect.db")) as database:
+            states = database.execute(
+                "select state_type, state_name from flow_run where state_type != 'SCHEDULED'"
+            ).fetchall()
+        assert {state for state, _ in states} <= {"COMPLETED", "CRASHED", "CANCELLED"}, states
+        return Counter(name for _, name in states)
 
     def check(self) -> Counter[str]:
         """Check the end of the soak; return the number of expected lines in the logs by reason."""
@@ -195,7 +231,8 @@ class Soak:
         assert done.returncode == 0, done.stdout + done.stderr  # 0: all match
         found: Counter[str] = Counter()
         unexpected = []
-        for line in "\n".join(self.logs).splitlines():
+        logs = [path.read_text(errors="replace") for path in sorted(self._folder.glob("*.log"))]
+        for line in "\n".join(logs).splitlines():
             if LEVELS.search(line):
                 reasons = [why for what, why in EXPECTED.items() if re.search(what, line)]
                 found.update(reasons[:1])
@@ -225,20 +262,21 @@ def main(argv: list[str] | None = None) -> int:
         done = 0
         while (passed := time.monotonic() - started) < arguments.seconds or done < arguments.kills:
             soak.keep_running()
-            if len(soak.runs("SCHEDULED", "PENDING")) < QUEUED:
-                kind = soak.rng.choice(["form", "schedule", "event"])
+            if (count := soak.unfinished()) is not None and count < QUEUED:
+                kind = soak.rng.choice(["form", "later", "config", "dataset"])
                 soak.queue(soak.rng.choice(soak.configs), kind)
             if done < arguments.kills and passed > (done + 1) * arguments.seconds / (
                 arguments.kills + 1
             ):
                 done += soak.kill()
             time.sleep(soak.rng.uniform(0.5, 2))
-        soak.keep_running()
         for config in soak.configs:  # a run that was cancelled or killed twice is not tried again
-            soak.queue(config, "form")
+            while not soak.queue(config, "form"):
+                soak.keep_running()
+                time.sleep(1)
         soak.drain()
-        ends = Counter(run["state_name"] for run in soak.runs(*FINAL))
         soak.stop()
+        ends = soak.ends()
         lines = soak.check()
     finally:
         if soak.up:

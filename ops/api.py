@@ -1,0 +1,101 @@
+"""Requests to the API of a Prefect server, about one work pool and its runs.
+
+Prefect's client takes more than a second to import.
+"""
+
+from typing import Any
+
+import httpx
+
+from ops.runs import ACTIVE, Run
+
+__all__ = ["Api"]
+
+REQUEST_SECONDS = 60.0  # on a busy machine
+TABLE_KEY = "models"  # of the artifact that `flows.report` updates
+
+
+class Api:
+    """A client of the API.
+
+    All methods raise `httpx.HTTPError` if the server cannot be reached or refuses the request.
+    """
+
+    def __init__(self, url: str, auth_string: str, pool: str) -> None:
+        user, _, password = auth_string.partition(":")
+        self._pool = pool
+        self._named = {"name": {"any_": [pool]}}
+        self._client = httpx.Client(
+            base_url=url, auth=(user, password), timeout=REQUEST_SECONDS, trust_env=False
+        )
+
+    def create_pool(self, template: dict[str, Any]) -> None:
+        """Create the work pool, or replace its job template if that differs."""
+        found = self._read_pool()
+        if not found:
+            body = {"name": self._pool, "type": "process", "base_job_template": template}
+            self._request("POST", "/work_pools/", body)
+        elif found["base_job_template"] != template:
+            self._update_pool(base_job_template=template)
+
+    def is_paused(self) -> bool:
+        """Return whether the work pool is paused. Workers get no runs of a paused pool."""
+        return bool(self._read_pool()["is_paused"])
+
+    def pause(self, is_paused: bool) -> None:
+        """Pause or resume the work pool."""
+        self._update_pool(is_paused=is_paused)
+
+    def active_runs(self) -> list[Run]:
+        """Return the runs of the work pool that are Pending, Running or Cancelling."""
+        wanted = {
+            "work_pools": self._named,
+            "flow_runs": {"state": {"type": {"any_": ACTIVE}}},
+        }
+        return [
+            Run.from_response(run) for run in self._request("POST", "/flow_runs/filter", wanted)
+        ]
+
+    def crash(self, run: Run, message: str) -> None:
+        """Mark a run as Crashed, or as Cancelled if it is Cancelling; not if it has ended."""
+        if run.state == "CANCELLING":
+            self._set_state(run, {"type": "CANCELLED", "message": message})
+        else:
+            self._set_state(run, {"type": "CRASHED", "message": message})
+
+    def cancel(self, run: Run, message: str) -> None:
+        """Mark a run as Cancelled; not if it has ended."""
+        # The server accepts Cancelled, but not Cancelling, for a run that has ended.
+        if self._set_state(run, {"type": "CANCELLING", "message": message}):
+            self._set_state(run, {"type": "CANCELLED", "message": message})
+
+    def models_table(self) -> str:
+        """Return the id of the table of all models; create an empty table if there is none.
+
+        Runs update this table, so that its page always shows the newest. The page of its key only
+        lists ids.
+        """
+        newest = {"artifacts": {"key": {"any_": [TABLE_KEY]}}, "sort": "CREATED_DESC", "limit": 1}
+        found = self._request("POST", "/artifacts/filter", newest)
+        if not found:
+            empty = {"key": TABLE_KEY, "type": "table", "data": "[]"}
+            empty["description"] = "No models yet."
+            found = [self._request("POST", "/artifacts/", empty)]
+        return str(found[0]["id"])
+
+    def _read_pool(self) -> dict[str, Any]:
+        wanted = {"work_pools": self._named}
+        found: list[dict[str, Any]] = self._request("POST", "/work_pools/filter", wanted)
+        return found[0] if found else {}
+
+    def _update_pool(self, **values: Any) -> None:
+        self._request("PATCH", f"/work_pools/{self._pool}", values)
+
+    def _set_state(self, run: Run, state: dict[str, str]) -> bool:
+        path = f"/flow_runs/{run.id}/set_state"
+        return bool(self._request("POST", path, {"state": state})["status"] == "ACCEPT")
+
+    def _request(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        response = self._client.request(method, path, json=body)
+        response.raise_for_status()
+        return response.json() if response.content else None
