@@ -58,11 +58,11 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
     load_prefect(artifacts_dir)
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    from flows.logs import escape_log_lines
+    from flows.logs import configure_log
     from flows.sending import wait_until_sent
     from ops.server import ServerError, ensure_server
 
-    escape_log_lines()
+    configure_log()
     for handler in logging.getLogger().handlers:
         # The error is printed below; the engine would log it again with a traceback.
         handler.addFilter(lambda record: record.levelno < logging.ERROR)

@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from flows.logs import escape_log_lines
+from flows.logs import configure_log
 from flows.report import report_link
 from flows.states import FLOW_OPTIONS, failed_state
 from flows.tables import fold, short_digests
@@ -46,7 +46,7 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
         ValueError: A model does not match its record. The table names all such models.
         OSError: The artifacts root cannot be reached.
     """
-    escape_log_lines()
+    configure_log()
     logger = get_run_logger()
     verdicts: dict[str, Verdict] = {}
     faults: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
 from flows.chart import Point, as_image, scatter
-from flows.logs import escape_log_lines
+from flows.logs import configure_log
 from flows.report import report_link
 from flows.states import FLOW_OPTIONS, failed_state
 from flows.tables import fold, short_digests
@@ -45,7 +45,7 @@ def compare_models(
         KeyError: A model version does not exist; names the nearest ones.
         ValueError: Fewer than two versions are given, or a file of a model cannot be parsed.
     """
-    escape_log_lines()
+    configure_log()
     try:
         comparison = compare(*model_versions, artifacts_dir=artifacts_dir)
     except (LookupError, OSError, ValueError) as error:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
+from prefect.states import Completed
 
-from flows.logs import escape_log_lines
+from flows.logs import configure_log
 from flows.states import FLOW_OPTIONS, failed_state
 from src.names import check_version
 from src.rendering.text import one_line
@@ -42,7 +43,7 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
         OSError: The folder `configs_dir` cannot be listed.
         ValueError: `dataset_version` is not a valid name.
     """
-    escape_log_lines()
+    configure_log()
     try:
         configs = _configs_using(check_version("dataset_version", dataset_version), configs_dir)
     except (OSError, ValueError) as error:
@@ -56,9 +57,11 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
             ),  # the name that the run has once it starts
             timeout=0,
         )
-    started = ", ".join(configs) or f"none: no config below {configs_dir} uses {dataset_version}"
-    get_run_logger().info("Training runs started: %s.", started)
-    return configs
+    text = f"Training runs started: {', '.join(configs)}."
+    if not configs:
+        text = f"No config uses {dataset_version}, so no run was started ({configs_dir})"
+    get_run_logger().info("%s", one_line(text))
+    return Completed(message=one_line(text), data=configs)  # type: ignore[return-value]
 
 
 def _configs_using(dataset_version: str, configs_dir: str) -> list[str]:

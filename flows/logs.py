@@ -1,12 +1,13 @@
-"""Log lines: no control characters of text from outside, and no traceback of a reported error."""
+"""Log lines: no control characters of text from outside, and each error once, in one line."""
 
 import logging
 
+from prefect.logging import get_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from src.rendering.text import message
 
-__all__ = ["escape_log_lines", "log_no_traceback_of"]
+__all__ = ["configure_log", "log_error"]
 
 
 class _EscapingFormatter(logging.Formatter):
@@ -20,8 +21,36 @@ class _EscapingFormatter(logging.Formatter):
         return message(self._formatter.format(record))
 
 
-def escape_log_lines() -> None:
-    """Make the console handler of Prefect print each log record as `message` returns it."""
+class _ReportedOnce(logging.Filter):
+    """Filter of Prefect's loggers: a flow logs the error of its run itself, see `log_error`.
+
+    The engine logs it as well: in the final state of the step, in that of the flow, and with a
+    traceback after the last retry and at the end of a deployed run.
+    """
+
+    reported: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and error is self.reported:
+            return False
+        if record.name == "prefect.task_runs" and isinstance(error, OSError):
+            return False
+        if str(record.msg).startswith("Finished in state Failed("):
+            record.msg = "Finished in state Failed"
+        return True
+
+
+_REPORTED_ONCE = _ReportedOnce()
+
+
+def configure_log() -> None:
+    """Make the console handler of Prefect print each log record as `message` returns it.
+
+    Prefect's loggers no longer have records about an error that `log_error` logs.
+    """
+    for name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
+        logging.getLogger(name).addFilter(_REPORTED_ONCE)
     for handler in logging.getLogger().handlers:
         formatter = handler.formatter
         is_escaping = isinstance(formatter, _EscapingFormatter)
@@ -29,19 +58,7 @@ def escape_log_lines() -> None:
             handler.setFormatter(_EscapingFormatter(formatter))
 
 
-class _WithoutError(logging.Filter):
-    """Filter that drops the log records of one error."""
-
-    error: BaseException | None = None
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.exc_info or record.exc_info[1] is not self.error
-
-
-_REPORTED = _WithoutError()
-
-
-def log_no_traceback_of(error: BaseException) -> None:
-    """Keep the engine of a deployed run from logging an error that is in the state of the run."""
-    _REPORTED.error = error
-    logging.getLogger("prefect.engine").addFilter(_REPORTED)
+def log_error(error: BaseException, text: str) -> None:
+    """Log the error of a flow run in one line, and drop the records of the engine about it."""
+    _REPORTED_ONCE.reported = error
+    get_run_logger().error("%s", text)

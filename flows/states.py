@@ -4,8 +4,8 @@ from typing import Any
 
 from prefect.states import Failed
 
-from flows.logs import log_no_traceback_of
-from src.rendering.text import printable
+from flows.logs import log_error
+from src.rendering.text import reason_first
 from tasks.results import PlainSerializer
 
 __all__ = ["FLOW_OPTIONS", "failed_state"]
@@ -19,11 +19,12 @@ default form (pickle) can run code when it is read.
 
 
 def failed_state(error: Exception) -> Any:
-    """Return a state that a flow returns in order to fail with `error`.
+    """Return a state that a flow returns in order to fail with `error`, and log the error.
 
-    The run shows the message of the error and nothing else. A raised error would add a prefix of
-    Prefect, and a traceback in the log of the run and of the worker. A Python caller of the flow
-    gets the error.
+    State and log have the message of the error in one line, as `reason_first` returns it, and
+    nothing else. A raised error would add a prefix of Prefect, and tracebacks in the log of the run
+    and of the worker. A Python caller of the flow gets the error.
     """
-    log_no_traceback_of(error)
-    return Failed(message=printable(str(error)), data=error)
+    text = reason_first(error)
+    log_error(error, text)
+    return Failed(message=text, data=error)

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
-from flows.logs import escape_log_lines
+from flows.logs import configure_log
 from flows.openlineage import lineage_hooks
 from flows.report import publish_models, report_key, training_report
 from flows.states import FLOW_OPTIONS, failed_state
@@ -63,7 +63,7 @@ def training_pipeline(
         OSError: A file cannot be read or written, or a lock was held for too long, after three
             retries.
     """
-    escape_log_lines()
+    configure_log()
     try:
         # The form sends an empty text for an empty field.
         return _train(training_config_path, model_version or None, artifacts_dir)

@@ -16,7 +16,7 @@ from typing import Any
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows.logs import escape_log_lines
+from flows.logs import configure_log
 from flows.openlineage import lineage_hooks
 from flows.progress import progress_artifact
 from flows.report import fit_leaderboard, publish_models, sweep_report
@@ -60,10 +60,9 @@ class SweepError(ValueError):
             error if error.startswith(config) else f"{config}: {error}"
             for config, error in (fault.values() for fault in faults[:MAX_LISTED])
         ]
-        if len(faults) > MAX_LISTED:
-            lines.append(f"and {len(faults) - MAX_LISTED:,} more")
-        head = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done:"
-        super().__init__("\n".join([head, *lines]))
+        head = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done"
+        first = f". The first {MAX_LISTED}" if len(faults) > MAX_LISTED else ""
+        super().__init__("\n".join([f"{head}{first}:", *lines]))
 
 
 @dataclass
@@ -122,7 +121,7 @@ def training_sweep(
             config, `config` and `error`.
         ValueError: There is no config, or `concurrency` is less than 1.
     """
-    escape_log_lines()
+    configure_log()
     try:
         artifacts = Artifacts.open(artifacts_dir)
         trials = _trials(configs, grid, concurrency, artifacts)

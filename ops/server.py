@@ -5,6 +5,7 @@
 
 import atexit
 import os
+import re
 import secrets
 import signal
 import socket
@@ -98,7 +99,10 @@ with contextlib.suppress(KeyboardInterrupt):
 
 
 class ServerError(RuntimeError):
-    """Raised when a server does not start; the message includes the end of its log."""
+    """Raised when no server can be used.
+
+    If a server did not start, the message includes the end of its log.
+    """
 
 
 @contextmanager
@@ -114,9 +118,9 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         The temporary server; `None` if none was started.
 
     Raises:
-        ServerError: The temporary server did not start; PREFECT_HOME cannot be written to; or the
-            configured server is that of a `make up` that was killed, and temporary servers are not
-            enabled.
+        ServerError: The temporary server did not start; PREFECT_HOME cannot be written to; the
+            configured server does not answer, or does not accept the password; or it is that of a
+            `make up` that was killed, and temporary servers are not enabled.
     """
     # Prefect takes more than a second to import.
     from prefect.settings import (
@@ -135,6 +139,8 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     if is_killed and not settings.server.ephemeral.enabled:
         raise ServerError(f"{settings.api.url}: that `make up` was killed. Run `make up` again.")
     if (settings.api.url is not None and not is_killed) or not settings.server.ephemeral.enabled:
+        if settings.api.url is not None:
+            _check_api(settings.api.url)
         yield None
         return
     print(
@@ -171,6 +177,34 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     }
     with temporary_settings(client_settings):
         yield server
+
+
+def _check_api(url: str) -> None:
+    """Check that a Prefect server answers at the configured URL.
+
+    Raises:
+        ServerError: No server answers, or it is not one of Prefect, or it rejects the credentials.
+    """
+    from httpx import HTTPStatusError, TransportError, codes
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+
+    action = "Start the server, or set PREFECT_API_URL to another one; the URL ends with /api."
+    try:
+        with get_client(sync_client=True) as client:
+            if client.server_type != ServerType.CLOUD:
+                client.api_version()
+    except HTTPStatusError as error:
+        found = f"{error.response.status_code} {error.response.reason_phrase}"
+        if error.response.status_code in (codes.UNAUTHORIZED, codes.FORBIDDEN):
+            action = "Set PREFECT_API_AUTH_STRING to the password of this Prefect server."
+    except TransportError as error:
+        found = f"no Prefect server answers: {error}".rstrip(".")
+    except ValueError:
+        found = "not the API of a Prefect server"
+    else:
+        return
+    raise ServerError(f"{re.sub('//[^/@]*@', '//', url)}: {found}. {action}")
 
 
 class ServerProcess:

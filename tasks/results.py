@@ -177,14 +177,15 @@ class StepResults(WritableFileSystem):
             content: The result in Prefect's form.
 
         Raises:
-            OSError, ValueError: The file cannot be written. The run continues without it, and logs
-                the first such error as a warning.
+            OSError, ValueError: The result cannot be written. The run continues without it, and
+                logs the first such error as a warning.
         """
         call = _CALL.get()
         if call is None:
             return
+        is_result = PurePath(path).name == call.key
         try:
-            if PurePath(path).name == call.key:
+            if is_result:
                 value = json.loads(json.loads(content)["result"])
                 data = _to_json({"files": file_digests(call.files), "result": value})
             elif call.stale is None:
@@ -196,7 +197,8 @@ class StepResults(WritableFileSystem):
             if not self._has_warned:
                 self._has_warned = True
                 get_run_logger().warning("Results of steps are not cached: %s", error)
-            raise
+            if is_result:  # of the error of a failed step, Prefect would log a second warning
+                raise
 
     async def aread_path(self, path: str) -> bytes:
         """Return a result; see `read_path`."""

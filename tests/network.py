@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-__all__ = ["STARTUP_SECONDS", "free_port", "receiver"]
+__all__ = ["STARTUP_SECONDS", "free_port", "page", "receiver"]
 
 STARTUP_SECONDS = 600  # for a Prefect server that starts beside other work
 
@@ -35,9 +35,33 @@ def receiver() -> Iterator[tuple[str, list[Any]]]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with _serving(Handler) as url:
+        yield url, received
+
+
+@contextmanager
+def page(status: int) -> Iterator[str]:
+    """Start an HTTP server that answers every GET request with a page of HTML; yield its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html>A page</html>")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with _serving(Handler) as url:
+        yield url
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", received
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()

@@ -6,11 +6,14 @@ forge a line, and a bidirectional override can reverse the order of what follows
 
 import json
 import re
+from itertools import groupby
 from typing import Any
 
 from src.errors import truncated_repr
 
-__all__ = ["as_text", "message", "one_line", "printable"]
+__all__ = ["as_text", "message", "one_line", "printable", "reason_first"]
+
+_PLACE = re.compile(r"(?P<path>.*/.*?|.*\.(?:jsonl?|ya?ml))(?P<line>(?::\d+)?)")
 
 
 def printable(text: str) -> str:
@@ -39,6 +42,44 @@ def message(text: object) -> str:
     So none of them looks like another message.
     """
     return re.sub(r"\n(?!\n|$)", "\n  ", printable(str(text)))
+
+
+def reason_first(error: BaseException) -> str:
+    """Return the message of an error as one line of `printable` text that ends with the path.
+
+    `c.yaml:5: epochs: expected 1.` becomes `epochs: expected 1 (c.yaml:5)`, for a page that shows
+    only the start of a message. Lines are joined; a path that several of them begin with is given
+    once, at the end.
+    """
+    if isinstance(error, OSError) and error.strerror is not None:
+        return one_line(_with_place(error.strerror, error.filename))
+    faults: list[tuple[str, str, str]] = []  # path, line, reason
+    for text in filter(str.strip, str(error).split("\n")):
+        head, _, reason = text.partition(": ")
+        if reason and (place := _PLACE.fullmatch(head)):
+            faults.append((place["path"], place["line"], reason))
+        else:  # about the path of the line before
+            faults.append((faults[-1][0] if faults else "", "", text.strip()))
+    parts = []
+    for path, group in groupby(faults, key=lambda fault: fault[0]):
+        match list(group):
+            case [(_, line, reason)]:
+                parts.append(_with_place(reason, path and path + line))
+            case lines:
+                reasons = [
+                    _with_place(reason, line.replace(":", "line ")) for _, line, reason in lines
+                ]
+                parts.append(_with_place(_joined(reasons), path))
+    return one_line(_joined(parts))
+
+
+def _with_place(reason: str, place: object) -> str:
+    return f"{reason.removesuffix('.')} ({place})" if place else reason
+
+
+def _joined(parts: list[str]) -> str:
+    """Join sentences; one that ends with a colon introduces the others."""
+    return "; ".join(parts).replace(".; ", "; ").replace(":; ", ": ")
 
 
 def as_text(value: Any) -> str:

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import unicodedata
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from ops.server import ServerProcess, listen
 from tests.conftest import REPOSITORY
 from tests.examples import CONFIG
+from tests.network import page
 
 MAIN = "from cli.main import main; main()"
 BUG = """
@@ -118,16 +119,27 @@ def test_a_disk_error_prints_one_line(config, server):
     assert errors(done) == [LOADING, "error: [Errno 28] No space left on device: 'registry.json'"]
 
 
+START = "Start the server, or set PREFECT_API_URL to another one; the URL ends with /api."
+ACTIONS = {
+    "no Prefect server answers: [Errno 111] Connection refused": START,
+    "not the API of a Prefect server": START,
+    "404 Not Found": START,
+    "401 Unauthorized": "Set PREFECT_API_AUTH_STRING to the password of this Prefect server.",
+}
+
+
 @pytest.mark.parametrize("command", ["run", "sweep"])
-def test_an_unreachable_server_prints_the_error_and_a_hint(config, env, command):
-    url = "http://127.0.0.1:1/api"
-    done = run(env | {"PREFECT_API_URL": url}, MAIN, command, config)
+@pytest.mark.parametrize("fault", ACTIONS)
+def test_a_server_that_cannot_be_used_is_one_error_that_says_what_to_set(
+    config, env, command, fault
+):
+    status = int(fault[:3]) if fault[:3].isdecimal() else 200
+    with nullcontext("http://127.0.0.1:1") if "refused" in fault else page(status) as url:
+        place = f"{url}/api"
+        with_password = place.replace("//", "//user:secret@")
+        done = run(env | {"PREFECT_API_URL": with_password}, MAIN, command, config)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines() == [
-        LOADING,
-        f"error: RuntimeError: Failed to reach API at {url}/",
-        HINT,
-    ]
+    assert errors(done) == [LOADING, f"error: {place}: {fault}. {ACTIONS[fault]}"]
 
 
 def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(config, env):

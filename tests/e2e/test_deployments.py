@@ -36,8 +36,41 @@ def test_a_run_with_invalid_parameters_fails_with_the_message_of_the_error(platf
         "starts with a letter or digit and is not 'registry.json', found '../x'.",
     )
     run = platform.ended(platform.start_run(TRAIN, training_config_path="configs/none.yaml"))
-    assert run["state"]["message"] == "configs/none.yaml: no such training config."
+    assert run["state"]["message"] == "no such training config (configs/none.yaml)"
     assert registered(platform.project) == before
+
+
+def test_the_error_of_a_failed_run_is_logged_once_and_without_a_traceback(platform):
+    run = platform.ended(platform.start_run(TRAIN, training_config_path="configs/none.yaml"))
+
+    def logged_if_ended():
+        logs = platform.post("logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}})
+        messages = [log["message"] for log in logs]
+        return messages if messages.count("Finished in state Failed") == 2 else None
+
+    logged = eventually(logged_if_ended)
+    assert [text for text in logged if "none.yaml" in text and "no such" in text] == [
+        "no such training config (configs/none.yaml)"
+    ]
+    assert [text for text in logged if "Traceback" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("deployment", "parameter", "reason"),
+    [
+        (TRAIN, "nonsense=1", "specified but not found on the deployment"),
+        (SWEEP, "concurrency=abc", "'abc' is not of type 'integer'"),
+        ("compare-models/compare", "everything=true", "'model_versions' is a required property"),
+    ],
+)
+def test_prefect_refuses_parameters_that_the_flow_cannot_take(
+    platform, deployment, parameter, reason
+):
+    before = len(platform.runs(deployment))
+    with pytest.raises(AssertionError) as failed:
+        platform.prefect("deployment", "run", deployment, "-p", parameter)
+    assert reason in " ".join(str(failed.value).split())
+    assert len(platform.runs(deployment)) == before
 
 
 def test_the_api_needs_the_password_and_pages_of_other_origins_cannot_read_it(platform):

@@ -55,7 +55,7 @@ def test_a_failed_run_is_posted_once_and_a_completed_run_is_not(platform, webhoo
     platform.ended(platform.start_run(train, model_version="completed"))
     assert [message["text"] for message in messages] == [
         "```\ntrain &lt;none&gt;&amp;': Failed\n"
-        "configs/&lt;none&gt;&amp;'.yaml: no such training config.\n```\n"
+        "no such training config (configs/&lt;none&gt;&amp;'.yaml)\n```\n"
         f"{platform.url}/runs/flow-run/{run}"
     ]
 

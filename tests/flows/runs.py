@@ -52,10 +52,10 @@ def python(code: str, env: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def failure(flow: Flow[..., object], *arguments: object) -> str:
-    """Run a flow that must fail; return the message of its state."""
+    """Run a flow that must fail; return the text of its error."""
     state = flow(*arguments, return_state=True)
     assert state.name == "Failed", state
-    return state.message
+    return str(state.result(raise_on_failure=False))
 
 
 def flow_run(flow_run_id: object) -> FlowRun:

@@ -8,6 +8,7 @@ import yaml
 from flows import dataset_published as module
 from flows.dataset_published import dataset_published
 from tests.conftest import REPOSITORY
+from tests.flows.runs import flow_run
 
 DEPLOYMENTS = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
 
@@ -36,3 +37,19 @@ def test_a_run_for_a_published_dataset_has_its_final_name_while_it_waits(project
     Path("config.yaml").rename("configs/mistral_finetune.yaml")
     assert dataset_published("dataset_v1", "configs") == ["configs/mistral_finetune.yaml"]
     assert [options["flow_run_name"] for options in started] == ["train mistral_finetune"]
+
+
+def test_a_published_dataset_that_no_config_uses_is_a_sentence_in_the_state(project, monkeypatch):
+    monkeypatch.setattr(module, "run_deployment", lambda *_, **__: None)
+    Path("configs").mkdir()
+    Path("config.yaml").rename("configs/config.yaml")
+    messages = {}
+    for version in ("dataset_v1", "dataset_v9"):
+        state = dataset_published(version, "configs", return_state=True)
+        recorded = flow_run(state.state_details.flow_run_id).state
+        messages[version] = (recorded.name, recorded.message)
+    assert messages == {
+        "dataset_v1": ("Completed", "Training runs started: configs/config.yaml."),
+        "dataset_v9": ("Completed", "No config uses dataset_v9, so no run was started (configs)"),
+    }
+    assert dataset_published("dataset_v9", "configs") == []

@@ -6,8 +6,8 @@ import logging
 import pytest
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from flows.logs import escape_log_lines
-from flows.states import failed_state
+import flows.logs
+from flows.logs import configure_log, log_error
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def console(monkeypatch):
 
 
 def test_a_log_line_has_no_control_character_and_its_further_lines_are_indented(console):
-    escape_log_lines()
-    escape_log_lines()  # a process may run several flows
+    configure_log()
+    configure_log()  # a process may run several flows
     logging.getLogger("src").warning("%s: no such file.", "a\x1b[2K\x9b\u202e\nINFO forged")
     assert console.getvalue() == ("WARNING a\\x1b[2K\\x9b\\u202e\n  INFO forged: no such file.\n")
 
@@ -30,7 +30,7 @@ def test_a_log_line_has_no_control_character_and_its_further_lines_are_indented(
 def test_printable_log_lines_are_unchanged(console):
     logging.getLogger("src").warning("naïve [bold]x[/bold]")
     before = console.getvalue()
-    escape_log_lines()
+    configure_log()
     logging.getLogger("src").warning("naïve [bold]x[/bold]")
     assert console.getvalue() == before * 2
 
@@ -40,15 +40,29 @@ def test_other_handlers_are_left_alone(console, monkeypatch):
     formatter = logging.Formatter()
     handler.setFormatter(formatter)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
-    escape_log_lines()
+    configure_log()
     assert handler.formatter is formatter
 
 
-def test_the_engine_of_a_deployed_run_logs_no_traceback_of_an_error_that_its_state_reports(console):
+@pytest.mark.parametrize("name", ["prefect.engine", "prefect.flow_runs"])
+def test_the_engine_of_a_deployed_run_logs_no_traceback_of_an_error_that_the_run_has_logged(
+    console, monkeypatch, name
+):
+    monkeypatch.setattr(flows.logs, "get_run_logger", lambda: logging.getLogger("src"))
+    configure_log()
     reported = FileNotFoundError("c.yaml: no such training config.")
-    assert failed_state(reported).message == "c.yaml: no such training config."
-    engine = logging.getLogger("prefect.engine")
+    log_error(reported, "no such training config (c.yaml)")
+    engine = logging.getLogger(name)
     engine.error("Execution exited with unexpected exception", exc_info=reported)
-    assert console.getvalue() == ""
+    assert console.getvalue() == "ERROR no such training config (c.yaml)\n"
     engine.error("Execution exited with unexpected exception", exc_info=RuntimeError("a bug"))
-    assert console.getvalue().startswith("ERROR Execution exited with unexpected exception\n")
+    assert "\nERROR Execution exited with unexpected exception\n" in console.getvalue()
+
+
+def test_the_last_retry_of_a_step_logs_no_traceback_of_an_error_of_the_disk(console):
+    configure_log()
+    step = logging.getLogger("prefect.task_runs")
+    step.error("Retries are exhausted", exc_info=OSError(28, "No space left on device"))
+    assert console.getvalue() == ""
+    step.error("Retries are exhausted", exc_info=RuntimeError("a bug"))
+    assert console.getvalue().startswith("ERROR Retries are exhausted\n")

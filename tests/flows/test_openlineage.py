@@ -97,7 +97,7 @@ def test_a_failed_run_sends_fail_with_its_message(project, events):
     run("none.yaml")
     start, failed = map(parsed, events)
     assert (start.eventType, failed.eventType) == (RunState.START, RunState.FAIL)
-    assert failed.run.facets["errorMessage"].message == "none.yaml: no such training config."
+    assert failed.run.facets["errorMessage"].message == "no such training config (none.yaml)"
     assert (failed.inputs, failed.outputs) == ([], [])
 
 
@@ -109,7 +109,7 @@ def test_a_sweep_with_a_failed_config_sends_fail_with_the_models_that_it_made(pr
     assert (start.eventType, failed.eventType) == (RunState.START, RunState.FAIL)
     assert failed.job.name == "training-sweep"
     assert failed.run.facets["errorMessage"].message == (
-        "1 of 3 configs failed, the others are done:\nnone.yaml: no such training config."
+        "1 of 3 configs failed, the others are done: no such training config (none.yaml)"
     )
     made = sorted(Path("artifacts/models").glob("*/metadata.json"))
     assert len(made) == 2

@@ -1,5 +1,9 @@
 """The cached results of steps in a run: in any store, and in a folder that cannot be written."""
 
+import logging
+import shutil
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -7,10 +11,10 @@ from prefect import flow, task
 
 from flows.training_pipeline import training_pipeline
 from src.artifacts import Artifacts
-from src.storage import StorePath
+from src.storage import StorePath, folder, memo
 from tasks.caching import STEP_OPTIONS, VerifiedResult, step_results
 from tasks.results import StepResults
-from tests.flows.runs import record
+from tests.flows.runs import failure, record
 from tests.stores import FAULTS, MemoryStore
 
 
@@ -60,6 +64,59 @@ def test_a_run_whose_results_cannot_be_written_completes_and_serves_no_stale_res
     for _ in range(2):
         assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
         assert record() == before
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the permission to mount a file system")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Write a file until the disk is full."""
+    with suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024))
+
+
+def warnings(caplog) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+
+
+def test_on_a_full_disk_a_run_fails_with_the_first_file_it_must_write_and_changes_none(
+    project, disk, caplog
+):
+    root = disk / "artifacts"
+    shutil.copytree("artifacts", root)
+    training_pipeline("config.yaml", "model_v1", str(root))
+    fill(disk)
+    before = record(root)
+    caplog.clear()
+    assert failure(training_pipeline, "config.yaml", "model_v2", str(root)) == (
+        f"[Errno 28] No space left on device: '{root}/models/model_v2/provenance.json'"
+    )
+    assert record(root) == before
+    [warning] = warnings(caplog)
+    assert warning.startswith("Results of steps are not cached: [Errno 28] No space left on device")
+
+
+def test_memos_on_a_full_disk_cost_a_run_one_warning(project, disk, caplog, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+    monkeypatch.setattr(folder, "RACY_NS", 0)  # new files have memos, too
+    memo._warn_once.cache_clear()
+    fill(disk)
+    assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
+    assert warnings(caplog) == [
+        f"{disk}/llm-training-pipeline: memos cannot be written: No space left on device. "
+        "Continuing without them."
+    ]
+    assert "Retry" not in caplog.text
 
 
 def test_a_cache_folder_that_leads_out_of_the_root_is_not_written_to(project, tmp_path):

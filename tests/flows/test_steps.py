@@ -17,6 +17,7 @@ from flows import training_pipeline as flow_module
 from flows.steps import dry_run
 from flows.training_pipeline import training_pipeline
 from src.prediction import Prediction, predict
+from src.rendering.text import reason_first
 from tasks.caching import CacheDecision, DecisionLog, step_results
 from tests.examples import CONFIG
 from tests.flows.runs import STEPS, record
@@ -110,7 +111,7 @@ def check(version: str | None, logs: list[DecisionLog], tree: Callable[..., obje
     if prediction.error is None:
         assert state.name == "Completed", state
     else:
-        assert (state.name, state.message) == ("Failed", str(prediction.error))
+        assert (state.name, state.message) == ("Failed", reason_first(prediction.error))
     now = record()
     assert now.keys() >= files.keys()
     assert {change.path: change.position is None for change in prediction.changes} == {

@@ -19,7 +19,7 @@ from src.lineage.verify import failed_checks, verify
 from src.records.canonical import canonical_json
 from src.training import dataset, registry, trainer
 from src.training.pipeline import run_training_pipeline
-from tests.examples import without_runs
+from tests.examples import CONFIG, without_runs
 from tests.flows.runs import (
     CACHED,
     COMMAND,
@@ -332,14 +332,24 @@ def test_an_invalid_model_version_fails_before_any_file_is_written(project):
     assert not Path("artifacts/.cache").exists()
 
 
-def test_the_message_of_a_failed_run_is_the_text_of_its_error(project):
-    Path("bad.yaml").write_text(Path("config.yaml").read_text().replace("3", "true"))
+def test_a_failed_run_has_one_line_in_its_state_and_its_log_with_the_reason_first(project, caplog):
+    faulty = CONFIG.replace("epochs: 3", "epochs: true").replace("batch_size: 16", "batch: 16")
+    Path("bad.yaml").write_text(faulty)
     state = training_pipeline("bad.yaml", return_state=True)
     recorded = flow_run(state.state_details.flow_run_id).state
-    assert (recorded.name, recorded.message) == (
-        "Failed",
-        "bad.yaml:5: epochs: expected an integer >= 1, found true. Write e.g. `epochs: 3`.",
+    line = (
+        "epochs: expected an integer >= 1, found true. Write e.g. `epochs: 3` (line 5); "
+        "unknown key 'batch', did you mean 'batch_size'? (line 6); missing key 'batch_size'. "
+        "Write e.g. `batch_size: 16` (bad.yaml)"
     )
+    assert (recorded.name, recorded.message) == ("Failed", line)
+    logged = [(each.levelname, each.name, each.message) for each in caplog.records]
+    assert logged[-3:] == [
+        ("ERROR", "prefect.task_runs", "Finished in state Failed"),
+        ("ERROR", "prefect.flow_runs", line),
+        ("INFO", "prefect.flow_runs", "Finished in state Failed"),
+    ]
+    assert [each for each in caplog.messages if "epochs" in each] == [line]
 
 
 def test_a_run_that_hangs_times_out_and_keeps_its_files(project, monkeypatch):

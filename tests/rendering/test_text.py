@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.rendering.text import as_text, message, one_line, printable
+from src.rendering.text import as_text, message, one_line, printable, reason_first
 
 characters = st.characters()  # all of Unicode, also surrogates
 texts = st.text(characters)
@@ -53,6 +53,41 @@ def test_a_line_end_is_kept_escaped_or_followed_by_an_indentation():
     assert printable("one\ntwo") == "one\ntwo"
     assert one_line("one\ntwo") == "one\\ntwo"
     assert message("one\ntwo\n\nthree\n") == "one\n  two\n\n  three\n"
+
+
+@given(texts)
+def test_the_reason_of_an_error_is_one_printable_line(text):
+    assert reason_first(ValueError(text)).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("configs/a b.yaml: no such config."), "no such config (configs/a b.yaml)"),
+        (ValueError("bad.yaml:5: epochs: expected 1."), "epochs: expected 1 (bad.yaml:5)"),
+        (ValueError("model_version: expected a name."), "model_version: expected a name."),
+        (
+            ValueError(
+                "bad.yaml:1: unknown key 'epoch'?\nbad.yaml: no key 'a'.\nbad.yaml: no 'b'."
+            ),
+            "unknown key 'epoch'? (line 1); no key 'a'; no 'b' (bad.yaml)",
+        ),
+        (
+            ValueError("data/v1: does not match:\n  rows: 1, 2\n  size: 3, 4\nRestore the data."),
+            "does not match: rows: 1, 2; size: 3, 4; Restore the data (data/v1)",
+        ),
+        (
+            ValueError("2 of 3 configs failed:\na.yaml:2: bad.\nb.yaml: no such config."),
+            "2 of 3 configs failed: bad (a.yaml:2); no such config (b.yaml)",
+        ),
+        (OSError(28, "No space left on device", "a/b.json"), "No space left on device (a/b.json)"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (TimeoutError("a/b.json: locked."), "locked (a/b.json)"),
+        (ValueError(""), ""),
+    ],
+)
+def test_the_reason_of_an_error_comes_first_and_its_path_last(error, line):
+    assert reason_first(error) == line
 
 
 @pytest.mark.parametrize(
