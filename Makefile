@@ -14,7 +14,7 @@ help: ## List the targets
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
 	@$(BIN)/llm-train run "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
 
-up: .venv/ready ## Start server, UI, deployments and a worker; Ctrl-C stops them: make up [PORT=4200]
+up: .venv/ready ## Start a server with UI and a worker, and deploy the flows; Ctrl-C stops both: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
 
 # --dist loadfile: a server starts slowly, so all tests of a file share one.
@@ -25,7 +25,7 @@ e2e: .venv/e2e ## Run the tests that need a real server, worker, browser and Pos
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest tests/e2e
 
-packages: ## Install the Debian packages that make e2e needs (as root)
+packages: ## Install the Debian packages that make e2e and make torture need (as root)
 	apt-get update
 	apt-get install --yes --no-install-recommends chromium postgresql strace
 
@@ -58,7 +58,7 @@ lock: .venv/ready ## Resolve all dependencies into requirements/
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"
 
-clean: ## Remove .venv/, caches, and the artifacts of runs and tests
+clean: ## Remove .venv/, caches, all models and evaluations, Prefect's database and password
 	rm -rf .venv .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -20,23 +20,23 @@ SENDING_SECONDS = 20.0
 
 
 def load_prefect(artifacts_dir: str) -> None:
-    """Import Prefect, which takes seconds, and print before on stderr that it does.
+    """Print on stderr that Prefect is loaded, and import it, which takes seconds.
 
     Raises:
-        ValueError: The working directory lies in the artifacts root; or the file of Prefect's
-            profiles is not valid.
-        OSError: The file of Prefect's profiles cannot be read.
+        ValueError: The working directory is inside the artifacts root; or Prefect's profiles.toml
+            is not valid.
+        OSError: Prefect's profiles.toml cannot be read.
     """
     if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
         # Prefect reads settings from the working directory, and some of them run code.
         raise ValueError(
-            f"{Path.cwd()}: the working directory is inside of the artifacts root. "
-            "Run the command in the folder of the project: files of the root are not trusted."
+            f"{Path.cwd()}: the working directory is inside the artifacts root, whose files are "
+            "not trusted. Run the command in the project's folder."
         )
     import tasks  # noqa: F401  # configures Prefect
 
     click.echo("Loading Prefect ...", err=True)
-    # A server that needs the folder reports it, too; see `ensure_server`.
+    # `ensure_server` reports the same as an error if a server needs the folder.
     warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
     import prefect.main  # noqa: F401  # configures logging
 
@@ -51,9 +51,9 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         The temporary server; `None` if none was started.
 
     Raises:
-        ValueError: Raised by `load_prefect` or by the run.
-        OSError: Raised by `load_prefect` or by the run.
-        SystemExit: The run raised any other exception.
+        ValueError: As `load_prefect`; or the run raised it.
+        OSError: As `load_prefect`; or the run raised it.
+        SystemExit: No server can be used, or the run raised another exception.
     """
     load_prefect(artifacts_dir)
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -67,7 +67,7 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         # The error is printed below; the engine would log it again with a traceback.
         handler.addFilter(lambda record: record.levelno < logging.ERROR)
     try:
-        # Heartbeats let a server detect a dead run. A run in a terminal does not need them, and
+        # A server detects a dead run by its heartbeats. A run in a terminal does not need them, and
         # stopping them takes up to a second.
         with (
             temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),

@@ -63,11 +63,12 @@ def run(
 
             path = _config_path(config, settings, artifacts_dir)
             state = training_pipeline(path, model_version, artifacts_dir, return_state=True)
-            evaluation = state.result()
             if temporary_server:
                 temporary_server.wait_until_recorded(
-                    str(state.state_details.flow_run_id), count=STEPS
+                    str(state.state_details.flow_run_id),
+                    count=STEPS if state.is_completed() else None,
                 )
+            evaluation = state.result()
     print_json(evaluation)
 
 

@@ -59,7 +59,7 @@ def dataset_published(dataset_version: str, configs_dir: str = "configs/training
         )
     text = f"Training runs started: {', '.join(configs)}."
     if not configs:
-        text = f"No config uses {dataset_version}, so no run was started ({configs_dir})"
+        text = f"{configs_dir}: no config uses {dataset_version}. No run was started."
     get_run_logger().info("%s", one_line(text))
     return Completed(message=one_line(text), data=configs)  # type: ignore[return-value]
 

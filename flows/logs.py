@@ -1,4 +1,4 @@
-"""Log lines: no control characters of text from outside, and each error once, in one line."""
+"""Configure the log of a flow: escape control characters, and log each error once."""
 
 import logging
 
@@ -45,9 +45,11 @@ _REPORTED_ONCE = _ReportedOnce()
 
 
 def configure_log() -> None:
-    """Make the console handler of Prefect print each log record as `message` returns it.
+    """Escape control characters on Prefect's console handler, and log each error once.
 
-    Prefect's loggers no longer have records about an error that `log_error` logs.
+    Prefect's loggers drop the engine's tracebacks of the error that `log_error` has logged, because
+    its line says the same, and those of a step that ends with an OSError, which becomes the error
+    of the run. The final states of steps and flows are logged without the message of the error.
     """
     for name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
         logging.getLogger(name).addFilter(_REPORTED_ONCE)

@@ -36,7 +36,7 @@ __all__ = [
     "training_report",
 ]
 
-TABLE_KEY = "models"
+TABLE_KEY = "models"  # as in `ops.api`
 EMPTY_TABLE = "[]"  # written by `make up`
 TABLE_ROWS = 100
 BEST_ROWS = 10
@@ -193,8 +193,8 @@ def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Ma
 def publish_models(artifacts: Artifacts, *, is_changed: bool = True) -> str:
     """Write the table of all models to its artifact; return the path of its page.
 
-    The artifact is created once and then updated, so that a link to it shows the newest table. The
-    UI has no other page that does.
+    The artifact is updated in place, so its page shows the newest table; the page of its key lists
+    only ids.
 
     Args:
         artifacts: The root of the models.

@@ -23,7 +23,7 @@ def failed_state(error: Exception) -> Any:
 
     State and log have the message of the error in one line, as `reason_first` returns it, and
     nothing else. A raised error would add a prefix of Prefect, and tracebacks in the log of the run
-    and of the worker. A Python caller of the flow gets the error.
+    and of the worker. For a Python caller, the flow raises `error`.
     """
     text = reason_first(error)
     log_error(error, text)

@@ -1,6 +1,6 @@
 """Requests to the API of a Prefect server, about one work pool and its runs.
 
-Prefect's client takes more than a second to import.
+Uses httpx: importing Prefect's client takes more than a second.
 """
 
 from typing import Any
@@ -11,8 +11,10 @@ from ops.runs import ACTIVE, Run
 
 __all__ = ["Api"]
 
+REJECTED = "REJECT"  # by the server: the run is Cancelling, and can only become Cancelled
+ABORTED = "ABORT"  # by the server: the run has ended
 REQUEST_SECONDS = 60.0  # on a busy machine
-TABLE_KEY = "models"  # of the artifact that `flows.report` updates
+TABLE_KEY = "models"  # as in `flows.report`, which updates this artifact
 
 
 class Api:
@@ -58,22 +60,20 @@ class Api:
 
     def crash(self, run: Run, message: str) -> None:
         """Mark a run as Crashed, or as Cancelled if it is Cancelling; not if it has ended."""
-        if run.state == "CANCELLING":
-            self._set_state(run, {"type": "CANCELLED", "message": message})
-        else:
-            self._set_state(run, {"type": "CRASHED", "message": message})
+        if self._set_state(run, "CRASHED", message) == REJECTED:
+            self._set_state(run, "CANCELLED", message)
 
     def cancel(self, run: Run, message: str) -> None:
         """Mark a run as Cancelled; not if it has ended."""
-        # The server accepts Cancelled, but not Cancelling, for a run that has ended.
-        if self._set_state(run, {"type": "CANCELLING", "message": message}):
-            self._set_state(run, {"type": "CANCELLED", "message": message})
+        # The server accepts Cancelled for a run that has ended, too.
+        if self._set_state(run, "CANCELLING", message) != ABORTED:
+            self._set_state(run, "CANCELLED", message)
 
     def models_table(self) -> str:
         """Return the id of the table of all models; create an empty table if there is none.
 
-        Runs update this table, so that its page always shows the newest. The page of its key only
-        lists ids.
+        Runs update this artifact in place, so its page shows the newest table; the page of its key
+        lists only ids.
         """
         newest = {"artifacts": {"key": {"any_": [TABLE_KEY]}}, "sort": "CREATED_DESC", "limit": 1}
         found = self._request("POST", "/artifacts/filter", newest)
@@ -91,9 +91,10 @@ class Api:
     def _update_pool(self, **values: Any) -> None:
         self._request("PATCH", f"/work_pools/{self._pool}", values)
 
-    def _set_state(self, run: Run, state: dict[str, str]) -> bool:
+    def _set_state(self, run: Run, state: str, message: str) -> str:
         path = f"/flow_runs/{run.id}/set_state"
-        return bool(self._request("POST", path, {"state": state})["status"] == "ACCEPT")
+        body = {"state": {"type": state, "message": message}}
+        return str(self._request("POST", path, body)["status"])
 
     def _request(self, method: str, path: str, body: dict[str, Any]) -> Any:
         response = self._client.request(method, path, json=body)

@@ -1,8 +1,9 @@
 """The order in which Prefect's server handles events after a restart.
 
-`server.events.causal_ordering` in pyproject.toml names this module. Prefect handles an event after
-the event that it follows, for which it waits up to 15 minutes, and a new server process has seen no
-event. So with Prefect's order, a run that crashes after a restart is tried again 15 minutes later.
+`server.events.causal_ordering` in pyproject.toml names this module. Prefect handles an event only
+after the event that it follows, for which it waits up to 15 minutes; a new server process has seen
+no event. Without this module, the crash of a run whose previous state is less than five minutes
+old, and dates from before the restart, is handled 15 minutes later.
 """
 
 from datetime import UTC, datetime
@@ -21,7 +22,10 @@ class CausalOrdering(memory.CausalOrdering):
     """Prefect's order, in which events of former server processes count as seen."""
 
     async def event_has_been_seen(self, event: UUID | Event) -> bool:
-        """Return whether an event was handled, or may have been before this process started."""
+        """Return whether this process has handled the event.
+
+        A state of a flow run that is older than this process counts as handled.
+        """
         if await super().event_has_been_seen(event):
             return True
         # The event of a state has the id of the state.

@@ -25,14 +25,14 @@ from prefect.settings import (
 from ops.server import ROOT, new_auth_string
 from tasks.settings import PROFILES, find_home
 
-__all__ = ["LOCK", "ensure_auth_string", "is_stale", "set_api_url", "variables"]
+__all__ = ["LOCK", "ensure_auth_string", "is_stale", "needed_variables", "set_api_url"]
 
 NAME = "up"
 LOCK = "up.lock"  # held while `make up` runs
 
 
 def ensure_auth_string(home: Path) -> str:
-    """Return the user and the password of the server; make and store them the first time."""
+    """Return the auth string of the server; make and store it the first time."""
     profiles = _load(home)
     settings = profiles[NAME].settings if NAME in profiles.names else {}
     found: str | None = settings.get(PREFECT_API_AUTH_STRING)
@@ -55,7 +55,7 @@ def set_api_url(home: Path, url: str | None) -> None:
     _save(home, profiles)
 
 
-def variables(home: Path) -> dict[str, str]:
+def needed_variables(home: Path) -> dict[str, str]:
     """Return the environment variables that a process in the project's folder needs.
 
     Empty if PREFECT_HOME is `.prefect/`, the profile `up` is active, and the user has no profile

@@ -6,10 +6,9 @@ Creates four automations on the Prefect server, for runs tagged `training`:
 
 - A run that has sent heartbeats, and then none for five minutes, is marked as Crashed.
 - A run that a worker has taken, and that has not started after 15 minutes, is marked as Crashed.
-- A run that has crashed gets the state CrashedOnce. A run that crashes again does not, nor do runs
-  that failed or were cancelled.
-- A run is scheduled once more 30 seconds after CrashedOnce: if its process was killed, Prefect's
-  worker reports the crash twice, and the second report would end a run that is scheduled.
+- A run that crashes for the first time gets the state CrashedOnce.
+- A run is scheduled again 30 seconds after CrashedOnce. The delay is needed because the worker
+  reports a killed process twice, and the second report would end a run that is scheduled.
 
 Another run of the command changes nothing, unless the automations differ.
 """
@@ -39,7 +38,7 @@ HEARTBEAT_SECONDS = 300
 PENDING_SECONDS = 900
 CRASHED_ONCE = "CrashedOnce"
 RETRY_SECONDS = 30
-# The server deletes runs after 90 days, see docs/operations.md.
+# A server that is configured as in docs/operations.md deletes runs after 90 days.
 RETRY_DAYS = 90
 FINAL = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled")
 
@@ -55,14 +54,16 @@ def automations() -> list[AutomationCore]:
         "threshold": 1,
     }
 
-    def change(
-        message: str, name: str = "Crashed", state: StateType = StateType.CRASHED
+    def set_state(
+        message: str,
+        name: str = "Crashed",
+        state: StateType = StateType.CRASHED,
+        *,
+        force: bool = False,
     ) -> ChangeFlowRunState:
-        # Only by force, Prefect changes a run from Crashed to another state of this type.
-        is_forced = name == CRASHED_ONCE
-        return ChangeFlowRunState(state=state, name=name, message=message, force=is_forced)
+        return ChangeFlowRunState(state=state, name=name, message=message, force=force)
 
-    def without(expected: set[str], *, after: str, seconds: int) -> EventTrigger:
+    def missing_trigger(expected: set[str], *, after: str, seconds: int) -> EventTrigger:
         return EventTrigger(
             after={f"prefect.flow-run.{after}"},
             expect={f"prefect.flow-run.{event}" for event in expected},
@@ -76,14 +77,16 @@ def automations() -> list[AutomationCore]:
         AutomationCore(
             name="Mark training runs without heartbeats as crashed",
             description="The worker or the machine of such a run is gone.",
-            trigger=without({"heartbeat", *FINAL}, after="heartbeat", seconds=HEARTBEAT_SECONDS),
-            actions=[change(f"{gone}: no heartbeat for {HEARTBEAT_SECONDS} seconds")],
+            trigger=missing_trigger(
+                {"heartbeat", *FINAL}, after="heartbeat", seconds=HEARTBEAT_SECONDS
+            ),
+            actions=[set_state(f"{gone}: no heartbeat for {HEARTBEAT_SECONDS} seconds")],
         ),
         AutomationCore(
             name="Mark training runs that do not start as crashed",
             description="The worker or the machine of such a run is gone.",
-            trigger=without({"Running", *FINAL}, after="Pending", seconds=PENDING_SECONDS),
-            actions=[change(f"{gone}: not started after {PENDING_SECONDS} seconds")],
+            trigger=missing_trigger({"Running", *FINAL}, after="Pending", seconds=PENDING_SECONDS),
+            actions=[set_state(f"{gone}: not started after {PENDING_SECONDS} seconds")],
         ),
         AutomationCore(
             name="Mark training runs that have crashed for the first time",
@@ -95,13 +98,20 @@ def automations() -> list[AutomationCore]:
                 within=timedelta(days=RETRY_DAYS),
                 **runs,
             ),
-            actions=[change(f"tried once more in {RETRY_SECONDS} seconds", CRASHED_ONCE)],
+            # Prefect changes a state to another of the same type only with `force`.
+            actions=[
+                set_state(f"tried once more in {RETRY_SECONDS} seconds", CRASHED_ONCE, force=True)
+            ],
         ),
         AutomationCore(
             name="Try crashed training runs once more",
             description="Steps are idempotent, so a run can be tried again at any time.",
-            trigger=without({"Pending", "Running"}, after=CRASHED_ONCE, seconds=RETRY_SECONDS),
-            actions=[change("tried once more after a crash", "AwaitingRetry", StateType.SCHEDULED)],
+            trigger=missing_trigger(
+                {"Pending", "Running"}, after=CRASHED_ONCE, seconds=RETRY_SECONDS
+            ),
+            actions=[
+                set_state("tried once more after a crash", "AwaitingRetry", StateType.SCHEDULED)
+            ],
         ),
     ]
 
@@ -109,7 +119,8 @@ def automations() -> list[AutomationCore]:
 async def deploy_automations() -> None:
     """Create the automations, or replace those that differ.
 
-    An automation that is new forgets which runs it has acted on.
+    A replaced automation has no history, so a run that was already tried again may be tried once
+    more.
 
     Raises:
         httpx.HTTPError: The Prefect server cannot be reached, or rejected the request.

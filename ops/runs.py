@@ -1,4 +1,4 @@
-"""Flow runs of one worker: which of them are in work, and which have lost their process.
+"""Flow runs of one worker: which of them are active, and which have lost their process.
 
 A worker or a machine that is killed leaves runs that are Running on the server for good.
 `lost_runs` finds them, from the runs on the server and the processes on this machine.
@@ -25,19 +25,19 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """A flow run in work, as recorded by the server.
+    """An active flow run, as recorded by the server.
 
     Attributes:
         id: Id of the flow run.
         state: PENDING, RUNNING or CANCELLING.
-        since: When the run entered this state.
+        entered_state: When the run entered this state.
         worker: Name of the worker that took the run; `None` if it has not labelled the run.
         pid: Process id on the machine of the worker; `None` if not recorded.
     """
 
     id: str
     state: str
-    since: datetime
+    entered_state: datetime
     worker: str | None = None
     pid: int | None = None
 
@@ -48,7 +48,7 @@ class Run:
         return cls(
             id=run["id"],
             state=run["state_type"],
-            since=datetime.fromisoformat(run["state"]["timestamp"]),
+            entered_state=datetime.fromisoformat(run["state"]["timestamp"]),
             worker=run["labels"].get(WORKER_LABEL),
             pid=int(pid) if pid.isdecimal() else None,
         )
@@ -67,7 +67,7 @@ class Process:
     environ: Mapping[str, str] | None
 
     @property
-    def run(self) -> str | None:
+    def run_id(self) -> str | None:
         """The id of the flow run that the process executes; `None` for all other processes."""
         return (self.environ or {}).get("PREFECT__FLOW_RUN_ID")
 
@@ -77,9 +77,11 @@ def lost_runs(
 ) -> list[Run]:
     """Return the runs of a worker that no process executes and that no worker will start.
 
-    Runs of other workers may be executed on other machines, and are never returned. A process id
-    can be used again by another process, so a run is executed if its id is in the environment of a
-    process, or if its process id is that of a process whose environment cannot be read.
+    Runs that another worker has labelled may be executed on other machines, and are never returned.
+    A run that no worker has labelled for `SUBMIT_SECONDS` is returned, whichever worker took it. A
+    process id can be used again by another process, so a run is executed if its id is in the
+    environment of a process, or if its process id is that of a process whose environment cannot be
+    read.
 
     Args:
         runs: Active runs, read before `processes`.
@@ -90,16 +92,16 @@ def lost_runs(
         now: The current time.
     """
     found = list(processes)
-    executed = {process.run for process in found}
+    executed = {process.run_id for process in found}
     unreadable = {process.pid for process in found if process.environ is None}
 
     def is_lost(run: Run) -> bool:
         if run.id in executed or run.pid in unreadable:
             return False
-        is_old = run.state != "PENDING" or run.since < started
+        needs_process = run.state != "PENDING" or run.entered_state < started
         if run.worker is None:
-            return is_old and now - run.since > timedelta(seconds=SUBMIT_SECONDS)
-        return is_old and run.worker == worker
+            return needs_process and now - run.entered_state > timedelta(seconds=SUBMIT_SECONDS)
+        return needs_process and run.worker == worker
 
     return [run for run in runs if is_lost(run)]
 
@@ -119,25 +121,23 @@ def processes() -> list[Process]:
     return found
 
 
-def own_processes(found: Iterable[Process], worker: str, home: Path) -> list[Process]:
+def own_processes(processes: Iterable[Process], worker: str, home: Path) -> list[Process]:
     """Return the processes of flow runs that a worker of this name and home folder has started."""
     own = {"PREFECT__WORKER_NAME": worker, "PREFECT_HOME": str(home)}
     return [
         process
-        for process in found
-        if process.run and process.environ and own.items() <= process.environ.items()
+        for process in processes
+        if process.run_id and process.environ and own.items() <= process.environ.items()
     ]
 
 
-def kill(found: Sequence[Process]) -> None:
+def kill(processes: Sequence[Process]) -> None:
     """Kill processes, and wait up to `KILL_SECONDS` until they have ended."""
     deadline = time.monotonic() + KILL_SECONDS
-    for process in found:
+    for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
-    while time.monotonic() < deadline and any(
-        Path(f"/proc/{process.pid}/environ").exists() and _is_running(process) for process in found
-    ):
+    while time.monotonic() < deadline and any(_is_running(process) for process in processes):
         time.sleep(POLL_SECONDS)
 
 

@@ -5,7 +5,6 @@
 
 import atexit
 import os
-import re
 import secrets
 import signal
 import socket
@@ -14,16 +13,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 __all__ = [
     "HOST",
     "ROOT",
     "ServerError",
     "ServerProcess",
+    "check_home",
     "ensure_server",
     "listen",
     "make_database_private",
@@ -40,6 +41,7 @@ REQUEST_SECONDS = 5.0
 STOP_SECONDS = 20.0
 IDLE_SECONDS = 3.0  # the server writes task runs to its database every second
 RECORD_SECONDS = 20.0
+RECORD_POLL_SECONDS = 0.15
 LOG_TAIL_BYTES = 2000
 START_LOCK = "server-start.lock"  # in PREFECT_HOME; held while a server prepares its database
 # Exit when the pipe at stdin closes, that is, when the parent has ended.
@@ -109,18 +111,19 @@ class ServerError(RuntimeError):
 def ensure_server() -> Iterator["ServerProcess | None"]:
     """Use the configured Prefect server, or start a temporary one for this process.
 
-    Starts a server only if no API URL is set and ephemeral servers are enabled. This server has no
-    UI, keeps its database in `PREFECT_HOME`, and runs until this process exits, because Prefect
-    sends the last log records at exit. Only this process can use it: both sides use a new auth
-    string, and the credentials that the user has set for other servers are not sent to it.
+    Starts a server only if ephemeral servers are enabled, and no API URL is set or it is that of a
+    `make up` that was killed. This server has no UI, keeps its database in `PREFECT_HOME`, and runs
+    until this process exits, because Prefect sends the last log records at exit. Only this process
+    can use it: both sides use a new auth string, and the credentials that the user has set for
+    other servers are not sent to it.
 
     Yields:
         The temporary server; `None` if none was started.
 
     Raises:
         ServerError: The temporary server did not start; PREFECT_HOME cannot be written to; the
-            configured server does not answer, or does not accept the password; or it is that of a
-            `make up` that was killed, and temporary servers are not enabled.
+            configured server does not answer, or does not accept the auth string; or it is that of
+            a `make up` that was killed, and ephemeral servers are not enabled.
     """
     # Prefect takes more than a second to import.
     from prefect.settings import (
@@ -135,20 +138,24 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     from ops.profile import is_stale
 
     settings = get_current_settings()
-    is_killed = settings.api.url is not None and is_stale()
-    if is_killed and not settings.server.ephemeral.enabled:
-        raise ServerError(f"{settings.api.url}: that `make up` was killed. Run `make up` again.")
-    if (settings.api.url is not None and not is_killed) or not settings.server.ephemeral.enabled:
-        if settings.api.url is not None:
-            _check_api(settings.api.url)
+    url, can_start = settings.api.url, settings.server.ephemeral.enabled
+    if is_stale():
+        if not can_start:
+            raise ServerError(
+                f"{url}: no server: the `make up` that started it was killed. Run `make up` again, "
+                "or set PREFECT_API_URL."
+            )
+    elif url is not None or not can_start:
+        if url is not None:
+            _check_api(url)
         yield None
         return
     print(
-        "Starting a Prefect server for this run. (`make up` starts a permanent one.)",
+        "Starting a temporary Prefect server. (`make up` starts one for many runs.)",
         file=sys.stderr,
         flush=True,
     )
-    _check_home(settings.home)
+    check_home(settings.home)
     make_database_private()
     auth_string = new_auth_string()
     server_settings = {
@@ -197,20 +204,23 @@ def _check_api(url: str) -> None:
     except HTTPStatusError as error:
         found = f"{error.response.status_code} {error.response.reason_phrase}"
         if error.response.status_code in (codes.UNAUTHORIZED, codes.FORBIDDEN):
-            action = "Set PREFECT_API_AUTH_STRING to the password of this Prefect server."
+            action = "Set PREFECT_API_AUTH_STRING to `USER:PASSWORD` of this server."
     except TransportError as error:
         found = f"no Prefect server answers: {error}".rstrip(".")
     except ValueError:
         found = "not the API of a Prefect server"
     else:
         return
-    raise ServerError(f"{re.sub('//[^/@]*@', '//', url)}: {found}. {action}")
+    parts = urlsplit(url)
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without credentials
+    raise ServerError(f"{place}: {found}. {action}")
 
 
 class ServerProcess:
-    """A Prefect server in a child process, which ends as those of `start_prefect` do.
+    """A Prefect server in a child process.
 
-    The socket is open before the server starts, so no other process can answer at its address.
+    It receives SIGTERM when this process ends, even by SIGKILL. The socket is open before the
+    server starts, so no other process can answer at its address.
 
     Attributes:
         api_url: URL of the API.
@@ -269,11 +279,15 @@ class ServerProcess:
         The server receives the states of task runs as events and writes them in batches. States not
         yet written when the server stops are missing in the UI. Call inside `ensure_server`.
 
+        Gives up, without an error, if the server cannot be reached or refuses a request, or if the
+        number of recorded task runs does not change for `RECORD_SECONDS` (for `IDLE_SECONDS` if
+        `count` is `None`).
+
         Args:
             flow_run_id: The flow run.
-            count: Number of its task runs. The wait ends if the number of recorded task runs does
-                not change for `RECORD_SECONDS`; for `IDLE_SECONDS` if `count` is `None`.
+            count: Number of its task runs; `None` if it is not known.
         """
+        from httpx import HTTPError
         from prefect.client.orchestration import get_client
 
         finished = {
@@ -284,12 +298,12 @@ class ServerProcess:
         }
         seconds = IDLE_SECONDS if count is None else RECORD_SECONDS
         recorded, changed = -1, time.monotonic()
-        with get_client(sync_client=True) as client:
+        with suppress(HTTPError), get_client(sync_client=True) as client:
             while recorded != count and time.monotonic() - changed < seconds:
                 response = client.request("POST", "/task_runs/count", json=finished)
                 if recorded != (recorded := response.json()):
                     changed = time.monotonic()
-                time.sleep(IDLE_SECONDS / 20)
+                time.sleep(RECORD_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop the server and all processes in its group."""
@@ -313,24 +327,19 @@ class ServerProcess:
         return ServerError(f"Prefect server: {found}. End of its log:\n{text}")
 
 
-def start_prefect(
-    *arguments: str,
-    env: Mapping[str, str],
-    cwd: Path | None = None,
-    output: IO[bytes] | None = None,
-) -> subprocess.Popen[bytes]:
+def start_prefect(*arguments: str, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start a long-running `prefect` command in a new process group.
 
-    The process receives SIGTERM when this process ends, even by SIGKILL. Ctrl-C in a terminal does
-    not reach the process, so that a flow run can still report its final state to a server.
+    It receives SIGTERM when this process ends, even by SIGKILL. Ctrl-C in a terminal does not reach
+    it, so that a flow run can still report its final state to a server. It writes to the stdout and
+    stderr of this process.
 
     Args:
         arguments: Arguments of the command.
         env: Environment of the process.
-        cwd: Working directory of the process; by default that of this process.
-        output: File for stdout and stderr; by default those of this process.
+        cwd: Working directory of the process.
     """
-    return _start(PREFECT, "--no-prompt", *arguments, env=env, cwd=cwd, output=output)
+    return _start(PREFECT, "--no-prompt", *arguments, env=env, cwd=cwd)
 
 
 def _start(
@@ -338,11 +347,11 @@ def _start(
     *arguments: str,
     env: Mapping[str, str],
     cwd: Path | None,
-    output: IO[bytes] | None,
+    output: IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        # -P: the working directory, which others may write to, is no place to import from.
+        # -P: import nothing from the working directory, to which others may have access.
         [sys.executable, "-P", "-c", code, *arguments],
         cwd=cwd,
         env=env,
@@ -399,14 +408,19 @@ def new_auth_string() -> str:
     return f"admin:{secrets.token_urlsafe(24)}"
 
 
-def _check_home(home: Path) -> None:
+def check_home(home: Path) -> None:
+    """Create a Prefect home folder if there is none, and check that it can be written to.
+
+    Raises:
+        ServerError: It cannot be created or written to.
+    """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=home).close()
     except OSError as error:
         raise ServerError(
-            f"PREFECT_HOME {home}: no folder that this user can write to: {error.strerror}. "
-            "Set PREFECT_HOME to one."
+            f"PREFECT_HOME {home}: cannot be written to: {error.strerror}. Set PREFECT_HOME to a "
+            "writable folder."
         ) from error
 
 

@@ -1,10 +1,11 @@
-"""Run server, UI, work pool, deployments and a worker on this machine until Ctrl-C.
+"""Start a server with UI and a worker, and deploy the flows; Ctrl-C stops both.
 
     python -m ops.up [--port 4200]
 
-The database, the logs and the password are in PREFECT_HOME, by default `.prefect/` of the project.
+The database, the log of the server and the password are in PREFECT_HOME, by default `.prefect/` of
+the project. The worker writes its log to the terminal.
 
-At the end, the worker gets no new runs. Runs in work may finish for 30 seconds; then they are
+At the end, the worker gets no new runs. Active runs may finish for 30 seconds; then they are
 cancelled and their processes are killed. At the start and every 30 seconds, runs of this worker
 that have lost their process are marked as Crashed.
 """
@@ -19,7 +20,6 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -35,22 +35,25 @@ from ops.server import (
     ROOT,
     ServerError,
     ServerProcess,
+    check_home,
     listen,
     make_database_private,
     make_private,
     start_prefect,
     stop_group,
 )
+from src.errors import CorruptFileError
 
 __all__ = ["main"]
 
 POOL = "training"
 # Requests for runs cannot set the command, the environment or the folder of the run's process.
 JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
-PAUSED = "pool-paused"  # in PREFECT_HOME, if the work pool was paused by `_pause`
+# In PREFECT_HOME while the work pool is paused by `_pause`, not by a user.
+PAUSED_FILE = "pool-paused"
 START_SECONDS = 600.0  # for a server on a busy machine; the wait ends if it exits
-GRACE_SECONDS = 30.0  # for runs in work, at the end
-SETTLE_SECONDS = 30.0  # between searches for runs that have lost their process
+GRACE_SECONDS = 30.0  # for active runs, at the end
+LOST_RUNS_SECONDS = 30.0  # between searches for runs that have lost their process
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -68,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=4200, help="port of the server (%(default)s)")
     port: int = parser.parse_args(argv).port
     home = Path(os.environ.get("PREFECT_HOME") or ROOT / ".prefect").expanduser().resolve()
-    os.environ |= {"PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}  # for this process, too
+    # Of this process, too: `ops.profile` imports Prefect.
+    os.environ |= {"PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
     for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     try:
@@ -76,20 +80,20 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print("Stopped.")
         return 0
-    except UpError as error:
+    except (UpError, ServerError, CorruptFileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except httpx.HTTPError as error:
         print(f"error: server: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"error: PREFECT_HOME {home}: {error}", file=sys.stderr)
-        return 1
 
 
 def _up(port: int, home: Path) -> NoReturn:
-    _check_profiles(home / "profiles.toml")
-    # Prefect takes more than a second to import.
+    check_home(home)
+    # These read the environment when they are imported, and Prefect reads the profiles.
+    from tasks.settings import PROFILES, check_profiles
+
+    check_profiles(home / PROFILES)
     from ops import profile
 
     url = f"http://{HOST}:{port}"
@@ -115,7 +119,7 @@ def _up(port: int, home: Path) -> NoReturn:
             "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url,
         }
         server = ServerProcess(listener, env=env | server_settings, log=file, cwd=ROOT)
-        stack.callback(_stop, server.process)
+        stack.callback(_stop_process, server.process)
         try:
             server.wait_until_ready(START_SECONDS)
         except ServerError as error:
@@ -126,46 +130,37 @@ def _up(port: int, home: Path) -> NoReturn:
         _python("-m", "prefect", "--no-prompt", "deploy", "--all", env=env)
         _python("-m", "ops.recovery", env=env)
         started = datetime.now(UTC)
-        _settle(api, worker_name, started)
+        _mark_lost_runs(api, worker_name, started)
         _resume(api, home)
         if api.is_paused():
-            print(f"The work pool is paused, so no run starts: {url}/work-pools/work-pool/{POOL}")
+            print(
+                "The work pool is paused, so no run starts. Resume it at "
+                f"{url}/work-pools/work-pool/{POOL}"
+            )
         worker = start_prefect(
             *("worker", "start", "--pool", POOL, "--name", worker_name),
             *("--limit", str(len(os.sched_getaffinity(0)))),
             env=env,
             cwd=ROOT,
         )
-        stack.callback(_end, api, worker, worker_name, home)
+        stack.callback(_stop_worker, api, worker, worker_name, home)
         profile.set_api_url(home, f"{url}/api")
         stack.callback(profile.set_api_url, home, None)
         table = f"{url}/artifacts/artifact/{api.models_table()}"
-        print(_links(url, table, auth_string, profile.variables(home)), flush=True)
-        settled = time.monotonic()
+        print(_links(url, table, auth_string, profile.needed_variables(home)), flush=True)
+        marked = time.monotonic()
         while server.process.poll() is None and worker.poll() is None:
             time.sleep(0.2)
-            if time.monotonic() - settled > SETTLE_SECONDS:
-                _settle(api, worker_name, started)
-                settled = time.monotonic()
+            if time.monotonic() - marked > LOST_RUNS_SECONDS:
+                _mark_lost_runs(api, worker_name, started)
+                marked = time.monotonic()
         name, code = "server", server.process.poll()
         if code is None:
             name, code = "worker", worker.poll()
         raise UpError(f"{name}: exited with code {code}. Server log: {log}")
 
 
-def _check_profiles(path: Path) -> None:
-    try:
-        tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        raise UpError(
-            f"{path}: not valid TOML: {error}. Delete the file: `make up` writes it again, with a "
-            "new password."
-        ) from error
-
-
-def _settle(api: Api, worker_name: str, started: datetime) -> None:
+def _mark_lost_runs(api: Api, worker_name: str, started: datetime) -> None:
     """Mark the runs of this worker that have lost their process as Crashed."""
     with suppress(httpx.HTTPError):  # the server is too busy, or has exited
         active = api.active_runs()
@@ -178,19 +173,19 @@ def _settle(api: Api, worker_name: str, started: datetime) -> None:
 def _pause(api: Api, home: Path) -> None:
     """Pause the work pool, so that the worker gets no new runs."""
     if not api.is_paused():
-        (home / PAUSED).touch()
+        (home / PAUSED_FILE).touch()
         api.pause(True)
 
 
 def _resume(api: Api, home: Path) -> None:
     """Resume the work pool if `_pause` has paused it; one that a user has paused stays so."""
-    if (home / PAUSED).exists():
+    if (home / PAUSED_FILE).exists():
         api.pause(False)
-        (home / PAUSED).unlink()
+        (home / PAUSED_FILE).unlink()
 
 
-def _end(api: Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path) -> None:
-    """Stop the worker; leave no process of its runs, and no run in work if the server answers."""
+def _stop_worker(api: Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path) -> None:
+    """Stop the worker; leave no process of its runs, and no active run if the server answers."""
     with suppress(httpx.HTTPError):
         try:
             _pause(api, home)
@@ -199,7 +194,7 @@ def _end(api: Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path
             pass
         _ignore_signals()
         _cancel_runs(api, worker_name)  # before their processes end, which would be a crash
-    _stop(worker)
+    _stop_process(worker)
     runs.kill(runs.own_processes(runs.processes(), worker_name, home))
     with suppress(httpx.HTTPError):
         _cancel_runs(api, worker_name)  # that the worker took while it was stopped
@@ -214,7 +209,7 @@ def _wait_for_runs(api: Api, worker_name: str) -> None:
             return
         if not is_reported:
             _print(
-                f"Runs in work: {count}. They are cancelled after {GRACE_SECONDS:g} seconds; to "
+                f"Active runs: {count}. They are cancelled after {GRACE_SECONDS:g} seconds; to "
                 "cancel them now, press Ctrl-C again."
             )
             is_reported = True
@@ -238,7 +233,7 @@ def _links(url: str, table: str, auth_string: str, variables: dict[str, str]) ->
     Runs              {url}/runs
     All models        {table}
 
-  The first page asks for the password: {auth_string}
+  The first page asks for a login. Enter: {auth_string}
 
   From another terminal, in this folder:
 
@@ -253,8 +248,8 @@ def _only_instance(path: Path) -> Iterator[None]:
     Raises:
         UpError: Another process holds the lock.
     """
-    make_private(path)  # a user who can read a file can lock it
-    # Keep the lock file: after an unlink, two processes could lock different inodes.
+    make_private(path)  # another user who can read the file could lock it
+    # The file is kept at the end: two processes could lock different files of this name.
     with open(path, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -295,7 +290,7 @@ def _print(text: str) -> None:
         print(text, flush=True)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop_process(process: subprocess.Popen[bytes]) -> None:
     _ignore_signals()
     stop_group(process, (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
 

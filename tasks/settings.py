@@ -2,7 +2,7 @@
 
 By default Prefect keeps its database in the user's home folder, and reads `[tool.prefect]` of
 pyproject.toml only in the project's folder. Importing `tasks` or `flows` makes both the same in
-every folder. What a user has configured has priority.
+every folder, unless Prefect was imported before. What a user has configured has priority.
 """
 
 import os
@@ -14,17 +14,21 @@ from typing import Any
 
 from src.errors import CorruptFileError
 
-__all__ = ["PROFILES", "configure", "find_home", "prefect_home", "variables"]
+__all__ = [
+    "PROFILES",
+    "check_profiles",
+    "choose_home",
+    "configure",
+    "environment_variables",
+    "find_home",
+]
 
 PROJECT = Path(__file__).parents[1]
 PROFILES = "profiles.toml"
 
 
-def prefect_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Path | None:
-    """Return the home folder of Prefect.
-
-    It is the project's, unless the user has set another one, or the active profile of the user has
-    an API URL.
+def choose_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Path | None:
+    """Return the home folder that Prefect must use; it has profiles.toml, too.
 
     Args:
         env: The environment.
@@ -32,11 +36,12 @@ def prefect_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Pa
         profiles: The content of profiles.toml in `user_home`; empty if there is none.
 
     Returns:
-        The folder, where the profiles are, too; `None` to leave both to Prefect, because the user
-        has set the API URL or the file of the profiles.
+        `None` if PREFECT_API_URL or PREFECT_PROFILES_PATH is set: Prefect chooses. PREFECT_HOME if
+        that is set. `user_home` if its active profile has an API URL. Otherwise `.prefect/` of the
+        project.
 
     Raises:
-        ValueError: `profiles` is not valid.
+        ValueError: `profiles` is needed, and is not valid.
     """
     if env.get("PREFECT_API_URL") or env.get("PREFECT_PROFILES_PATH"):
         return None
@@ -48,18 +53,20 @@ def prefect_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Pa
 
 
 def find_home(env: Mapping[str, str]) -> Path | None:
-    """Return `prefect_home`, given the profiles of the user.
+    """Return `choose_home`, with the profiles.toml that it needs read from the user's home folder.
+
+    A file that cannot be read counts as none.
 
     Raises:
-        CorruptFileError: The file of the profiles is needed, and not valid.
+        CorruptFileError: The file is needed, and is not valid.
     """
     path = Path.home() / ".prefect" / PROFILES
     try:
         profiles = path.read_bytes()
     except OSError:
         profiles = b""
-    with _errors_of(path):
-        return prefect_home(env, path.parent, profiles)
+    with _with_path(path):
+        return choose_home(env, path.parent, profiles)
 
 
 def _active_profile(env: Mapping[str, str], profiles: bytes) -> Mapping[str, Any]:
@@ -86,23 +93,25 @@ def _active_profile(env: Mapping[str, str], profiles: bytes) -> Mapping[str, Any
     return settings
 
 
-def variables(settings: Mapping[str, Any], prefix: str = "PREFECT") -> Iterator[tuple[str, str]]:
-    """Yield the names and values of the variables for settings as in `[tool.prefect]`."""
+def environment_variables(
+    settings: Mapping[str, Any], prefix: str = "PREFECT"
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and value of the environment variable for each setting of `[tool.prefect]`."""
     for key, value in settings.items():
         name = f"{prefix}_{key.upper()}"
         if isinstance(value, dict):
-            yield from variables(value, name)
+            yield from environment_variables(value, name)
         else:
             yield name, str(value)
 
 
 def configure() -> None:
-    """Set the variables of this process that Prefect reads when it is imported.
+    """Set the environment variables of this process that Prefect reads when it is imported.
 
-    Variables that the user has set are kept. Prefect's telemetry is off.
+    Variables that the user has set are kept, and Prefect's telemetry is switched off.
 
     Raises:
-        CorruptFileError: A file of profiles that is needed is not valid.
+        CorruptFileError: A profiles.toml that is needed is not valid.
         OSError: It cannot be read.
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -110,18 +119,28 @@ def configure() -> None:
         os.environ["PREFECT_HOME"] = str(home)
         os.environ["PREFECT_PROFILES_PATH"] = str(home / PROFILES)
     if path := os.environ.get("PREFECT_PROFILES_PATH"):
-        with _errors_of(Path(path)), suppress(FileNotFoundError, NotADirectoryError):
-            _active_profile(os.environ, Path(path).read_bytes())
+        check_profiles(Path(path))
     if not Path.cwd().samefile(PROJECT):
         settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["prefect"]
         del settings["profiles_path"]  # relative to the project's folder
-        for name, value in variables(settings):
+        for name, value in environment_variables(settings):
             os.environ.setdefault(name, value)
 
 
+def check_profiles(path: Path) -> None:
+    """Check that Prefect can use a profiles.toml; there may be none.
+
+    Raises:
+        CorruptFileError: It is not valid.
+        OSError: It cannot be read.
+    """
+    with _with_path(path), suppress(FileNotFoundError, NotADirectoryError):
+        _active_profile(os.environ, path.read_bytes())
+
+
 @contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
-    """Add `path`, and what to do, to an error of a file of profiles."""
+def _with_path(path: Path) -> Iterator[None]:
+    """Add the path of a profiles.toml, and what to do, to an error."""
     try:
         yield
     except OSError as error:

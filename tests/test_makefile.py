@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
+VARIABLES = ("MAKEFLAGS", "MAKEOVERRIDES", "PYTHON")
+
 
 @pytest.fixture
 def project(tmp_path) -> Path:
@@ -26,9 +28,12 @@ def project(tmp_path) -> Path:
 
 def commands(folder: Path) -> list[str]:
     """Return the commands that would make .venv/ in a folder."""
+    # `make test PYTHON=...` hands its variables to every make that it starts.
+    inherited = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     done = subprocess.run(
         ["make", "--dry-run", "--silent", ".venv/ready"],
         cwd=folder,
+        env=inherited,
         capture_output=True,
         text=True,
         check=True,

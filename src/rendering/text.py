@@ -13,6 +13,8 @@ from src.errors import truncated_repr
 
 __all__ = ["as_text", "message", "one_line", "printable", "reason_first"]
 
+# What precedes the reason in a message: a path, that is, a text with a slash or with the suffix of
+# a config or a record, and perhaps the number of a line.
 _PLACE = re.compile(r"(?P<path>.*/.*?|.*\.(?:jsonl?|ya?ml))(?P<line>(?::\d+)?)")
 
 
@@ -67,7 +69,7 @@ def reason_first(error: BaseException) -> str:
                 parts.append(_with_place(reason, path and path + line))
             case lines:
                 reasons = [
-                    _with_place(reason, line.replace(":", "line ")) for _, line, reason in lines
+                    _with_place(reason, line and f"line {line[1:]}") for _, line, reason in lines
                 ]
                 parts.append(_with_place(_joined(reasons), path))
     return one_line(_joined(parts))

@@ -124,7 +124,7 @@ ACTIONS = {
     "no Prefect server answers: [Errno 111] Connection refused": START,
     "not the API of a Prefect server": START,
     "404 Not Found": START,
-    "401 Unauthorized": "Set PREFECT_API_AUTH_STRING to the password of this Prefect server.",
+    "401 Unauthorized": "Set PREFECT_API_AUTH_STRING to `USER:PASSWORD` of this server.",
 }
 
 
@@ -136,7 +136,7 @@ def test_a_server_that_cannot_be_used_is_one_error_that_says_what_to_set(
     status = int(fault[:3]) if fault[:3].isdecimal() else 200
     with nullcontext("http://127.0.0.1:1") if "refused" in fault else page(status) as url:
         place = f"{url}/api"
-        with_password = place.replace("//", "//user:secret@")
+        with_password = place.replace("//", "//user:sec@ret@")
         done = run(env | {"PREFECT_API_URL": with_password}, MAIN, command, config)
     assert (done.returncode, done.stdout) == (1, "")
     assert errors(done) == [LOADING, f"error: {place}: {fault}. {ACTIONS[fault]}"]
@@ -148,7 +148,7 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(c
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"{LOADING}\n"
-        "Starting a Prefect server for this run. (`make up` starts a permanent one.)\n"
+        "Starting a temporary Prefect server. (`make up` starts one for many runs.)\n"
         "error: Prefect server: not ready after 0 s. End of its log:\n\n"
     )
 
@@ -219,9 +219,9 @@ def test_a_home_folder_that_cannot_be_written_to_is_one_line(config, env, tmp_pa
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         LOADING,
-        "Starting a Prefect server for this run. (`make up` starts a permanent one.)",
-        f"error: PREFECT_HOME {home}: no folder that this user can write to: {reason}. Set "
-        "PREFECT_HOME to one.",
+        "Starting a temporary Prefect server. (`make up` starts one for many runs.)",
+        f"error: PREFECT_HOME {home}: cannot be written to: {reason}. Set PREFECT_HOME to a "
+        "writable folder.",
     ]
 
 
@@ -231,6 +231,6 @@ def test_a_run_within_the_artifacts_root_is_refused(config, llm_train, monkeypat
     done = llm_train(*command, "--artifacts-dir", ".")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {Path.cwd()}: the working directory is inside of the artifacts root. Run the "
-        "command in the folder of the project: files of the root are not trusted.\n"
+        f"error: {Path.cwd()}: the working directory is inside the artifacts root, whose files are "
+        "not trusted. Run the command in the project's folder.\n"
     )

@@ -19,7 +19,7 @@ from tests.e2e.conftest import ROOT, Process, copy_project, descendants, eventua
 from tests.network import free_port
 
 GRACE = (
-    "Runs in work: 1. They are cancelled after 30 seconds; to cancel them now, press Ctrl-C again."
+    "Active runs: 1. They are cancelled after 30 seconds; to cancel them now, press Ctrl-C again."
 )
 
 
@@ -60,7 +60,7 @@ def up(project, env, port, wait=True):
 
 def password(process):
     """Return the user and the password that ops.up printed."""
-    [printed] = re.findall(r"asks for the password: (admin):(\S+)\n", process.output())
+    [printed] = re.findall(r"asks for a login. Enter: (admin):(\S+)\n", process.output())
     return printed
 
 
@@ -157,7 +157,7 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
 
 
 @pytest.mark.parametrize("killed", ["worker", "server", "worker and flow run", "all"])
-def test_after_a_kill_no_process_is_left_and_no_run_is_in_work(project, env, terminal, killed):
+def test_after_a_kill_no_process_is_left_and_no_run_is_active(project, env, terminal, killed):
     port = free_port()
     running = up(project, env, port)
     models = project / "artifacts/models"
@@ -205,7 +205,7 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
                 assert response.headers.get("Access-Control-Allow-Origin") == allowed
             output = run_in(terminal, project, f"{train} --model-version used_up")
             assert f"{url}/runs/flow-run/" in output
-            assert "Starting a Prefect server" not in output
+            assert "Starting a temporary Prefect server" not in output
             assert api.post("flow_runs/filter", json={}).json()[0]["name"] == "train used_up"
             elsewhere = f"cd /; {project}/.venv/bin/llm-train run {project}/configs/training/"
             output = run_in(
@@ -223,7 +223,7 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
         running.kill()
     # The address is that of a process that was killed: another process may listen there.
     output = run_in(terminal, project, f"{train} --model-version after_kill")
-    assert "Starting a Prefect server for this run." in output
+    assert "Starting a temporary Prefect server." in output
 
     running = up(project, env, port)
     try:
@@ -233,7 +233,8 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
             assert pool["base_job_template"]["job_configuration"] == {"stream_output": True}
             assert pool["is_paused"]
         assert (
-            f"The work pool is paused, so no run starts: {url}/work-pools/work-pool/training\n"
+            f"The work pool is paused, so no run starts. Resume it at {url}/work-pools/work-pool/"
+            "training\n"
         ) in running.output()
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(60) == 0

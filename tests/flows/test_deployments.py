@@ -50,6 +50,6 @@ def test_a_published_dataset_that_no_config_uses_is_a_sentence_in_the_state(proj
         messages[version] = (recorded.name, recorded.message)
     assert messages == {
         "dataset_v1": ("Completed", "Training runs started: configs/config.yaml."),
-        "dataset_v9": ("Completed", "No config uses dataset_v9, so no run was started (configs)"),
+        "dataset_v9": ("Completed", "configs: no config uses dataset_v9. No run was started."),
     }
     assert dataset_published("dataset_v9", "configs") == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ops import profile
-from ops.profile import ensure_auth_string, set_api_url, variables
+from ops.profile import ensure_auth_string, needed_variables, set_api_url
 from tasks import settings
 
 ROOT = Path(__file__).parents[2]
@@ -104,17 +104,17 @@ def test_other_profiles_and_the_choice_of_one_are_kept(home):
 def test_variables_are_needed_only_for_another_home_or_another_chosen_profile(home, monkeypatch):
     ensure_auth_string(home)
     monkeypatch.setenv("HOME", str(home.parent))
-    assert variables(home) == {"PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
+    assert needed_variables(home) == {"PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
     monkeypatch.setattr(profile, "ROOT", home.parent)
     monkeypatch.setattr(settings, "PROJECT", home.parent)
-    assert variables(home) == {}
+    assert needed_variables(home) == {}
     user = home.parent / "user"
     (user / ".prefect").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(user))
     for text in ('active = "x"\n[profiles.x]\nPREFECT_API_URL = "https://x/api"\n', "damaged"):
         (user / ".prefect/profiles.toml").write_text(text)
-        assert variables(home) == {"PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
+        assert needed_variables(home) == {"PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
     (user / ".prefect/profiles.toml").unlink()
     text = (home / "profiles.toml").read_text()
     (home / "profiles.toml").write_text(f"{text.replace('up', 'x', 1)}\n[profiles.x]\n")
-    assert variables(home) == {"PREFECT_PROFILE": "up"}
+    assert needed_variables(home) == {"PREFECT_PROFILE": "up"}

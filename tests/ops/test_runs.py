@@ -20,7 +20,13 @@ UNREADABLE = Process(pid=300, environ=None)
 
 def run(**changes):
     """Return a run that is Running on this worker, whose process is gone."""
-    values = {"id": "lost", "state": "RUNNING", "since": BEFORE, "worker": "up-host", "pid": 99}
+    values = {
+        "id": "lost",
+        "state": "RUNNING",
+        "entered_state": BEFORE,
+        "worker": "up-host",
+        "pid": 99,
+    }
     return Run(**(values | changes))
 
 
@@ -35,7 +41,7 @@ def is_lost(candidate):
     [
         {},
         {"state": "CANCELLING"},
-        {"since": AFTER},
+        {"entered_state": AFTER},
         {"pid": None},
         {"pid": 100},  # used again by a process of another run
         {"pid": 200},  # used again by a process of no run
@@ -56,10 +62,10 @@ def test_a_run_of_this_worker_without_a_process_is_lost(changes):
         {"pid": 300},  # of another user: it can be that of the run
         {"worker": "up-another-host"},
         {"worker": "ProcessWorker 1"},
-        {"state": "PENDING", "since": AFTER},  # the worker is starting it
-        {"state": "PENDING", "worker": None, "since": AFTER},
-        {"state": "PENDING", "worker": None, "since": STARTED - timedelta(seconds=29)},
-        {"worker": None, "since": NOW},  # its worker has not labelled it yet
+        {"state": "PENDING", "entered_state": AFTER},  # the worker is starting it
+        {"state": "PENDING", "worker": None, "entered_state": AFTER},
+        {"state": "PENDING", "worker": None, "entered_state": STARTED - timedelta(seconds=29)},
+        {"worker": None, "entered_state": NOW},  # its worker has not labelled it yet
     ],
     ids=str,
 )
@@ -99,7 +105,7 @@ def test_the_processes_of_a_worker_are_found_and_killed_and_others_are_not(tmp_p
         for process in started:
             process.stdout.readline()
         [found] = own_processes(processes(), "up-host", Path(tmp_path))
-        assert (found.pid, found.run) == (started[0].pid, "1")
+        assert (found.pid, found.run_id) == (started[0].pid, "1")
         kill([found])
         assert started[0].wait(60) == -9
         assert [process.poll() for process in started[1:]] == [None, None, None]

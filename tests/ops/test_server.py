@@ -19,11 +19,13 @@ import pytest
 from prefect.client import orchestration
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
     temporary_settings,
 )
 
 from ops import server as server_module
+from ops.profile import ensure_auth_string, set_api_url
 from ops.server import (
     ServerError,
     ServerProcess,
@@ -209,7 +211,7 @@ def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(l
     run = llm_train("run", "config.yaml")
     _, messages = run.communicate()
     assert (run.returncode, processes_of(home)) == (0, []), messages
-    assert messages.startswith("Loading Prefect ...\nStarting a Prefect server for this run.")
+    assert messages.startswith("Loading Prefect ...\nStarting a temporary Prefect server.")
     assert "http://" not in messages
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         states = database.execute("select state_type, count(*) from task_run group by 1").fetchall()
@@ -242,6 +244,42 @@ def test_the_wait_for_task_runs_ends_with_their_number_or_if_it_does_not_change(
     server = ServerProcess.__new__(ServerProcess)
     server.wait_until_recorded("a flow run", count)
     assert posted == [("POST", "/task_runs/count", {"id": {"any_": ["a flow run"]}})] * requests
+
+
+def test_a_server_that_fails_ends_the_wait_for_task_runs_without_an_error(home):
+    server = ServerProcess.__new__(ServerProcess)
+    settings = {PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(settings):
+        server.wait_until_recorded("8b1b1a8e-5b0f-4a57-9a0f-0d8d4a2a3f6e", 5)
+
+
+def test_the_address_of_a_killed_make_up_is_an_error_if_no_other_server_can_start(home):
+    ensure_auth_string(home)
+    set_api_url(home, "http://127.0.0.1:4200/api")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    env |= {
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TEMPORARY_SERVER], env=env, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        "ops.server.ServerError: http://127.0.0.1:4200/api: no server: the `make up` that started "
+        "it was killed. Run `make up` again, or set PREFECT_API_URL.\n"
+    )
+
+
+def test_a_failed_run_waits_until_its_step_is_recorded(llm_train, home):
+    Path("config.yaml").write_text("epochs: none")
+    run = llm_train("run", "config.yaml")
+    _, messages = run.communicate()
+    assert run.returncode == 2, messages
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        states = database.execute("select name, state_type from task_run").fetchall()
+    assert states == [("load_config config.yaml", "FAILED")]
 
 
 def test_commands_that_create_the_database_together_all_complete(llm_train, home):

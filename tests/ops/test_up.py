@@ -41,14 +41,20 @@ def test_a_port_out_of_range_is_an_error(home, capsys):
     assert [path for path in (home, home / "up.lock") if path.stat().st_mode & 0o077] == []
 
 
-def test_damaged_profiles_are_an_error(home, capsys):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("not = [toml", "not valid TOML: Invalid value (at line 1, column 8)."),
+        ("profiles = 3", "profiles: expected tables [profiles.NAME]."),
+    ],
+)
+def test_damaged_profiles_are_an_error(home, capsys, content, reason):
     home.mkdir()
-    (home / "profiles.toml").write_text("not = [toml")
+    (home / "profiles.toml").write_text(content)
     assert up.main([]) == 1
     assert capsys.readouterr() == (
         "",
-        f"error: {home}/profiles.toml: not valid TOML: Invalid value (at line 1, column 8). "
-        "Delete the file: `make up` writes it again, with a new password.\n",
+        f"error: {home}/profiles.toml: {reason} Correct the file, or delete it.\n",
     )
     assert [path.name for path in home.iterdir()] == ["profiles.toml"]
 
@@ -58,7 +64,20 @@ def test_a_home_folder_that_cannot_be_created_is_an_error(home, capsys):
     assert up.main([]) == 1
     assert capsys.readouterr() == (
         "",
-        f"error: PREFECT_HOME {home}: [Errno 20] Not a directory: '{home}/profiles.toml'\n",
+        f"error: PREFECT_HOME {home}: cannot be written to: File exists. Set PREFECT_HOME to a "
+        "writable folder.\n",
+    )
+
+
+def test_an_error_of_another_file_does_not_name_the_home_folder(home, capsys, monkeypatch):
+    def fail(_):
+        raise FileNotFoundError(2, "No such file or directory", "template.json")
+
+    monkeypatch.setattr(up, "_only_instance", fail)
+    assert up.main([]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: [Errno 2] No such file or directory: 'template.json'\n",
     )
 
 

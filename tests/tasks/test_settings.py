@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import prefect_home, variables
+from tasks.settings import choose_home, environment_variables
 from tests.conftest import REPOSITORY
 
 USER = Path("/home/user/.prefect")
 PROJECT = REPOSITORY / ".prefect"
 CLOUD = b'active = "cloud"\n[profiles.cloud]\nPREFECT_API_URL = "https://cloud/api"\n'
 NOT_ACTIVE = CLOUD.replace(b"active", b"other")
-SETTINGS = """
+PRINT_SETTINGS = """
 {}
 from prefect.settings import get_current_settings
 
@@ -45,22 +45,22 @@ for found in (
         ({"PREFECT_PROFILES_PATH": "/srv/profiles.toml"}, CLOUD, None),
     ],
 )
-def test_the_home_folder_is_that_of_the_project_if_the_user_has_configured_nothing(
+def test_the_home_folder_is_the_projects_unless_the_user_has_configured_another(
     env, profiles, home
 ):
-    assert prefect_home(env, USER, profiles) == home
+    assert choose_home(env, USER, profiles) == home
 
 
-def test_settings_have_the_names_of_their_variables():
+def test_each_setting_becomes_an_environment_variable():
     settings = tomllib.loads("a.b_c.d = 1\na.e = false\n")
-    assert dict(variables(settings)) == {"PREFECT_A_B_C_D": "1", "PREFECT_A_E": "False"}
+    assert dict(environment_variables(settings)) == {"PREFECT_A_B_C_D": "1", "PREFECT_A_E": "False"}
 
 
 def settings_of(code: str, folder: Path, user: Path, **env: str) -> list[str]:
     """Return settings of Prefect in a process that is started in a folder."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     done = subprocess.run(
-        [sys.executable, "-c", SETTINGS.format(code)],
+        [sys.executable, "-c", PRINT_SETTINGS.format(code)],
         cwd=folder,
         env=inherited | {"HOME": str(user), "PYTHONPATH": str(REPOSITORY)} | env,
         capture_output=True,

@@ -4,8 +4,8 @@
 
 Runs are started by the form, for a later time, by an event that names a config, by one that names a
 dataset, and by cron each minute. A `make up` that ends because its server or worker was killed is
-started again. At the end no run is in work or has failed, no process is left, every config has a
-model that verifies, and the logs have no error or warning but those of `EXPECTED`.
+started again. At the end no run is active or has failed, no process is left, every config has one
+model, which verifies, and the logs have no error or warning but those of `EXPECTED`.
 """
 
 import argparse
@@ -34,14 +34,15 @@ from ops.runs import processes
 from tests.e2e.conftest import ROOT, Process, copy_project, descendants, registered
 from tests.network import STARTUP_SECONDS, free_port
 
-CONFIGS = 6
-DATASET = "dataset_soak"  # of half of the configs
+NIGHTLY = "configs/training/mistral_finetune.yaml"  # trained by cron
+VARIANTS = 6  # of this config
+DATASET = "dataset_soak"  # of half of the variants
 QUEUED = 4  # no further run is started while so many wait
 DRAIN_SECONDS = 900.0
-WAITING_OR_IN_WORK = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
+WAITING_OR_ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 UNFINISHED = {
     "deployments": {"name": {"any_": ["train", "on-dataset", "configs"]}},
-    "flow_runs": {"state": {"type": {"any_": WAITING_OR_IN_WORK}}},
+    "flow_runs": {"state": {"type": {"any_": WAITING_OR_ACTIVE}}},
 }
 LEVELS = re.compile(r"\| (ERROR|WARNING|CRITICAL) +\| ")
 LOST_SERVER = "the server was killed, and the worker or a run lost it"
@@ -67,7 +68,7 @@ EXPECTED = {
 
 
 class Soak:
-    """One `make up` in a copy of the project, and what happens to it."""
+    """A `make up` in a copy of the project: start runs, kill processes, check the end."""
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self.rng = rng
@@ -79,13 +80,14 @@ class Soak:
         env = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         self._env = env | {"HOME": str(folder), "PREFECT_HOME": str(self.home)}
         make_dataset(DATASET, samples=1000, datasets_dir=self.project / "artifacts/datasets")
-        template = (self.project / "configs/training/mistral_finetune.yaml").read_text()
-        for n in range(CONFIGS):
+        template = (self.project / NIGHTLY).read_text()
+        self.configs = [NIGHTLY]
+        for n in range(VARIANTS):
             changed = re.sub("learning_rate: .*", f"learning_rate: {n + 1}e-6", template)
             if n % 2:
                 changed = changed.replace("dataset_v1", DATASET)
-            (self.project / f"configs/training/soak_{n}.yaml").write_text(changed)
-        self.configs = [f"configs/training/soak_{n}.yaml" for n in range(CONFIGS)]
+            self.configs.append(f"configs/training/soak_{n}.yaml")
+            (self.project / self.configs[-1]).write_text(changed)
         deployments = self.project / "prefect.yaml"  # nightly: each minute; audit: each third
         text = deployments.read_text().replace("0 2 * * *", "* * * * *")
         deployments.write_text(text.replace("0 4 * * *", "*/3 * * * *"))
@@ -107,7 +109,7 @@ class Soak:
             assert self.up.process.poll() is None, self.up.output()
             assert time.monotonic() < deadline, self.up.output()
             time.sleep(0.2)
-        [auth] = re.findall(r"asks for the password: (admin):(\S+)\n", self.up.output())
+        [auth] = re.findall(r"asks for a login. Enter: (admin):(\S+)\n", self.up.output())
         self.api = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}/api/", auth=auth, timeout=60
         )
@@ -116,11 +118,11 @@ class Soak:
         """Start `make up` again if it has ended."""
         assert self.up
         if self.up.process.poll() is not None:
-            self.collect()
+            self.keep_log()
             self.start()
 
-    def collect(self) -> None:
-        """Keep the log of the server, which the next one replaces."""
+    def keep_log(self) -> None:
+        """Copy the log of the server, which the next server replaces."""
         assert self.up
         shutil.copy(self.home / "server.log", self._folder / f"server-{self.up.log.name}")
 
@@ -173,7 +175,11 @@ class Soak:
         self.request("POST", "events", [event])
 
     def kill(self) -> bool:
-        """Kill the server, the worker or the process of a run by SIGKILL; return whether it was."""
+        """Kill the server, the worker or the process of a run, whichever was killed least often.
+
+        Returns:
+            Whether there was such a process.
+        """
         assert self.up
         kinds: dict[str, list[int]] = {"server": [], "worker": [], "flow run": []}
         for process in descendants(self.up.process.pid):
@@ -189,7 +195,7 @@ class Soak:
         return False
 
     def drain(self) -> None:
-        """Wait until no run is in work or waits."""
+        """Wait until no run is active or waits."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while (count := self.unfinished()) != 0:
             assert time.monotonic() < deadline, f"not ended: {count} runs"
@@ -201,10 +207,10 @@ class Soak:
         assert self.up
         self.up.process.send_signal(signal.SIGINT)
         assert self.up.process.wait(120) == 0, self.up.output()
-        self.collect()
+        self.keep_log()
 
-    def ends(self) -> Counter[str]:
-        """Check that every run has ended and none has failed; return their number by state."""
+    def final_states(self) -> Counter[str]:
+        """Check that every run has ended and none has failed; return the number of each state."""
         with closing(sqlite3.connect(self.home / "prefect.db")) as database:
             states = database.execute(
                 "select state_type, state_name from flow_run where state_type != 'SCHEDULED'"
@@ -213,17 +219,17 @@ class Soak:
         return Counter(name for _, name in states)
 
     def check(self) -> Counter[str]:
-        """Check the end of the soak; return the number of expected lines in the logs by reason."""
+        """Check processes, models and logs at the end; return the number of each expected line."""
         left = [
             p.pid for p in processes() if (p.environ or {}).get("PREFECT_HOME") == str(self.home)
         ]
         assert left == []
-        configs = {
+        learning_rates = {
             json.loads(path.read_text())["training_config"]["learning_rate"]
             for path in (self.project / "artifacts/models").glob("*/metadata.json")
         }
-        assert len(configs) == CONFIGS, configs
-        assert len(registered(self.project)) == CONFIGS
+        assert len(learning_rates) == len(self.configs), learning_rates
+        assert len(registered(self.project)) == len(self.configs)
         llm_train = [sys.executable, "-c", "from cli.main import main; main()", "verify", "--all"]
         done = subprocess.run(
             llm_train, cwd=self.project, env=self._env, capture_output=True, text=True, check=False
@@ -259,16 +265,18 @@ def main(argv: list[str] | None = None) -> int:
     soak.start()
     try:
         started = time.monotonic()
-        done = 0
-        while (passed := time.monotonic() - started) < arguments.seconds or done < arguments.kills:
+        killed = 0
+        while (
+            passed := time.monotonic() - started
+        ) < arguments.seconds or killed < arguments.kills:
             soak.keep_running()
             if (count := soak.unfinished()) is not None and count < QUEUED:
                 kind = soak.rng.choice(["form", "later", "config", "dataset"])
                 soak.queue(soak.rng.choice(soak.configs), kind)
-            if done < arguments.kills and passed > (done + 1) * arguments.seconds / (
+            if killed < arguments.kills and passed > (killed + 1) * arguments.seconds / (
                 arguments.kills + 1
             ):
-                done += soak.kill()
+                killed += soak.kill()
             time.sleep(soak.rng.uniform(0.5, 2))
         for config in soak.configs:  # a run that was cancelled or killed twice is not tried again
             while not soak.queue(config, "form"):
@@ -276,13 +284,13 @@ def main(argv: list[str] | None = None) -> int:
                 time.sleep(1)
         soak.drain()
         soak.stop()
-        ends = soak.ends()
+        states = soak.final_states()
         lines = soak.check()
     finally:
         if soak.up:
             soak.up.kill()
     sys.stdout.write(
-        f"Started: {dict(soak.starts)}. Killed: {dict(soak.kills)}. Ended: {dict(ends)}.\n"
+        f"Started: {dict(soak.starts)}. Killed: {dict(soak.kills)}. Ended: {dict(states)}.\n"
         f"Expected errors and warnings: {dict(lines)}.\n"
     )
     shutil.rmtree(folder)
