@@ -75,7 +75,7 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         ):
             try:
                 yield server
-            except (ValueError, OSError):
+            except Exception:  # not Ctrl-C, which must not wait
                 wait_until_sent(SENDING_SECONDS)
                 raise
             wait_until_sent(SENDING_SECONDS)

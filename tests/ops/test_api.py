@@ -1,17 +1,16 @@
-"""Tests of ops.api with a real server: states of runs that are set, and the table of models."""
+"""Tests of ops.api, with a real server for the states of runs."""
 
 import os
 from datetime import UTC, datetime
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.report import publish_models
+import flows.report
+import ops.api
 from ops.api import Api
 from ops.runs import Run
 from ops.server import ServerProcess, listen
-from src.artifacts import Artifacts
 from tests.network import STARTUP_SECONDS
 
 
@@ -68,8 +67,5 @@ def test_a_run_is_crashed_or_cancelled_unless_it_has_ended(api, client, state, c
     assert found == [crashed, cancelled]
 
 
-def test_the_table_that_is_created_empty_is_the_one_that_runs_update(api, url, tmp_path):
-    table = api.models_table()
-    artifacts = Artifacts.open(tmp_path)
-    with temporary_settings({PREFECT_API_URL: url}):
-        assert publish_models(artifacts) == f"/artifacts/artifact/{table}"
+def test_the_table_that_is_created_empty_is_the_one_that_runs_update():
+    assert ops.api.TABLE_KEY == flows.report.TABLE_KEY

@@ -200,9 +200,11 @@ def test_the_file_of_another_user_is_left_as_it_is(tmp_path, monkeypatch):
     assert stat.S_IMODE(path.stat().st_mode) == 0o664
 
 
-def test_a_configured_server_is_used():
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), ensure_server() as server:
-        assert (server, PREFECT_API_URL.value()) == (None, "http://127.0.0.1:1/api")
+def test_a_configured_server_is_checked_and_used(monkeypatch):
+    url, checked = "http://127.0.0.1:1/api", []
+    monkeypatch.setattr(server_module, "_check_api", checked.append)
+    with temporary_settings({PREFECT_API_URL: url}), ensure_server() as server:
+        assert (server, PREFECT_API_URL.value(), checked) == (None, url, [url])
 
 
 def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(llm_train, home):
