@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-VARIABLES = ("MAKEFLAGS", "MAKEOVERRIDES", "PYTHON")
+VARIABLES = ("MAKEFLAGS", "PYTHON")
 
 
 @pytest.fixture
