@@ -19,7 +19,8 @@ class _Root(click.Path):
         if not Path(value).is_dir():
             found = "a file" if Path(value).exists() else "nothing"
             self.fail(
-                f"expected a folder that holds datasets/ and models/, found {found} at {value!r}.",
+                f"expected a folder that holds datasets/ and models/, found {found} at "
+                f"{str(Path(value).absolute())!r}.",
                 param,
                 ctx,
             )

@@ -8,6 +8,7 @@ from cli.prediction import dry_run as print_dry_run
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
 from src.artifacts import Artifacts
+from src.training.config import read_config_file
 from src.training.grids import find_configs, read_grid, write_variant
 from src.training.pipeline import run_training_pipeline
 
@@ -58,6 +59,7 @@ def run(
                 path, model_version or None, artifacts_dir=artifacts_dir
             )
     else:
+        read_config_file(config)  # an error of it needs no server
         with console_run(artifacts_dir) as temporary_server:
             from flows.training_pipeline import training_pipeline
 

@@ -47,10 +47,14 @@ _REPORTED_ONCE = _ReportedOnce()
 def configure_log() -> None:
     """Escape control characters on Prefect's console handler, and log each error once.
 
+    The wait for unsent events at the end of a process is not logged.
+
     Prefect's loggers drop the engine's tracebacks of the error that `log_error` has logged, because
     its line says the same, and those of a step that ends with an OSError, which becomes the error
     of the run. The final states of steps and flows are logged without the message of the error.
     """
+    # At its exit, a process waits until its events are sent. There is nothing to do about it.
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)
     for name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
         logging.getLogger(name).addFilter(_REPORTED_ONCE)
     for handler in logging.getLogger().handlers:

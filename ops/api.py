@@ -31,6 +31,10 @@ class Api:
             base_url=url, auth=(user, password), timeout=REQUEST_SECONDS, trust_env=False
         )
 
+    def limit_requests(self, seconds: float) -> None:
+        """Wait at most so long for the answer to each request from now on."""
+        self._client.timeout = httpx.Timeout(seconds)
+
     def create_pool(self, template: dict[str, Any]) -> None:
         """Create the work pool, or replace its job template if that differs."""
         found = self._read_pool()

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -174,7 +175,8 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
         log=tempfile.TemporaryFile(),  # noqa: SIM115  # open until this process exits
         cwd=ROOT,  # Prefect reads settings from its working directory
     )
-    atexit.register(server.stop)
+    os.environ |= without_proxy(os.environ)
+    atexit.register(_stop_at_exit, server)
     server.wait_until_ready(settings.server.ephemeral.startup_timeout_seconds)
     client_settings = {
         PREFECT_API_URL: server.api_url,
@@ -184,6 +186,19 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     }
     with temporary_settings(client_settings):
         yield server
+
+
+def _stop_at_exit(server: "ServerProcess") -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the stop
+    server.stop()
+
+
+def without_proxy(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which requests to a server on this machine use no proxy."""
+    return {
+        name: ",".join(filter(None, [env.get(name), HOST])) for name in ("NO_PROXY", "no_proxy")
+    }
 
 
 def _check_api(url: str) -> None:

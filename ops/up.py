@@ -41,6 +41,7 @@ from ops.server import (
     make_private,
     start_prefect,
     stop_group,
+    without_proxy,
 )
 from src.errors import CorruptFileError
 
@@ -52,6 +53,7 @@ JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
 # In PREFECT_HOME while the work pool is paused by `_pause`, not by a user.
 PAUSED_FILE = "pool-paused"
 START_SECONDS = 600.0  # for a server on a busy machine; the wait ends if it exits
+STOP_REQUEST_SECONDS = 5.0  # a server that is stopped, too, may not answer
 GRACE_SECONDS = 30.0  # for active runs, at the end
 LOST_RUNS_SECONDS = 30.0  # between searches for runs that have lost their process
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -103,12 +105,16 @@ def _up(port: int, home: Path) -> NoReturn:
         listener = stack.enter_context(_listen(port))
         profile.set_api_url(home, None)  # a `make up` that was killed leaves its address
         auth_string = profile.ensure_auth_string(home)
-        env = os.environ | {
-            "PREFECT_API_URL": f"{url}/api",
-            "PREFECT_API_AUTH_STRING": auth_string,
-            "PREFECT_UI_API_URL": f"{url}/api",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
-        }
+        env = (
+            os.environ
+            | without_proxy(os.environ)
+            | {
+                "PREFECT_API_URL": f"{url}/api",
+                "PREFECT_API_AUTH_STRING": auth_string,
+                "PREFECT_UI_API_URL": f"{url}/api",
+                "PREFECT_WORKER_QUERY_SECONDS": "2",
+            }
+        )
         worker_name = f"up-{socket.gethostname()}"
         print(f"Starting the server ({log}) ...", flush=True)
         make_database_private()
@@ -186,7 +192,8 @@ def _resume(api: Api, home: Path) -> None:
 
 def _stop_worker(api: Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path) -> None:
     """Stop the worker; leave no process of its runs, and no active run if the server answers."""
-    with suppress(httpx.HTTPError):
+    api.limit_requests(STOP_REQUEST_SECONDS)
+    try:
         try:
             _pause(api, home)
             _wait_for_runs(api, worker_name)
@@ -194,6 +201,9 @@ def _stop_worker(api: Api, worker: subprocess.Popen[bytes], worker_name: str, ho
             pass
         _ignore_signals()
         _cancel_runs(api, worker_name)  # before their processes end, which would be a crash
+    except httpx.HTTPError:
+        _print("The server does not answer. Active runs are marked as Crashed at the next start.")
+    _ignore_signals()
     _stop_process(worker)
     runs.kill(runs.own_processes(runs.processes(), worker_name, home))
     with suppress(httpx.HTTPError):
@@ -217,9 +227,11 @@ def _wait_for_runs(api: Api, worker_name: str) -> None:
 
 
 def _cancel_runs(api: Api, worker_name: str) -> None:
-    for run in api.active_runs():
-        if run.worker == worker_name:
-            api.cancel(run, "`make up` ended before the run")
+    active = [run for run in api.active_runs() if run.worker == worker_name]
+    for run in active:
+        api.cancel(run, "`make up` ended before the run")
+    if active:
+        _print(f"Cancelled runs: {len(active)}.")
 
 
 def _links(url: str, table: str, auth_string: str, variables: dict[str, str]) -> str:
@@ -255,7 +267,7 @@ def _only_instance(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UpError(
-                f"{path}: locked by another process. Only one `make up` can run per PREFECT_HOME. "
+                f"{path}: locked by another process. Only one `make up` can run in this folder. "
                 "Stop the other one with Ctrl-C."
             ) from error
         yield

@@ -130,7 +130,7 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
         assert second.process.wait(30) == 1
         assert second.output() == (
             f"error: {project}/.prefect/up.lock: locked by another process. Only one `make up` can "
-            "run per PREFECT_HOME. Stop the other one with Ctrl-C.\n"
+            "run in this folder. Stop the other one with Ctrl-C.\n"
         )
 
         models = project / "artifacts/models"

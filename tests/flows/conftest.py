@@ -11,6 +11,7 @@ from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_UI_URL,
     get_current_settings,
     temporary_settings,
 )
@@ -35,7 +36,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         # A flow that sends heartbeats takes up to a second to stop them.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
     }
-    with temporary_settings(settings), ensure_server():
+    with (
+        temporary_settings(settings),
+        ensure_server(),
+        # The server has no UI, but links to one can be checked.
+        temporary_settings({PREFECT_UI_URL: PREFECT_API_URL.value().removesuffix("/api")}),
+    ):
         yield os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
 
 

@@ -57,7 +57,6 @@ EXPECTED = {
     r"prefect\.FlowRun\w+Observer - The \w+ websocket failed with an exception\.": LOST_SERVER,
     r"prefect\.events\.clients - Unable to connect to 'ws://[0-9.:]+/api/events/in'": LOST_SERVER,
     r"Service 'EventsWorker' failed to process item Event\(.*event='prefect\.worker\.": LOST_SERVER,
-    r"prefect\.EventsWorker - Still processing items: ": LOST_SERVER,
     r" - Failed to update state of flow run '": LOST_SERVER,
     r"core_policy - Lease [0-9a-f-]+ not found during release": LOST_LEASE,
     r"actions - Action failed: 'Failed to set state: Run is already in terminal state": LOST_EVENT,
