@@ -4,11 +4,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.options import check_working_directory
 from cli.terminal import print_error
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ def load_prefect(artifacts_dir: str) -> None:
             is not valid.
         OSError: Prefect's profiles.toml cannot be read.
     """
-    if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
-        # Prefect reads settings from the working directory, and some of them run code.
-        raise ValueError(
-            f"{Path.cwd()}: the working directory is inside the artifacts root, whose files are "
-            "not trusted. Run the command in the project's folder."
-        )
+    check_working_directory(artifacts_dir)  # Prefect reads settings there, and some run code
     import tasks  # noqa: F401  # configures Prefect
 
     click.echo("Loading Prefect ...", err=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli.evaluation import evaluate
 from cli.models import models, show
 from cli.rebuild import rebuild_registry
 from cli.runs import run, sweep
@@ -43,5 +44,5 @@ def main() -> None:
     """Train models, and read their records."""
 
 
-for _command in (run, sweep, models, show, compare, verify, trace, rebuild_registry):
+for _command in (run, sweep, evaluate, models, show, compare, verify, trace, rebuild_registry):
     main.add_command(_command)

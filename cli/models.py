@@ -21,6 +21,9 @@ from src.training.registry import check_registry, list_models
 __all__ = ["models", "show"]
 
 
+MAX_FILES = 30
+
+
 @click.command()
 @click.option("--base-model", metavar="B", help="Only models of this base model.")
 @click.option("--dataset", metavar="D", help="Only models trained on this dataset version.")
@@ -127,7 +130,9 @@ def show(version: str, artifacts_dir: str, as_json: bool) -> None:
             ("run", "finished_on", statement.finished_on),
         ]
     files = _files(record, Artifacts.open(artifacts_dir))
-    rows += [("files", path.name, str(path)) for path in files]
+    rows += [("files", path.name, str(path)) for path in files[:MAX_FILES]]
+    if (more := len(files) - MAX_FILES) > 0:
+        rows.append(("files", f"and {more:,} more", "--json lists them"))
     print_table(("", "", version), rows)
 
 
@@ -139,6 +144,7 @@ def _files(record: Record, artifacts: Artifacts) -> list[StorePath]:
         artifacts.registry,
         model / METADATA_FILE,
         model / STATEMENT_FILE,
+        *(model / name for name in (record.statement.files if record.statement else ())),
         evaluation,
         evaluation.parent / STATEMENT_FILE,
     )

@@ -9,7 +9,25 @@ import click
 from src.artifacts import Artifacts
 from src.training.registry import list_models
 
-__all__ = ["artifacts_dir_option", "complete_version", "json_option"]
+__all__ = [
+    "artifacts_dir_option",
+    "check_working_directory",
+    "complete_version",
+    "json_option",
+]
+
+
+def check_working_directory(artifacts_dir: str) -> None:
+    """Check that the working directory may be trusted: it has settings, and names code.
+
+    Raises:
+        ValueError: The working directory lies in the artifacts root.
+    """
+    if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
+        raise ValueError(
+            f"{Path.cwd()}: the working directory is inside the artifacts root, whose files are "
+            "not trusted. Run the command in the project's folder."
+        )
 
 
 class _Root(click.Path):

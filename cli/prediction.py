@@ -98,6 +98,8 @@ def _print(prediction: Prediction, steps: Mapping[str, Mapping[str, Any]]) -> No
             for each in prediction.changes
         ]
         print_table(("file", "change"), files)
-    else:
+    elif prediction.unknown is None:
         click.echo("No file would change.")
+    if prediction.unknown is not None:
+        print_line(f"Then the {prediction.unknown} would run. What follows depends on its result.")
     click.echo("Dry run: nothing was written.", err=True)

@@ -59,7 +59,8 @@ def run(
                 path, model_version or None, artifacts_dir=artifacts_dir
             )
     else:
-        read_config_file(config)  # an error of it needs no server
+        config_file = read_config_file(config)  # an error of it needs no server
+        is_trained = config_file.trainer is not None
         with console_run(artifacts_dir) as temporary_server:
             from flows.training_pipeline import training_pipeline
 
@@ -68,7 +69,7 @@ def run(
             if temporary_server:
                 temporary_server.wait_until_recorded(
                     str(state.state_details.flow_run_id),
-                    count=STEPS if state.is_completed() else None,
+                    count=STEPS + is_trained if state.is_completed() else None,
                 )
             evaluation = state.result()
     print_json(evaluation)
@@ -122,8 +123,10 @@ def sweep(
     if as_json:
         print_json(summary)
     elif rows := summary["leaderboard"]:
-        values = [list(row.values()) for row in rows[:BEST_ROWS]]
-        print_table(list(rows[0]), values, least=("config", "dataset_version", "base_model"))
+        shown = rows[:BEST_ROWS]
+        names = list(dict.fromkeys(name for row in shown for name in row))
+        values = [[row.get(name) for name in names] for row in shown]
+        print_table(names, values, least=("config", "dataset_version", "base_model"))
         if len(rows) > BEST_ROWS:
             click.echo(f"The best {BEST_ROWS} of {len(rows):,}; --json prints all.", err=True)
     if failure:

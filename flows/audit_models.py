@@ -20,7 +20,7 @@ TABLE_ROWS = 1000  # and more, if more models do not match
 MESSAGE_LENGTH = 299
 MAX_LISTED = 10
 DETAILS_LENGTH = 52  # characters; more do not fit a page
-ORDER: list[Verdict] = ["MISMATCH", "UNREADABLE", "UNFINISHED", "MATCH"]
+ORDER: list[Verdict] = ["MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED", "MATCH"]
 TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
 
 
@@ -40,7 +40,7 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
 
     Returns:
-        The verdict by model version: MATCH, MISMATCH, UNREADABLE or UNFINISHED.
+        The verdict by model version: MATCH, AS RECORDED, MISMATCH, UNREADABLE or UNFINISHED.
 
     Raises:
         ValueError: A model does not match its record. The table names all such models.
@@ -84,6 +84,8 @@ def _summary(verdicts: dict[str, Verdict]) -> str:
     """Return the counts of the verdicts, as sentences."""
     counts = Counter(verdicts.values())
     summary = f"{counts['MATCH']:,} of {len(verdicts):,} models match their record."
+    if recorded := counts["AS RECORDED"]:
+        summary += f" {recorded:,} AS RECORDED: measured by an evaluator that was not run again."
     if unfinished := counts["UNFINISHED"]:
         verb, object_ = ("is", "it") if unfinished == 1 else ("are", "them")
         summary += f" {unfinished:,} {verb} UNFINISHED: run {object_} again."

@@ -1,8 +1,8 @@
-"""Chart of models by their metrics: quality against cost, with latency as colour."""
+"""Charts: models by quality, cost and latency; and a value by step of a training."""
 
 import base64
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
@@ -12,12 +12,13 @@ from src.records.evaluation import is_metric
 from src.rendering.markdown import Markdown
 from src.rendering.text import one_line
 
-__all__ = ["Point", "as_image", "scatter"]
+__all__ = ["Point", "as_image", "curve", "scatter"]
 
 WIDTH, HEIGHT, MARGIN = 720, 420, 70
 TICKS = 5
 RADIUS = 6
 MAX_LABELS = 12
+MAX_CURVE = 300
 LABEL_LENGTH, LABEL_HEIGHT = 34, 14
 LABEL_DISTANCE = 10
 CHARACTER_WIDTH, WIDE_WIDTH = 7.2, 13  # at least the width in any sans-serif font
@@ -56,9 +57,7 @@ def scatter(points: list[Point]) -> str:
     y = _Scale([point.quality for point in points], HEIGHT - MARGIN, MARGIN)
     hue = _Scale([point.latency for point in points], 140, 0)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="white"/>',
+        *_canvas(),
         *(_tick_x(cost, x(cost)) for cost in x.ticks),
         *(_tick_y(quality, y(quality)) for quality in y.ticks),
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}" text-anchor="middle">'
@@ -162,6 +161,43 @@ def _boxes(name: str, x: float, y: float) -> Iterator[tuple[str, _Box]]:
         yield "end", _Box(x - distance - width, top, x - distance, bottom)
 
 
+def curve(name: str, points: Sequence[tuple[int, float]]) -> str:
+    """Draw a value by step as an SVG: one line, of at most `MAX_CURVE` of its points.
+
+    Args:
+        name: Name of the value, e.g. `loss`.
+        points: Steps and finite values, in the order of the steps; at least one.
+    """
+    every = -(-len(points) // MAX_CURVE)
+    shown = [*points[::every], *points[-1:]]
+    x = _Scale([step for step, _ in shown], MARGIN, WIDTH - MARGIN)
+    y = _Scale([value for _, value in shown], HEIGHT - MARGIN, MARGIN)
+    line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in shown)
+    last_x, last_y = x(shown[-1][0]), y(shown[-1][1])
+    return "\n".join(
+        [
+            *_canvas(),
+            *(_tick_x(step, x(step)) for step in x.ticks),
+            *(_tick_y(value, y(value)) for value in y.ticks),
+            f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}" text-anchor="middle">step</text>',
+            f'<text transform="translate(15 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
+            f"{_text(shorten(name, LABEL_LENGTH))}</text>",
+            f'<polyline points="{line}" fill="none" stroke="#2563eb" stroke-width="2"/>',
+            f'<circle cx="{last_x:.1f}" cy="{last_y:.1f}" r="4" fill="#2563eb"/>',
+            "</svg>",
+        ]
+    )
+
+
+def _canvas() -> list[str]:
+    """Return the start of an SVG with a white background."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="white"/>',
+    ]
+
+
 def as_image(svg: str, alt: str) -> Markdown:
     """Return an SVG as an image in Markdown, with its data inline; `alt` is a constant."""
     data = base64.b64encode(svg.encode()).decode()
@@ -176,7 +212,7 @@ def _text(value: str) -> str:
 class _Scale:
     """Linear scale from values to coordinates."""
 
-    def __init__(self, values: list[float], start: float, end: float) -> None:
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         self.low, self.high, self.start, self.end = min(values), max(values), start, end
 
     def __call__(self, value: float) -> float:

@@ -1,7 +1,6 @@
 """Pages in the UI: the report of a model, the report of a sweep, the table of all models."""
 
 import json
-import re
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -12,18 +11,21 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from flows.chart import Point, as_image, scatter
+from flows.chart import Point, as_image, curve, scatter
 from flows.tables import CELL, FittedTable, fit_table, fold, shorten
-from src.artifacts import Artifacts
+from src.artifacts import Artifacts, read_statement
 from src.environment import CORE, source_digest
 from src.evaluation.evaluator import evaluation_path, load_evaluation
-from src.records.canonical import sha256
+from src.records.evaluation import is_metric
 from src.records.layout import METADATA_FILE, STATEMENT_FILE
+from src.records.statement import weights_of
 from src.rendering import markdown, shell
+from src.rendering.keys import artifact_key
 from src.rendering.markdown import Markdown, code, text
 from src.rendering.text import as_text
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
+from src.training.history import read_history
 from src.training.registry import list_models
 from tasks.caching import CacheDecision
 
@@ -44,20 +46,12 @@ SHORT_CELL, ERROR_LENGTH = 26, 66  # characters; more do not fit a page
 SETTINGS = ("learning_rate", "epochs", "batch_size")
 NAMES = ("base_model", "dataset_version")
 RANKED = ("quality_score", "cost_per_1k_tokens", "latency_ms")
-DIGEST_DIGITS = 16
 DEFAULT_ROOT = "artifacts"
 
 
 def report_key(model_version: str) -> str:
-    """Return the artifact key of a model's report; Prefect allows a-z, 0-9 and `-`.
-
-    Keys are unique: if the version has other characters, `--` and a digest of it follow. Keys
-    without a digest contain no `--`.
-    """
-    slug = re.sub("[^a-z0-9]+", "-", model_version.lower()).strip("-")
-    if slug == model_version:
-        return f"training-{slug}"
-    return f"training-{slug}--{sha256(model_version.encode())[:DIGEST_DIGITS]}"
+    """Return the artifact key of a model's report."""
+    return artifact_key("training", model_version)
 
 
 def report_link(model_version: str, length: int = CELL) -> Markdown:
@@ -89,7 +83,7 @@ def training_report(
 {code(config.base_model)} trained on {code(dataset.name)}. {markdown.link("All models", table_link)}
 
 {markdown.table(("metric", "value"), evaluation["metrics"].items())}
-## Config
+{_training(version, artifacts)}## Config
 
 {code(config_file.path)}, sha256 {code(config_file.sha256)}
 
@@ -118,6 +112,28 @@ The same config, data and code give the same bytes; other content is refused. To
 """)
 
 
+def _training(version: str, artifacts: Artifacts) -> str:
+    """Return the section about the training of a model; empty if nothing was trained."""
+    statement = read_statement(artifacts.models / version)
+    if statement is None or "trainer" not in statement.parameters:
+        return ""
+    weights = weights_of(statement.files)
+    size = sum(each.size for each in weights.values())
+    trainer = statement.parameters["trainer"]
+    rows = [(name, code(as_text(value))) for name, value in trainer.items()]
+    history = read_history(artifacts.models / version)
+    losses = [
+        (point["step"], float(point["loss"])) for point in history if is_metric(point.get("loss"))
+    ]
+    chart = f"{as_image(curve('loss', losses), 'Loss by step')}\n\n" if losses else ""
+    return f"""## Training
+
+{markdown.table(("trainer", ""), rows)}
+{len(weights):,} files of weights, {size:,} bytes; {len(history):,} points of the history.
+
+{chart}"""
+
+
 def _commands(config_path: str, version: str, root: str) -> tuple[str, str]:
     """Return the commands that run a training again and verify its record."""
     run = (
@@ -134,7 +150,11 @@ def _commands(config_path: str, version: str, root: str) -> tuple[str, str]:
 
 def fit_leaderboard(rows: list[dict[str, Any]]) -> FittedTable:
     """Return the models of a sweep as a table for a page; `rows` has at least one."""
-    columns = ("model_version", *SETTINGS, *RANKED, *NAMES, "config")
+    known = {"model_version", *SETTINGS, *NAMES, "config"}
+    metrics = dict.fromkeys(name for row in rows for name in row if name not in known)
+    ranked = [name for name in RANKED if name in metrics]
+    others = [name for name in metrics if name not in RANKED]
+    columns = ("model_version", *SETTINGS, *ranked, *others, *NAMES, "config")
     return _fit_models([{name: row.get(name) for name in columns} for row in rows])
 
 

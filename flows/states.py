@@ -8,7 +8,7 @@ from flows.logs import log_error
 from src.rendering.text import reason_first
 from tasks.results import PlainSerializer
 
-__all__ = ["FLOW_OPTIONS", "failed_state"]
+__all__ = ["FLOW_OPTIONS", "RunTimeoutError", "failed_state", "timed_out_state"]
 
 FLOW_OPTIONS: dict[str, Any] = {"persist_result": False, "result_serializer": PlainSerializer()}
 """Options of every flow: no result is stored; the error of a failed run is stored as text.
@@ -25,6 +25,19 @@ def failed_state(error: Exception) -> Any:
     nothing else. A raised error would add a prefix of Prefect, and tracebacks in the log of the run
     and of the worker. For a Python caller, the flow raises `error`.
     """
+    return _failed(error, name="Failed")
+
+
+class RunTimeoutError(TimeoutError):
+    """Raised when a step of a run takes too long."""
+
+
+def timed_out_state(error: RunTimeoutError) -> Any:
+    """Return a state as `failed_state` does, with the name that Prefect gives to a timeout."""
+    return _failed(error, name="TimedOut")
+
+
+def _failed(error: Exception, *, name: str) -> Any:
     text = reason_first(error)
     log_error(error, text)
-    return Failed(message=text, data=error)
+    return Failed(name=name, message=text, data=error)

@@ -1,4 +1,4 @@
-"""The five steps of one config in their order, as a run calls them and as a dry run does."""
+"""The steps of one config in their order, as a run calls them and as a dry run does."""
 
 import inspect
 from collections.abc import Callable
@@ -8,11 +8,14 @@ from typing import Any
 from prefect import Task
 
 from src.artifacts import Artifacts
+from src.evaluation.evaluator import Evaluator
 from src.names import check_version
 from src.storage import Location, StorePath
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
-from src.training.trainer import derive_model_version
+from src.training.hashing import count_and_hash_once
+from src.training.pipeline import config_evaluator
+from src.training.trainer import derive_model_version, describe_trainer
 from tasks.caching import DecisionLog, VerifiedResult
 from tasks.evaluate import evaluate
 from tasks.invocation import one_invocation
@@ -20,9 +23,10 @@ from tasks.load_config import load_config
 from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
 from tasks.results import StepResults
+from tasks.train import train
 from tasks.write_metadata import write_metadata
 
-__all__ = ["StepValues", "dry_run", "run_steps"]
+__all__ = ["StepValues", "dry_run", "run_steps", "step_evaluator"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,18 +68,33 @@ def run_steps(
     config_file = call(load_config, training_config_path)
     config = config_file.config
     dataset = call(resolve_dataset, config.dataset_version, root)
+    trainer = describe_trainer(config_file)
+    evaluator = step_evaluator(config_file, dataset, root)
     if model_version is None:
-        model_version = derive_model_version(config, dataset)
+        model_version = derive_model_version(config, dataset, trainer)
         on_version(model_version)
-    metadata = call(write_metadata, config_file, dataset, model_version, root)
+    training = None
+    if trainer is not None:
+        training = call(train, config_file, dataset, trainer, model_version, root)
+    metadata = call(write_metadata, config_file, dataset, model_version, root, training)
     call(register, metadata, root)
-    evaluation = call(evaluate, metadata, root)
+    evaluation = call(evaluate, metadata, root, evaluator)
     return StepValues(
         model_version=model_version,
         config_file=config_file,
         dataset=dataset,
         evaluation=evaluation,
     )
+
+
+def step_evaluator(
+    config_file: ConfigFile, dataset: DatasetVersion, root: Location
+) -> Evaluator | None:
+    """Return the evaluator that a config names; `None` for the simulated one."""
+    if config_file.evaluator is None:
+        return None
+    artifacts = Artifacts.open(root)
+    return config_evaluator(config_file, dataset, artifacts, hash_dataset=count_and_hash_once)
 
 
 def dry_run(

@@ -10,7 +10,7 @@ from src.records.evaluation import is_metric
 from src.rendering import markdown
 from src.rendering.markdown import Markdown
 from src.rendering.text import as_text, one_line
-from src.training.config import MAX_INTEGER
+from src.training.settings import MAX_INTEGER
 
 __all__ = ["CELL", "FittedTable", "fit_table", "fold", "short_digests", "shorten"]
 

@@ -1,24 +1,27 @@
-"""The training pipeline: five cached steps with retries."""
+"""The training pipeline: cached steps with retries."""
 
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import Task, flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
+from prefect.utilities.timeout import timeout
 
 from flows.logs import configure_log
 from flows.openlineage import lineage_hooks
 from flows.report import publish_models, report_key, training_report
-from flows.states import FLOW_OPTIONS, failed_state
+from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
 from flows.steps import run_steps
 from src.artifacts import Artifacts
+from src.components.description import Description
+from src.evaluation.evaluator import Evaluator
 from src.rendering import markdown
 from src.rendering.text import one_line
 from tasks.caching import step_results
 
-TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
+TIMEOUT_SECONDS = 6 * 60 * 60  # a step that hangs ends before the next night
 
 
 def _run_name() -> str:
@@ -30,7 +33,6 @@ def _run_name() -> str:
 @flow(
     name="training-pipeline",
     flow_run_name=_run_name,
-    timeout_seconds=TIMEOUT_SECONDS,
     # Prefect stores the error of a failed run here, as by default; naming the place saves three
     # requests to the server.
     result_storage=get_current_settings().results.local_storage_path,
@@ -67,6 +69,8 @@ def training_pipeline(
     try:
         # The form sends an empty text for an empty field.
         return _train(training_config_path, model_version or None, artifacts_dir)
+    except RunTimeoutError as error:
+        return timed_out_state(error)  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
         return failed_state(error)  # type: ignore[no-any-return]
 
@@ -80,6 +84,7 @@ def _train(
             training_config_path,
             model_version,
             str(artifacts.root),
+            call=_call,
             on_version=lambda version: _rename_run(f"train {version}"),
         )
     report = training_report(
@@ -96,6 +101,23 @@ def _train(
         description=f"Training of {markdown.text(values.model_version)}",
     )
     return values.evaluation
+
+
+def _call(step: Task[..., Any], *arguments: object) -> Any:
+    """Call a step. One that runs a trainer or an evaluator has no limit: they have their own."""
+    is_limited = not any(isinstance(each, Description | Evaluator) for each in arguments)
+    try:
+        with timeout(TIMEOUT_SECONDS if is_limited else None, _StepTimeoutError):
+            return step(*arguments)
+    except _StepTimeoutError as error:
+        raise RunTimeoutError(
+            f"step {step.name}: not finished after {TIMEOUT_SECONDS / 3600:g} hours. What was "
+            "written is whole; run again."
+        ) from error
+
+
+class _StepTimeoutError(TimeoutError):
+    pass
 
 
 def _rename_run(name: str) -> None:

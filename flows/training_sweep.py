@@ -5,11 +5,12 @@ import logging
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock, Thread
 from typing import Any
 
@@ -18,21 +19,24 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.logs import configure_log
 from flows.openlineage import lineage_hooks
-from flows.progress import progress_artifact
 from flows.report import fit_leaderboard, publish_models, sweep_report
 from flows.sending import wait_until_sent
-from flows.states import FLOW_OPTIONS, failed_state
+from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
+from flows.steps import step_evaluator
 from src.artifacts import Artifacts
+from src.evaluation.evaluator import Evaluator
 from src.records.evaluation import is_metric
 from src.rendering.text import one_line
 from src.training.grids import find_configs, write_grid
 from src.training.registry import check_registry, register_models
-from src.training.trainer import derive_model_version
+from src.training.trainer import derive_model_version, describe_trainer
 from tasks.caching import DecisionLog, step_results
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
+from tasks.progress import progress_artifact
 from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
+from tasks.train import train
 from tasks.write_metadata import write_metadata
 
 __all__ = ["SweepError", "training_sweep"]
@@ -73,6 +77,8 @@ class _Trial:
     sha256: str | None  # of a file that this sweep wrote
     decisions: DecisionLog = field(default_factory=DecisionLog)
     metadata: dict[str, Any] = field(default_factory=dict)
+    has_component: bool = False
+    evaluator: Evaluator | None = None
     evaluation: dict[str, Any] = field(default_factory=dict)
     error: Exception | None = None
 
@@ -86,7 +92,6 @@ def _run_name() -> str:
 @flow(
     name="training-sweep",
     flow_run_name=_run_name,
-    timeout_seconds=TIMEOUT_SECONDS,
     **FLOW_OPTIONS,
     **lineage_hooks(),
 )
@@ -126,6 +131,8 @@ def training_sweep(
         artifacts = Artifacts.open(artifacts_dir)
         trials = _trials(configs, grid, concurrency, artifacts)
         return _sweep(trials, concurrency, artifacts)
+    except RunTimeoutError as error:
+        return timed_out_state(error)  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
         return failed_state(error)  # type: ignore[no-any-return]
 
@@ -162,12 +169,18 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
         config = config_file.config
         with dataset_locks[config.dataset_version]:  # the others wait for the cached result
             dataset = resolve_dataset(config.dataset_version, root)
-        version = derive_model_version(config, dataset)
-        trial.metadata = write_metadata(config_file, dataset, version, root)
+        trial.has_component = config_file.has_component
+        trainer = describe_trainer(config_file)
+        trial.evaluator = step_evaluator(config_file, dataset, root)
+        version = derive_model_version(config, dataset, trainer)
+        training = None
+        if trainer is not None:
+            training = train(config_file, dataset, trainer, version, root)
+        trial.metadata = write_metadata(config_file, dataset, version, root, training)
 
     def finish(trial: _Trial) -> None:
         register(trial.metadata, root)
-        trial.evaluation = evaluate(trial.metadata, root)
+        trial.evaluation = evaluate(trial.metadata, root, trial.evaluator)
 
     with (
         _quiet_steps(),
@@ -216,7 +229,13 @@ def _each(concurrency: int, step: Callable[[_Trial], None], trials: list[_Trial]
     try:
         for thread in threads:
             Thread(target=copy_context().run, args=(run, thread), daemon=True).start()
-        wait(threads)
+        while wait(threads, TIMEOUT_SECONDS).not_done:
+            # Trainers and evaluators have separate limits.
+            if not any(trial.has_component for trial in trials):
+                raise RunTimeoutError(
+                    f"sweep: {len(trials)} configs not finished after {TIMEOUT_SECONDS / 3600:g} "
+                    "hours. What was written is whole; run the sweep again."
+                )
     finally:
         waiting.clear()
         wait(threads, GRACE_SECONDS)
@@ -234,7 +253,7 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
     rows = [
         {
             "model_version": trial.evaluation["model_version"],
-            **{name: _metrics(trial).get(name) for name in RANKED_BY},
+            **_shown_metrics(trial),
             **trial.metadata["training_config"],
             "config": trial.config,
         }
@@ -245,7 +264,7 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
         {"config": trial.config, "error": str(trial.error)} for trial in trials if trial.error
     ]
     return {
-        "leaderboard": sorted(rows, key=_rank),
+        "leaderboard": sorted(rows, key=partial(_rank, _directions(trials))),
         "failed": faults,
         "cached": sum(trial.error is None and trial.decisions.is_cached for trial in trials),
     }
@@ -257,10 +276,35 @@ def _metrics(trial: _Trial) -> dict[str, Any]:
     return metrics if isinstance(metrics, dict) else {}
 
 
-def _rank(row: dict[str, Any]) -> list[float]:
+def _shown_metrics(trial: _Trial) -> dict[str, Any]:
+    """Return the metrics of a row: SPEC's three, or those of the evaluator of the config."""
+    metrics = _metrics(trial)
+    if trial.evaluator is None:
+        return {name: metrics.get(name) for name in RANKED_BY}
+    columns = {"model_version", "config", *trial.metadata["training_config"]}
+    return {name: value for name, value in metrics.items() if name not in columns}
+
+
+def _directions(trials: list[_Trial]) -> dict[str, int]:
+    """Return the metrics that rank, the most important first: -1 if higher is better, 1 if lower.
+
+    They are those that the evaluators of the configs say about, in the order of their names; the
+    metrics of the simulated evaluator if none says anything.
+    """
+    better: dict[str, str] = {}
+    for trial in trials:
+        if trial.evaluator is not None:
+            better.update(trial.evaluator.better)
+    if not better:
+        return RANKED_BY
+    return {name: -1 if better[name] == "higher" else 1 for name in sorted(better)}
+
+
+def _rank(directions: Mapping[str, int], row: dict[str, Any]) -> list[float]:
     """Return the sort key of a row; a metric that is not a finite number is the worst."""
     return [
-        sign * row[name] if is_metric(row[name]) else math.inf for name, sign in RANKED_BY.items()
+        sign * row[name] if is_metric(row.get(name)) else math.inf
+        for name, sign in directions.items()
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src.artifacts import Artifacts, read_metadata, read_statement
+from src.components.component import ComponentNotRunError, components_not_run
 from src.environment import core_dependency
 from src.records.layout import REGISTRY_LIMIT
 from src.records.metadata import Difference, differences
@@ -23,7 +24,12 @@ from src.training.grids import write_variant
 from src.training.hashing import count_and_hash_once
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
-from src.training.trainer import derive_model_version, model_dependencies, model_metadata
+from src.training.trainer import (
+    derive_model_version,
+    describe_trainer,
+    model_dependencies,
+    model_metadata,
+)
 
 __all__ = ["Change", "Nearest", "Prediction", "Run", "first_difference", "predict", "run_core"]
 
@@ -84,12 +90,15 @@ class Prediction:
         changes: The files that it would write with other bytes than they have, by name.
         nearest: The nearest model; `None` without a model to compare with.
         error: The error that it would fail with, after it has made the changes.
+        unknown: The trainer or evaluator that would run. What comes after it depends on its result,
+            and is not predicted.
     """
 
     model_version: str | None
     changes: tuple[Change, ...]
     nearest: Nearest | None
     error: OSError | ValueError | None
+    unknown: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -98,6 +107,7 @@ class Prediction:
             "files": [each.to_dict() for each in self.changes],
             "nearest": self.nearest and self.nearest.to_dict(),
             "error": None if self.error is None else str(self.error),
+            "unknown_after": self.unknown,
         }
 
 
@@ -122,8 +132,8 @@ def predict(
     overlay = OverlayStore(base.root.store)
     artifacts = Artifacts(StorePath(overlay, base.root.key))
     config: str | StorePath = str(training_config_path)
-    version, nearest, error = model_version, None, None
-    with unwritten_memos():
+    version, nearest, error, unknown = model_version, None, None, None
+    with unwritten_memos(), components_not_run():
         try:
             if settings:
                 config = write_variant(training_config_path, settings, artifacts)
@@ -133,11 +143,14 @@ def predict(
             (run or run_core)(config, model_version, artifacts)
         except (OSError, ValueError) as raised:
             error = raised
+        except ComponentNotRunError as stopped:
+            unknown = str(stopped)
     return Prediction(
         model_version=version,
         changes=tuple(_changes(overlay.written, base.root)),
         nearest=nearest,
         error=error,
+        unknown=unknown,
     )
 
 
@@ -180,7 +193,8 @@ def _nearest(
     dataset = resolve_dataset(
         config_file.config.dataset_version, artifacts.datasets, hash_dataset=count_and_hash_once
     )
-    version = model_version or derive_model_version(config_file.config, dataset)
+    trainer = describe_trainer(config_file)
+    version = model_version or derive_model_version(config_file.config, dataset, trainer)
     metadata = model_metadata(config_file.config, dataset, version)
     with suppress(OSError, ValueError):
         return version, _of_nearest(metadata, config_file, dataset, artifacts)

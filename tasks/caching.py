@@ -24,6 +24,8 @@ from src.environment import CORE, source_digest
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import METADATA_LIMIT
 from src.storage import StorePath, open_path
+from src.supervision import CommandStartError, CommandTimeoutError
+from src.training.weights import TrainerFailedError
 from tasks.results import (
     PlainSerializer,
     StepCall,
@@ -45,7 +47,15 @@ __all__ = [
 ]
 
 TASKS = Path(__file__).parent
-_PERMANENT = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+_PERMANENT = (
+    FileNotFoundError,
+    PermissionError,
+    NotADirectoryError,
+    IsADirectoryError,
+    CommandStartError,
+    CommandTimeoutError,
+    TrainerFailedError,
+)
 UNCHANGED = "inputs, code and files are unchanged"
 NO_RESULT = "no valid cached result for these inputs and this code"
 FAILED = "the last run of this step failed"
@@ -238,8 +248,9 @@ def is_transient(
 ) -> bool:
     """Return whether a failed step may succeed on another try.
 
-    I/O errors and lock timeouts may pass. A missing file, a missing permission, a file in place of
-    a folder and invalid input stay as they are.
+    I/O errors and lock timeouts may pass, and so may the failure of a trainer that had reported a
+    step: it continues from its checkpoints. A missing file, a missing permission, a file in place
+    of a folder, invalid input, and a trainer that fails from the start stay as they are.
     """
     return isinstance(state.data, OSError) and not isinstance(state.data, _PERMANENT)
 

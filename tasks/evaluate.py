@@ -7,33 +7,49 @@ from prefect import task
 from src.artifacts import Artifacts, read_statement
 from src.errors import CorruptFileError
 from src.evaluation import evaluator
+from src.evaluation.evaluator import Evaluator
 from src.records.canonical import canonical_json, sha256
-from src.records.layout import STATEMENT_FILE
+from src.records.layout import STATEMENT_FILE, WEIGHTS_FOLDER
+from src.records.statement import weights_of
 from src.storage import Location, StorePath
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
 from tasks.invocation import flow_invocation
 from tasks.results import file_digests, stale_result
 
 
-def _depends_on(metadata: dict[str, Any], **_: object) -> list[str]:
-    return [canonical_json(metadata).decode()]
+def _depends_on(metadata: dict[str, Any], measured_by: Evaluator | None, **_: object) -> list[str]:
+    parts = [canonical_json(metadata).decode()]
+    if measured_by is not None:
+        inputs = [each.to_dict() for each in measured_by.dependencies({})]
+        parts.append(canonical_json([measured_by.to_dict(), inputs]).decode())
+    return parts
 
 
 def _stale_reason(
-    result: dict[str, Any], metadata: dict[str, Any], artifacts_dir: Location
+    result: dict[str, Any],
+    metadata: dict[str, Any],
+    artifacts_dir: Location,
+    measured_by: Evaluator | None,
 ) -> str | None:
-    evaluations = Artifacts.open(artifacts_dir).evaluations
-    path = evaluator.evaluation_path(metadata["model_version"], evaluations)
-    evaluation = evaluator.serialize_evaluation(metadata)
-    if evaluation != canonical_json(result):
+    artifacts = Artifacts.open(artifacts_dir)
+    path = evaluator.evaluation_path(metadata["model_version"], artifacts.evaluations)
+    evaluation = canonical_json(result)
+    if measured_by is None and evaluation != evaluator.serialize_evaluation(metadata):
         return ALTERED_RESULT
     statement = read_statement(path.parent)
+    if measured_by is not None and statement is None:
+        return f"{path.parent / STATEMENT_FILE} does not exist"
     if statement is not None and statement.subject_sha256 != sha256(evaluation):
         return f"{path.parent / STATEMENT_FILE} is not the statement of this evaluation"
+    model = artifacts.models / metadata["model_version"]
+    of_model = read_statement(model)
+    expected = weights_of(of_model.files) if of_model else {}
+    if expected and (model / WEIGHTS_FOLDER).digests(use_memos=True) != expected:
+        return f"{model / WEIGHTS_FOLDER} was changed"
     return difference_reason(path, evaluation)
 
 
-def _files(metadata: dict[str, Any], artifacts_dir: Location) -> list[StorePath]:
+def _files(metadata: dict[str, Any], artifacts_dir: Location, **_: object) -> list[StorePath]:
     """Return the statement of the model and the statement of its evaluation."""
     artifacts = Artifacts.open(artifacts_dir)
     version = metadata["model_version"]
@@ -68,12 +84,18 @@ def _refuse_replaced_statement(metadata: dict[str, Any], artifacts_dir: Location
     cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason, files=_files),
     **STEP_OPTIONS,
 )
-def evaluate(metadata: dict[str, Any], artifacts_dir: Location) -> dict[str, Any]:
+def evaluate(
+    metadata: dict[str, Any], artifacts_dir: Location, measured_by: Evaluator | None = None
+) -> dict[str, Any]:
     """Evaluate the registered model and write its evaluation.json."""
     _refuse_replaced_statement(metadata, artifacts_dir)
     artifacts = Artifacts.open(artifacts_dir)
     version = metadata["model_version"]
     evaluator.evaluate_model(
-        version, artifacts.models, artifacts.evaluations, invocation=flow_invocation()
+        version,
+        artifacts.models,
+        artifacts.evaluations,
+        metrics=measured_by or evaluator.SIMULATED_EVALUATOR,
+        invocation=flow_invocation(),
     )
     return evaluator.load_evaluation(version, artifacts.evaluations)

@@ -30,6 +30,7 @@ from src.records.layout import RESULT_LIMIT, STATEMENT_LIMIT
 from src.storage import StorePath
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
+from src.training.weights import Training
 
 __all__ = [
     "PlainSerializer",
@@ -45,6 +46,7 @@ _ANY_VALUE: TypeAdapter[Any] = TypeAdapter(JsonValue)
 _TYPES: dict[str, TypeAdapter[Any]] = {
     "load_config": TypeAdapter(ConfigFile),
     "resolve_dataset": TypeAdapter(DatasetVersion),
+    "train": TypeAdapter(Training),
 }
 FAILED = b'{"files": {}, "result": null, "failed": true}'
 _FILES = TypeAdapter(dict[str, str | None])

@@ -13,14 +13,22 @@ from src.training.binding import check_binding
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.registry import check_registry
+from src.training.weights import Training
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
 from tasks.invocation import flow_invocation
 
 
 def _depends_on(
-    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, **_: object
+    config_file: ConfigFile,
+    dataset: DatasetVersion,
+    model_version: str,
+    training: Training | None,
+    **_: object,
 ) -> list[str]:
-    return [config_file.config.config_hash, dataset.sha256, model_version]
+    parts = [config_file.config.config_hash, dataset.sha256, model_version]
+    if training is not None:
+        parts.append(canonical_json(training.inputs()).decode())
+    return parts
 
 
 def _stale_reason(
@@ -29,12 +37,13 @@ def _stale_reason(
     dataset: DatasetVersion,
     model_version: str,
     artifacts_dir: Location,
+    training: Training | None,
 ) -> str | None:
     metadata = trainer.model_metadata(config_file.config, dataset, model_version)
     if result != metadata:
         return ALTERED_RESULT
     folder = Artifacts.open(artifacts_dir).models / model_version
-    check_binding(metadata, folder, dataset.sha256)
+    check_binding(metadata, folder, dataset.sha256, training)
     return difference_reason(folder / METADATA_FILE, canonical_json(metadata))
 
 
@@ -48,9 +57,13 @@ def _files(model_version: str, artifacts_dir: Location, **_: object) -> list[Sto
     **STEP_OPTIONS,
 )
 def write_metadata(
-    config_file: ConfigFile, dataset: DatasetVersion, model_version: str, artifacts_dir: Location
+    config_file: ConfigFile,
+    dataset: DatasetVersion,
+    model_version: str,
+    artifacts_dir: Location,
+    training: Training | None = None,
 ) -> dict[str, Any]:
-    """Bind the model version to its config and data."""
+    """Bind the model version to its config and data, and to its weights if it was trained."""
     metadata = trainer.model_metadata(config_file.config, dataset, model_version)
     artifacts = Artifacts.open(artifacts_dir)
     check_registry(artifacts)  # before the first write
@@ -59,5 +72,6 @@ def write_metadata(
         artifacts.models,
         dependencies=trainer.model_dependencies(config_file, dataset),
         invocation=flow_invocation(),
+        training=training,
     )
     return metadata

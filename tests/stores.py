@@ -1,17 +1,21 @@
 """An in-memory back end, which behaves as an object store does, and its faults."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from io import BytesIO
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from threading import Lock
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from src.digest import Digest
 from src.errors import CorruptFileError
 from src.storage import FileChangedError, Key, Reader, Stat, StorePath, Update
 from src.storage.memo import memo_path
+from src.storage.tree import copy_pieces, first_difference
 
 __all__ = ["FAULTS", "MemoryStore", "delete"]
 
@@ -149,6 +153,37 @@ class MemoryStore:
                 if self.server.get(key)[0] != new:
                     continue
             return update.result
+
+    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
+        return {
+            key.removeprefix(f"{prefix}/"): Digest(len(data), sha256(data).hexdigest())
+            for key, (data, _) in sorted(self.server.objects.items())
+            if key.startswith(f"{prefix}/")
+        }
+
+    def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
+        for name in self.digests(prefix).keys() - files.keys():
+            del self.server.objects[f"{prefix}/{name}"]
+        for name, digest in files.items():
+            pieces = copy_pieces(folder, name, digest)
+            self.replace(f"{prefix}/{name}", b"".join(pieces))
+
+    @contextmanager
+    def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
+        found = self.digests(prefix)
+        if found != files:
+            raise CorruptFileError(first_difference(self._message(prefix), found, files))
+        with TemporaryDirectory() as folder:
+            for name in files:
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(self.server.get(f"{prefix}/{name}")[0] or b"")
+            yield Path(folder)
+
+    def local_folder(self, key: Key) -> Path:
+        path = Path(gettempdir(), f"memory-{self.server.name}", key)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def memo(self, key: Key) -> Path | None:
         return memo_path(Path("/memory", self.server.name, key), outside=Path("/memory"))

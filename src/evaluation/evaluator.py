@@ -2,17 +2,22 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from src.artifacts import read_metadata, read_statement
+from src.components.component import may_run
+from src.components.work import locked_work
+from src.digest import Digest
 from src.environment import Invocation
-from src.errors import CorruptFileError
+from src.errors import CorruptFileError, truncated_repr
 from src.evaluation.attestation import attest_evaluation
+from src.evaluation.measuring import SIMULATED, Evaluator, Metrics, function_evaluator
 from src.names import check_version
 from src.records.canonical import canonical_json, parse_json, sha256
-from src.records.evaluation import evaluation_bytes
+from src.records.evaluation import evaluation_bytes, is_metric
 from src.records.layout import (
     EVALUATION_FILE,
     METADATA_FILE,
@@ -20,21 +25,29 @@ from src.records.layout import (
     MODELS_FOLDER,
     STATEMENT_FILE,
     STATEMENT_LIMIT,
+    WEIGHTS_FOLDER,
 )
-from src.records.statement import ResolvedDependency, parse_statement
+from src.records.metadata import all_conflict_details, conflict_details
+from src.records.statement import ResolvedDependency, Statement, parse_statement, weights_of
+from src.rendering.shell import quote
 from src.storage import Location, StorePath, open_path
 
 __all__ = [
+    "SIMULATED_EVALUATOR",
+    "EvaluationConflict",
+    "Evaluator",
     "Metrics",
+    "as_evaluator",
     "evaluate_model",
     "evaluation_path",
     "load_evaluation",
+    "measure",
     "serialize_evaluation",
     "simulated_metrics",
 ]
 
-Metrics = Callable[[Mapping[str, Any]], Mapping[str, float]]
-"""Receives the metadata of a model; returns its metrics by name, which are finite numbers."""
+EARLIER_FOLDER = "earlier"
+EARLIER_DIGITS = 16
 
 logger = logging.getLogger(__name__)
 
@@ -56,26 +69,50 @@ def simulated_metrics(metadata: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+SIMULATED_EVALUATOR = Evaluator(
+    identity={"use": SIMULATED},
+    version="1",
+    measure=lambda metadata, _: simulated_metrics(metadata),
+)
+
+
+def as_evaluator(metrics: Metrics | Evaluator) -> Evaluator:
+    """Return an evaluator for a function that measures a model."""
+    if isinstance(metrics, Evaluator):
+        return metrics
+    return SIMULATED_EVALUATOR if metrics is simulated_metrics else function_evaluator(metrics)
+
+
+class EvaluationConflict(ValueError):
+    """Raised when a model has an evaluation by another evaluator, or on other weights or data."""
+
+
 def evaluate_model(
     model_version: str,
     models_dir: Location = "artifacts/models",
     output_dir: Location = "artifacts/evaluations",
     *,
-    metrics: Metrics = simulated_metrics,
+    metrics: Metrics | Evaluator = simulated_metrics,
+    replace: bool = False,
     invocation: Invocation | None = None,
 ) -> Path:
     """Evaluate a model version.
 
     Afterwards `<output_dir>/<model_version>/evaluation.json` holds `model_version`,
-    `dataset_version` and `metrics`. An evaluation.json with other contents is replaced, with a
-    warning in the log. If the model has a provenance.json, the evaluation has one too; it describes
-    the first run with this evaluation.
+    `dataset_version` and `metrics`. If the model has a provenance.json, the evaluation has one too;
+    it names the evaluator and describes the first run with this evaluation.
+
+    An evaluation is its evaluator's: one that another evaluator made is not changed. One with other
+    numbers than this evaluator gives is replaced, with a warning in the log; numbers that are
+    measured on the clock stay as they were recorded.
 
     Args:
         model_version: A version with a metadata.json in `models_dir`.
         models_dir: Folder of all model versions.
         output_dir: Folder of all evaluations.
-        metrics: Measures the model.
+        metrics: Measures the model: a function of its metadata, or an evaluator.
+        replace: Whether to measure again on purpose. An evaluation that is there, also one by
+            another evaluator, is kept with its statement below `earlier/<digest>/` of its folder.
         invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
@@ -86,41 +123,190 @@ def evaluate_model(
         CorruptFileError: The metadata of the model, or the provenance.json of an existing
             evaluation, cannot be parsed, or the model's provenance.json is not the one that the
             evaluation's names. Nothing was changed.
+        EvaluationConflict: The model has an evaluation by another evaluator. Nothing was changed.
         ValueError: The name is not valid, or a metric is not finite.
         OSError: A file cannot be read or written; no partial file is left. A second call
             completes what is missing.
     """
-    invocation = invocation or Invocation()
-    models = open_path(models_dir)
+    evaluator, models = as_evaluator(metrics), open_path(models_dir)
+    check_version("model_version", model_version)
+    # Two runs that measure a version at the same time could mix their numbers and statements.
+    is_locked = not evaluator.is_simulated and may_run()
+    with locked_work(models, model_version) if is_locked else nullcontext():
+        return _evaluate(
+            model_version,
+            models,
+            output_dir,
+            evaluator,
+            replace=replace,
+            invocation=invocation or Invocation(),
+        )
+
+
+def _evaluate(
+    model_version: str,
+    models: StorePath,
+    output_dir: Location,
+    evaluator: Evaluator,
+    *,
+    replace: bool,
+    invocation: Invocation,
+) -> Path:
     metadata = read_metadata(model_version, models)
-    evaluation = serialize_evaluation(metadata, metrics)
     path = evaluation_path(model_version, output_dir)
     statement = (models / model_version / STATEMENT_FILE).read(STATEMENT_LIMIT)
     _check_attested(statement, models / model_version / STATEMENT_FILE, path.parent, invocation)
+    weights = _weights(statement, models / model_version / STATEMENT_FILE)
     found = path.read(METADATA_LIMIT)
+    recorded = read_statement(path.parent)
+    if recorded is not None and not replace:
+        _check_evaluator(recorded, evaluator, weights, path)
+        is_done = found is not None and sha256(found) == recorded.subject_sha256
+        if is_done and not evaluator.is_simulated:
+            logger.info("%s: already written by evaluator %s.", path, evaluator.name)
+            return Path(str(path.parent))
+    evaluation = measure(
+        metadata,
+        evaluator,
+        weights,
+        models / model_version,
+        None if replace else found,
+        attested_sha256=recorded.subject_sha256 if recorded else None,
+    )
+
+    def attest() -> None:
+        if statement is not None:
+            inputs = {METADATA_FILE: canonical_json(metadata), STATEMENT_FILE: statement}
+            attest_evaluation(
+                evaluation,
+                path.parent,
+                [
+                    ResolvedDependency(
+                        name=name,
+                        uri=f"{MODELS_FOLDER}/{model_version}/{name}",
+                        digest={"sha256": sha256(data)},
+                    )
+                    for name, data in inputs.items()
+                ],
+                invocation,
+                model_version=model_version,
+                evaluator=evaluator,
+                weights=weights,
+            )
+
+    if replace:
+        _keep_earlier(path.parent)
+        attest()  # first, so that a run of this evaluator completes what is missing
     path.replace(evaluation)
     if found not in (None, evaluation):
         logger.warning(
             "%s: expected sha256 %s, found %s. Replaced.", path, sha256(evaluation), sha256(found)
         )
-    if statement is not None:
-        inputs = {METADATA_FILE: canonical_json(metadata), STATEMENT_FILE: statement}
-        attest_evaluation(
-            evaluation,
-            path.parent,
-            [
-                ResolvedDependency(
-                    name=name,
-                    uri=f"{MODELS_FOLDER}/{model_version}/{name}",
-                    digest={"sha256": sha256(data)},
-                )
-                for name, data in inputs.items()
-            ],
-            invocation,
-            model_version=model_version,
-        )
+    attest()
     logger.info("%s: sha256 %s.", path, sha256(evaluation))
     return Path(str(path.parent))
+
+
+def _keep_earlier(folder: StorePath) -> None:
+    """Copy an evaluation and its statement to `earlier/<digest of the statement>/`."""
+    statement = (folder / STATEMENT_FILE).read(STATEMENT_LIMIT)
+    evaluation = (folder / EVALUATION_FILE).read(METADATA_LIMIT)
+    if evaluation is None:
+        return
+    earlier = folder / EARLIER_FOLDER / sha256(statement or evaluation)[:EARLIER_DIGITS]
+    (earlier / EVALUATION_FILE).create(evaluation)
+    if statement is not None:
+        (earlier / STATEMENT_FILE).create(statement)
+
+
+def _weights(statement: bytes | None, path: StorePath) -> dict[str, Digest]:
+    """Return the weights that the statement of a model lists, by path in their folder."""
+    if statement is None:
+        return {}
+    return weights_of(parse_statement(statement, path).files)
+
+
+def measure(
+    metadata: Mapping[str, Any],
+    evaluator: Evaluator,
+    weights: Mapping[str, Digest],
+    model: StorePath,
+    found: bytes | None,
+    *,
+    attested_sha256: str | None,
+) -> bytes:
+    """Measure a model on exactly its weights; return the bytes of its evaluation.json.
+
+    Args:
+        metadata: The contents of the model's metadata.json.
+        evaluator: Measures the model.
+        weights: Its weights by path in their folder; empty if nothing was trained.
+        model: The folder of the model.
+        found: The bytes of its evaluation.json, if there is one.
+        attested_sha256: SHA-256 of the evaluation that its statement attests. What was measured on
+            the clock is taken from `found` if this gives the attested evaluation.
+
+    Raises:
+        CorruptFileError: The weights were altered.
+        ValueError: A metric is not a finite number.
+        OSError: The weights cannot be read, or the evaluator failed.
+    """
+    versions = {key: metadata[key] for key in ("model_version", "dataset_version")}
+    if not weights:
+        metrics = dict(evaluator.measure(metadata, None))
+    else:
+        with (model / WEIGHTS_FOLDER).local_files(weights) as folder:
+            metrics = dict(evaluator.measure(metadata, folder))
+    if found is not None and evaluator.measured:
+        times = _recorded_times(found, evaluator, metrics)
+        restored = evaluation_bytes(versions, {**metrics, **times})
+        if sha256(restored) == attested_sha256:
+            return restored
+    return evaluation_bytes(versions, metrics)
+
+
+def _recorded_times(
+    found: bytes, evaluator: Evaluator, metrics: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the metrics that were measured on the clock, as an evaluation.json has them."""
+    try:
+        recorded = parse_json(found, EVALUATION_FILE).get("metrics")
+    except CorruptFileError:
+        return {}
+    if not isinstance(recorded, dict):
+        return {}
+    return {
+        name: recorded[name]
+        for name in evaluator.measured
+        if name in metrics and is_metric(recorded.get(name))
+    }
+
+
+def _check_evaluator(
+    recorded: Statement, evaluator: Evaluator, weights: Mapping[str, Digest], path: StorePath
+) -> None:
+    """Check that a recorded evaluation is one of this evaluator on these weights."""
+    old = recorded.parameters.get("evaluator", {"use": SIMULATED})
+    new = evaluator.to_dict()
+    details = all_conflict_details({"evaluator": old}, {"evaluator": new})
+    if evaluator.dataset is not None and not details:
+        one, other = recorded.digest("evaluation dataset"), evaluator.dataset.sha256
+        details = conflict_details({"evaluation dataset": one}, {"evaluation dataset": other})
+    if details:
+        raise EvaluationConflict(
+            f"{path}: measured by evaluator {_name(old)}, and now by {evaluator.name!r}:\n"
+            + "".join(f"  {detail}\n" for detail in details)
+            + "Nothing was changed. To measure again on purpose and keep the old evaluation, run "
+            f"`llm-train evaluate {quote(path.parent.name)} --replace`."
+        )
+    code = evaluator.dependencies(weights)[0].digest["sha256"]
+    if recorded.digest("evaluator") not in (None, code):
+        logger.warning("%s: the code of evaluator %s changed since.", path, evaluator.name)
+
+
+def _name(evaluator: object) -> str:
+    name = evaluator.get("use") if isinstance(evaluator, dict) else evaluator
+    return truncated_repr(name)
 
 
 def _check_attested(

@@ -12,7 +12,7 @@ from src.storage import Location
 
 __all__ = ["Comparison", "Row", "compare", "compare_records"]
 
-SECTIONS = ("config", "data", "code", "environment", "metrics")
+SECTIONS = ("config", "trainer", "data", "code", "environment", "metrics")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +110,15 @@ def _facts(record: Record) -> Iterator[tuple[tuple[str, str], Any]]:
     """Yield the properties of one model: section and name, and the value."""
     for name, value in record.metadata["training_config"].items():
         yield ("config", name), value
+    trainer = record.statement.parameters.get("trainer") if record.statement else None
+    if isinstance(trainer, dict):
+        options = trainer.get("options")
+        for name, value in {**trainer, "options": None}.items():
+            if value is not None:
+                yield ("trainer", str(name)), value
+        for name, value in (options if isinstance(options, dict) else {}).items():
+            yield ("trainer", f"options.{name}"), value
+        yield ("trainer", "code sha256"), record.statement and record.statement.digest("trainer")
     yield ("data", "num_training_samples"), record.metadata["num_training_samples"]
     if statement := record.statement:
         yield ("data", "sha256"), statement.digest("dataset")

@@ -4,9 +4,12 @@
   datasets/<dataset version>/data.jsonl, metadata.json
   models/registry.json
   models/<model version>/metadata.json, provenance.json
+  models/<model version>/training.jsonl, weights/          (not with the simulated trainer)
   evaluations/<model version>/evaluation.json, provenance.json
+  evaluations/<model version>/earlier/<digest>/            (evaluations that were replaced)
   sweeps/<grid>-<digest>.yaml
   .cache/<step>-<digest>-<digest>
+  .work/<model version>/                                   (while a model is trained)
 """
 
 from src.names import REGISTRY_FILE
@@ -18,6 +21,8 @@ __all__ = [
     "DATA_FILE",
     "EVALUATIONS_FOLDER",
     "EVALUATION_FILE",
+    "HISTORY_FILE",
+    "HISTORY_LIMIT",
     "METADATA_FILE",
     "METADATA_LIMIT",
     "MODELS_FOLDER",
@@ -27,6 +32,8 @@ __all__ = [
     "STATEMENT_FILE",
     "STATEMENT_LIMIT",
     "SWEEPS_FOLDER",
+    "WEIGHTS_FOLDER",
+    "WORK_FOLDER",
 ]
 
 DATASETS_FOLDER = "datasets"
@@ -34,15 +41,19 @@ MODELS_FOLDER = "models"
 EVALUATIONS_FOLDER = "evaluations"
 SWEEPS_FOLDER = "sweeps"
 CACHE_FOLDER = ".cache"
+WORK_FOLDER = ".work"
+WEIGHTS_FOLDER = "weights"
 
 DATA_FILE = "data.jsonl"
 METADATA_FILE = "metadata.json"
 STATEMENT_FILE = "provenance.json"
 EVALUATION_FILE = "evaluation.json"
+HISTORY_FILE = "training.jsonl"
 
 # The largest size in bytes of a file that is read into memory, by kind.
 CONFIG_LIMIT = 1 << 20
 METADATA_LIMIT = 1 << 24
 STATEMENT_LIMIT = 1 << 26
 REGISTRY_LIMIT = 1 << 30
+HISTORY_LIMIT = 1 << 28
 RESULT_LIMIT = 1 << 24

@@ -10,6 +10,7 @@ from src.records.canonical import MAX_DEPTH, is_deep, parse_json
 __all__ = [
     "Difference",
     "ModelVersionConflict",
+    "all_conflict_details",
     "check_metadata",
     "conflict_details",
     "differences",
@@ -84,6 +85,16 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Di
 def conflict_details(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return `differences` as lines for a `ModelVersionConflict`."""
     return [each.text("recorded", "now") for each in differences(recorded, new)]
+
+
+def all_conflict_details(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return `conflict_details`, and a line for each field that only `recorded` has."""
+    lines = {each.field: each.text("recorded", "now") for each in differences(recorded, new)}
+    for each in differences(new, recorded):
+        lines.setdefault(
+            each.field, Difference(each.field, each.other, each.one).text("recorded", "now")
+        )
+    return list(lines.values())
 
 
 def check_metadata(metadata: Mapping[str, Any], source: object) -> str:

@@ -9,21 +9,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from src.digest import Digest, digests_from_json
 from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import MAX_DEPTH, canonical_json, is_deep, parse_json
+from src.records.layout import WEIGHTS_FOLDER
 
 __all__ = [
+    "COMPONENT_EVALUATION_BUILD",
+    "COMPONENT_TRAINING_BUILD",
     "EVALUATION_BUILD",
     "TRAINING_BUILD",
     "ResolvedDependency",
     "Statement",
     "parse_statement",
+    "weights_of",
 ]
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 TRAINING_BUILD = "urn:llm-training-pipeline:train:v1"
 EVALUATION_BUILD = "urn:llm-training-pipeline:evaluate:v1"
+# With a trainer that leaves files, or with an evaluator other than the simulated one.
+COMPONENT_TRAINING_BUILD = "urn:llm-training-pipeline:train:v2"
+COMPONENT_EVALUATION_BUILD = "urn:llm-training-pipeline:evaluate:v2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +83,8 @@ class Statement:
     Attributes:
         subject: Name of the file that the statement is about.
         subject_sha256: SHA-256 of the bytes of that file.
-        build_type: URI of the kind of build; `TRAINING_BUILD` or `EVALUATION_BUILD`.
+        files: Further subjects: size and SHA-256 by path, relative to the folder of the statement.
+        build_type: URI of the kind of build, e.g. `TRAINING_BUILD`.
         parameters: External parameters of the build.
         dependencies: Inputs of the build, with unique names.
         builder: URI of the system that ran the build.
@@ -88,6 +97,7 @@ class Statement:
 
     subject: str
     subject_sha256: str
+    files: Mapping[str, Digest] = field(default_factory=dict)
     build_type: str
     parameters: Mapping[str, Any]
     dependencies: tuple[ResolvedDependency, ...]
@@ -130,7 +140,17 @@ class Statement:
             run["byproducts"] = [{"name": "run", "uri": self.url}]
         return {
             "_type": STATEMENT_TYPE,
-            "subject": [{"name": self.subject, "digest": {"sha256": self.subject_sha256}}],
+            "subject": [
+                {"name": self.subject, "digest": {"sha256": self.subject_sha256}},
+                *(
+                    {
+                        "name": name,
+                        "digest": {"sha256": each.sha256},
+                        "annotations": {"size": each.size},
+                    }
+                    for name, each in sorted(self.files.items())
+                ),
+            ],
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "buildDefinition": {
@@ -159,9 +179,12 @@ class Statement:
                 dependencies.append(ResolvedDependency.from_dict(each))
             except ValueError as error:
                 raise ValueError(f"{definition}.resolvedDependencies.{index}.{error}") from error
+        subject = _get(value, "subject.0.name", str)
+        subject_sha256 = _get(value, "subject.0.digest.sha256", str)
         return cls(
-            subject=_get(value, "subject.0.name", str),
-            subject_sha256=_get(value, "subject.0.digest.sha256", str),
+            subject=subject,
+            subject_sha256=subject_sha256,
+            files=_files(value["subject"][1:]),
             build_type=_get(value, f"{definition}.buildType", str),
             parameters=_get(value, f"{definition}.externalParameters", dict),
             dependencies=tuple(dependencies),
@@ -193,7 +216,30 @@ def parse_statement(data: bytes, source: object) -> Statement:
         raise CorruptFileError(f"{source}: {error} Left as found.") from error
 
 
-_KINDS = {dict: "an object", dict | None: "an object", list: "a list"}
+def weights_of(files: Mapping[str, Digest]) -> dict[str, Digest]:
+    """Return the weights among the files of a model's statement, by path in their folder."""
+    prefix = f"{WEIGHTS_FOLDER}/"
+    return {
+        name.removeprefix(prefix): digest
+        for name, digest in files.items()
+        if name.startswith(prefix)
+    }
+
+
+def _files(subjects: list[Any]) -> dict[str, Digest]:
+    """Parse the subjects after the first one."""
+    return digests_from_json(
+        {
+            _get(each, "name", str): {
+                "sha256": _get(each, "digest.sha256", str),
+                "size": _get(each, "annotations.size", int),
+            }
+            for each in subjects
+        }
+    )
+
+
+_KINDS = {dict: "an object", dict | None: "an object", list: "a list", int: "an integer"}
 
 
 def _get(value: Any, path: str, kind: Any) -> Any:

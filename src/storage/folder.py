@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -17,12 +17,14 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeVar
 
+from src.digest import Digest
 from src.errors import CorruptFileError, with_filename
 from src.storage.entry import Entry, open_entry
 from src.storage.locking import lock, unlock
-from src.storage.memo import memo_path
+from src.storage.memo import memo_path, read_memo, write_memo
 from src.storage.reading import has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, Reader, Stat, Update
+from src.storage.tree import copy_pieces, first_difference, hash_file, remove_empty_folders, scan
 
 __all__ = ["FolderStore"]
 
@@ -151,6 +153,52 @@ class FolderStore:
             entry.sync_folder()
         return update.result
 
+    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
+        """Implement `Store.digests`."""
+        found = {}
+        for name, status in scan(self.root, prefix).items():
+            key = f"{prefix}/{name}" if prefix else name
+            file = _stat(key, status)
+            memo = self.memo(key) if use_memos and file.identity else None
+            digest = _known_digest(memo, file)
+            if digest is None:
+                digest = hash_file(self.root, key)
+                write_memo(memo, f"{file.identity}\n{digest.size}\n{digest.sha256}".encode())
+            found[name] = digest
+        return found
+
+    def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
+        """Implement `Store.put_files`."""
+        for name in scan(self.root, prefix).keys() - files.keys():
+            with open_entry(self.root, f"{prefix}/{name}") as entry:
+                entry.unlink()
+        remove_empty_folders(self.root, prefix)
+        for name, digest in files.items():
+            key = f"{prefix}/{name}"
+            with self._entry(key) as entry, _locked_temporary(entry) as temporary:
+                temporary.write(copy_pieces(folder, name, digest))
+                temporary.entry.replace(entry)
+                entry.sync_folder()
+
+    @contextmanager
+    def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
+        """Implement `Store.local_files`: the folder itself."""
+        before = scan(self.root, prefix)
+        found = self.digests(prefix)
+        if found != files:
+            raise CorruptFileError(first_difference(self._path(prefix), found, files))
+        yield self._path(prefix).resolve()
+        after = scan(self.root, prefix)
+        for name in before.keys() | after.keys():
+            one, other = before.get(name), after.get(name)
+            if one is None or other is None or _size_and_times(one) != _size_and_times(other):
+                raise _changed(self._path(f"{prefix}/{name}"))
+
+    def local_folder(self, key: Key) -> Path:
+        """Implement `Store.local_folder`: the folder itself."""
+        with self._entry(f"{key}/x") as entry:
+            return entry.path.parent.resolve()
+
     def memo(self, key: Key) -> Path | None:
         """Implement `Store.memo`."""
         # Before Python 3.13, `Path.resolve` raises if links form a circle.
@@ -174,6 +222,13 @@ class FolderStore:
         """Open the folder of a file that is to be written; create it if necessary."""
         with with_filename(self._path(key)), open_entry(self.root, key, make=True) as entry:
             yield entry
+
+
+def _known_digest(memo: Path | None, file: Stat) -> Digest | None:
+    known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
+    if len(known) == 3 and known[0] == file.identity and known[1].isdecimal():
+        return Digest(int(known[1]), known[2])
+    return None
 
 
 class _OpenFile(NamedTuple):

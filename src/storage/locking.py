@@ -7,8 +7,10 @@ from threading import Thread
 __all__ = ["lock", "unlock"]
 
 
-def lock(descriptor: int, seconds: float) -> bool:
-    """Lock an open file; return whether it was free within `seconds`.
+def lock(descriptor: int, seconds: float | None) -> bool:
+    """Lock an open file; return whether it was free within `seconds`, which may be `None`.
+
+    After `False`, close the descriptor: a second call would be disturbed by the first one's thread.
 
     Those who wait are in a queue of the kernel: about in the order in which they came, if each
     holder pauses before it locks again. A thread waits, because it can be abandoned.
@@ -25,7 +27,7 @@ def unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _wait(descriptor: int, seconds: float) -> bool:
+def _wait(descriptor: int, seconds: float | None) -> bool:
     from concurrent.futures import Future  # slow to import
 
     waiting: Future[None] = Future()

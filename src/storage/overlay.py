@@ -2,13 +2,14 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
+from src.digest import Digest
 from src.errors import CorruptFileError, too_large
 from src.storage.store import FileChangedError, Key, Reader, Stat, Store, Update
 
@@ -102,6 +103,22 @@ class OverlayStore:
             if update.data is not None:
                 self.written[key] = b"".join(update.data)
         return update.result
+
+    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
+        """Hash the files below a prefix; see `Store.digests`. Written files are not among them."""
+        return self._base.digests(prefix, use_memos=use_memos)
+
+    def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
+        """Refuse: large files are not kept in memory."""
+        raise NotImplementedError
+
+    def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> AbstractContextManager[Path]:
+        """Provide the files below a prefix; see `Store.local_files`."""
+        return self._base.local_files(prefix, files)
+
+    def local_folder(self, key: Key) -> Path:
+        """Refuse: nothing is written."""
+        raise NotImplementedError
 
     def memo(self, key: Key) -> Path | None:
         """Return the path of the memo about a file; see `Store.memo`."""

@@ -11,12 +11,13 @@ Guarantees of every back end:
 """
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from src.digest import Digest
 from src.errors import too_large
 
 __all__ = ["FileChangedError", "Key", "Reader", "Stat", "Store", "StorePath", "Update"]
@@ -157,6 +158,53 @@ class Store(Protocol):
         """
         ...
 
+    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
+        """Return size and SHA-256 of every file below `prefix`, by its path below it.
+
+        Args:
+            prefix: A folder; there are no files if it does not exist.
+            use_memos: Whether a file that is unchanged since this user hashed it is not read.
+
+        Raises:
+            CorruptFileError: There is something other than a regular file or a folder.
+            FileChangedError: A file was written to meanwhile.
+        """
+        ...
+
+    def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
+        """Copy files of a local folder to `prefix`, and remove all other files below it.
+
+        Readers may see some of the files before the call returns. They become visible together by
+        the statement that lists them, which is written afterwards.
+
+        Args:
+            prefix: The folder that the files are copied to.
+            folder: The local folder.
+            files: The files by their path in `folder`; all others are not copied.
+
+        Raises:
+            CorruptFileError: One of them is not a regular file.
+            FileChangedError: One of them has other contents than `files` says.
+        """
+        ...
+
+    def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> AbstractContextManager[Path]:
+        """Provide the files below `prefix` as a local folder, for reading.
+
+        Args:
+            prefix: A folder.
+            files: What must be in it: these files and no others.
+
+        Raises:
+            CorruptFileError: There are other files, or other contents; names the first such file.
+            FileChangedError: On exit: a file was written to meanwhile.
+        """
+        ...
+
+    def local_folder(self, key: Key) -> Path:
+        """Return a folder on this host for the work on `key`; it exists afterwards."""
+        ...
+
     def memo(self, key: Key) -> Path | None:
         """Return the path of the memo about a file; see `src.storage.memo`.
 
@@ -249,6 +297,22 @@ class StorePath:
     def update(self, decide: Callable[[bytes | None], Update[T]]) -> T:
         """Read, modify and replace the file; see `Store.update`."""
         return self.store.update(self.key, decide)
+
+    def digests(self, *, use_memos: bool = False) -> dict[str, Digest]:
+        """Hash the files below this path; see `Store.digests`."""
+        return self.store.digests(self.key, use_memos=use_memos)
+
+    def put_files(self, folder: Path, files: Mapping[str, Digest]) -> None:
+        """Copy files to this path; see `Store.put_files`."""
+        self.store.put_files(self.key, folder, files)
+
+    def local_files(self, files: Mapping[str, Digest]) -> AbstractContextManager[Path]:
+        """Provide the files below this path; see `Store.local_files`."""
+        return self.store.local_files(self.key, files)
+
+    def local_folder(self) -> Path:
+        """Return a folder on this host for the work on this path; see `Store.local_folder`."""
+        return self.store.local_folder(self.key)
 
     def memo(self) -> Path | None:
         """Return the path of the memo about the file; see `Store.memo`."""

@@ -1,20 +1,23 @@
 """Binding of a model version to its config and data, by the statement in its provenance.json."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from src.environment import Invocation, environment_dependencies, run_details
 from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import METADATA_FILE, STATEMENT_FILE, STATEMENT_LIMIT
-from src.records.metadata import ModelVersionConflict, conflict_details
+from src.records.metadata import ModelVersionConflict, all_conflict_details
 from src.records.statement import (
+    COMPONENT_TRAINING_BUILD,
     TRAINING_BUILD,
     ResolvedDependency,
     Statement,
     parse_statement,
 )
 from src.storage import StorePath
+from src.training.weights import Training, recorded_training, training_dependencies
 
 __all__ = ["bind_model", "check_binding"]
 
@@ -24,6 +27,7 @@ def bind_model(
     folder: StorePath,
     dependencies: Sequence[ResolvedDependency],
     invocation: Invocation,
+    training: Training | None = None,
 ) -> bool:
     """Write the statement that binds a model version to its config and data, unless it exists.
 
@@ -32,6 +36,7 @@ def bind_model(
         folder: The folder of the model version.
         dependencies: The inputs of the model; the one named `dataset` has a `sha256`.
         invocation: The run. The statement records the first run that wrote it.
+        training: What was trained, whose files are in the folder; `None` if nothing was.
 
     Returns:
         Whether this call wrote the statement.
@@ -42,7 +47,7 @@ def bind_model(
     """
     path = folder / STATEMENT_FILE
     data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
-    found = check_binding(metadata, folder, data_sha256)
+    found = check_binding(metadata, folder, data_sha256, training)
     data = found
     if data is None:
         statement = Statement(
@@ -56,22 +61,42 @@ def bind_model(
             dependencies=(*dependencies, *environment_dependencies()),
             **run_details(invocation),
         )
+        if training is not None:
+            statement = _with_training(statement, training)
         data = statement.to_bytes()
     written = path.create(data)
     if written == data:
         return found is None
     # Another run was faster.
-    _check(parse_statement(written, path), metadata, path, data_sha256)
+    _check(parse_statement(written, path), metadata, path, data_sha256, training)
     return False
 
 
-def check_binding(metadata: Mapping[str, Any], folder: StorePath, data_sha256: str) -> bytes | None:
+def _with_training(statement: Statement, training: Training) -> Statement:
+    """Return the statement of a model whose weights were trained."""
+    trainer = {name: value for name, value in training.trainer.items() if name != "code"}
+    return replace(
+        statement,
+        build_type=COMPONENT_TRAINING_BUILD,
+        files=training.files,
+        parameters={**statement.parameters, "trainer": trainer},
+        dependencies=(*statement.dependencies, *training_dependencies(training)),
+    )
+
+
+def check_binding(
+    metadata: Mapping[str, Any],
+    folder: StorePath,
+    data_sha256: str,
+    training: Training | None = None,
+) -> bytes | None:
     """Check a model against the statement of its version.
 
     Args:
         metadata: The contents that its metadata.json would have.
         folder: The folder of the model version.
         data_sha256: SHA-256 of the data.
+        training: What was trained; `None` if nothing was.
 
     Returns:
         The bytes of the provenance.json, which binds the version to this metadata and data; `None`
@@ -85,12 +110,16 @@ def check_binding(metadata: Mapping[str, Any], folder: StorePath, data_sha256: s
     path = folder / STATEMENT_FILE
     data = path.read(STATEMENT_LIMIT)
     if data is not None:
-        _check(parse_statement(data, path), metadata, path, data_sha256)
+        _check(parse_statement(data, path), metadata, path, data_sha256, training)
     return data
 
 
 def _check(
-    statement: Statement, metadata: Mapping[str, Any], path: StorePath, data_sha256: str
+    statement: Statement,
+    metadata: Mapping[str, Any],
+    path: StorePath,
+    data_sha256: str,
+    training: Training | None,
 ) -> None:
     version = metadata["model_version"]
     if (found := statement.parameters.get("model_version")) != version:
@@ -103,7 +132,9 @@ def _check(
         "data_sha256": statement.digest("dataset"),
     }
     new = {"training_config": metadata["training_config"], "data_sha256": data_sha256}
-    if details := conflict_details(recorded, new):
+    recorded |= _inputs(statement, path)
+    new |= _recorded(training)
+    if details := all_conflict_details(recorded, new):
         raise ModelVersionConflict(version, path, details)
     expected = sha256(canonical_json(metadata))
     if statement.subject_sha256 != expected:
@@ -112,3 +143,17 @@ def _check(
             f"{truncated_repr(statement.subject_sha256)}. Left as found; restore the file, or "
             "delete it to have it written again."
         )
+
+
+def _inputs(statement: Statement, path: StorePath) -> dict[str, Any]:
+    """Return what a statement records about the training."""
+    try:
+        return _recorded(recorded_training(statement))
+    except ValueError as error:
+        raise CorruptFileError(f"{path}: {error} Left as found.") from error
+
+
+def _recorded(training: Training | None) -> dict[str, Any]:
+    if training is None:
+        return {"trainer": None}
+    return {**training.inputs(), "files": training.files}

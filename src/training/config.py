@@ -1,31 +1,26 @@
 """Training configs: parse the YAML that a person edits into one frozen value."""
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+from src.components.component import Component
 from src.errors import CorruptFileError
-from src.names import check_version
-from src.records.canonical import canonical_json, sha256
-from src.storage import StorePath
-from src.training.yaml12 import (
-    ConfigError,
-    Faults,
-    parse_mapping,
-    read_config,
-    scalar_value,
-    yaml_repr,
-)
+from src.records.canonical import sha256
+from src.records.layout import CONFIG_LIMIT
+from src.storage import FolderStore, StorePath
+from src.training.component_config import COMPONENT_KEYS, parse_component
+from src.training.faults import ConfigError, Faults, yaml_repr
+from src.training.settings import CHECKS, EXAMPLES, TrainingConfig, config_fault
+from src.training.yaml12 import Entry, parse_mapping, read_config, scalar_value
 
 __all__ = [
-    "CHECKS",
+    "BASE",
     "ConfigError",
     "ConfigFile",
     "TrainingConfig",
-    "config_fault",
+    "base_path",
     "config_text",
     "load_training_config",
     "parse_training_config",
@@ -33,46 +28,10 @@ __all__ = [
 ]
 
 KIND = "training config"
-MAX_TEXT = 256
-MAX_RATE = sys.float_info.max
-MAX_INTEGER = 2**53 - 1  # RFC 7493: beyond it, JSON readers disagree about the number
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingConfig:
-    """The five settings of a training run, validated.
-
-    Attributes:
-        base_model: Identifier of the base model, e.g. `mistral-7b` or `org/name`.
-        dataset_version: Name of a folder below `artifacts/datasets/`.
-        learning_rate: Finite, above 0.
-        epochs: At least 1.
-        batch_size: At least 1.
-
-    Raises:
-        ConfigError: A value is not valid; lists every such value.
-    """
-
-    base_model: str
-    dataset_version: str
-    learning_rate: float
-    epochs: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        faults = []
-        for name, check in CHECKS.items():
-            try:
-                object.__setattr__(self, name, check(getattr(self, name)))
-            except ValueError as error:
-                faults.append(config_fault(name, error))
-        if faults:
-            raise ConfigError("\n".join(faults))
-
-    @property
-    def config_hash(self) -> str:
-        """SHA-256 of the canonical JSON of the five fields, as 64 hexadecimal digits."""
-        return sha256(canonical_json(asdict(self)))
+BASE = "base_config"
+CONFIGS = Path("configs")
+MAX_PATH = 1024  # characters
+SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,20 +42,38 @@ class ConfigFile:
         config: The parsed config.
         path: The file, as the caller named it.
         sha256: SHA-256 of the bytes that were parsed, as 64 hexadecimal digits.
+        trainer: What trains the model; `None` for the simulated trainer.
+        evaluator: What evaluates the model; `None` for the simulated evaluator.
+        base_path: The config that names trainer and evaluator, for a config that a sweep wrote.
+        base_sha256: SHA-256 of that file.
     """
 
     config: TrainingConfig
     path: str
     sha256: str
+    trainer: Component | None = None
+    evaluator: Component | None = None
+    base_path: str | None = None
+    base_sha256: str | None = None
+
+    @property
+    def has_component(self) -> bool:
+        """Whether it names a trainer or an evaluator."""
+        return self.trainer is not None or self.evaluator is not None
+
+    @property
+    def component_path(self) -> str:
+        """The file that names trainer and evaluator."""
+        return self.base_path or self.path
 
 
 def load_training_config(path: str | Path) -> TrainingConfig:
-    """Read a training config from a YAML file.
+    """Read the five settings of a training config from a YAML file.
 
     Args:
-        path: The file: UTF-8, at most 1 MiB, one mapping with exactly the five keys of
-            `TrainingConfig`. Scalars follow the core schema of YAML 1.2 (`2e-5` is a number,
-            `no` and `2024-01-01` are text).
+        path: The file: UTF-8, at most 1 MiB, one mapping with the five keys of `TrainingConfig`
+            and, optionally, `trainer` and `evaluator`. Scalars follow the core schema of YAML 1.2
+            (`2e-5` is a number, `no` and `2024-01-01` are text).
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -115,9 +92,16 @@ def read_config_file(
         expected_sha256: SHA-256 of the bytes that it must have, for a file that a sweep wrote.
 
     Raises:
-        FileNotFoundError, ConfigError, OSError: See `load_training_config`.
+        FileNotFoundError, ConfigError, OSError: See `load_training_config`. A config that names
+            code is not valid outside of the folder `configs/` of the working directory.
         CorruptFileError: The file has other bytes; quotes none of them.
     """
+    return _read(path, expected_sha256, follow_base=True)
+
+
+def _read(
+    path: str | Path | StorePath, expected_sha256: str | None, *, follow_base: bool
+) -> ConfigFile:
     data = read_config(path, KIND)
     digest = sha256(data)
     if expected_sha256 not in (None, digest):
@@ -125,89 +109,112 @@ def read_config_file(
             f"{path}: changed after the sweep wrote it. Left as found; delete the file to have it "
             "written again."
         )
-    return ConfigFile(config=parse_training_config(data, str(path)), path=str(path), sha256=digest)
+    parsed = _parse(data, str(path))
+    if parsed.base is None:
+        _check_place(path, parsed, data)
+        return ConfigFile(
+            config=parsed.config,
+            path=str(path),
+            sha256=digest,
+            trainer=parsed.trainer,
+            evaluator=parsed.evaluator,
+        )
+    if not follow_base:
+        raise ConfigError(f"{path}: {BASE}: a base config has no base config. Remove this key.")
+    base = _read(parsed.base, None, follow_base=False)
+    return ConfigFile(
+        config=parsed.config,
+        path=str(path),
+        sha256=digest,
+        trainer=base.trainer,
+        evaluator=base.evaluator,
+        base_path=base.path,
+        base_sha256=base.sha256,
+    )
 
 
 def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:
     """Parse the bytes of the training config `source`; raises as `load_training_config`."""
+    return _parse(data, source).config
+
+
+class _Parsed(NamedTuple):
+    config: TrainingConfig
+    trainer: Component | None
+    evaluator: Component | None
+    base: str | None
+
+
+def _parse(data: bytes, source: str | Path) -> _Parsed:
     faults, values = Faults(), {}
-    entries = parse_mapping(data, source, KIND, CHECKS, faults)
+    entries = parse_mapping(data, source, KIND, [*CHECKS, *COMPONENT_KEYS, BASE], faults)
+    base = entries.pop(BASE, None)
+    components = {key: entries.pop(key) for key in COMPONENT_KEYS if key in entries}
     for key, (line, node) in entries.items():
         try:
             values[key] = CHECKS[key](scalar_value(node))
         except ValueError as error:
             faults.append((line, config_fault(key, error)))
+    parsed = {
+        key: parse_component(key, node, line, faults) for key, (line, node) in components.items()
+    }
+    path = None if base is None else base_path(base, faults)
+    if base is not None and components:
+        faults.append(
+            (base.line, f"{BASE}: the base config names trainer and evaluator. Remove these keys.")
+        )
     missing = [key for key in CHECKS if key not in entries]
     faults.check(
-        source, *(f"missing key {key!r}. Write e.g. `{key}: {_EXAMPLES[key]}`." for key in missing)
+        source, *(f"missing key {key!r}. Write e.g. `{key}: {EXAMPLES[key]}`." for key in missing)
     )
-    return TrainingConfig(**values)
+    for key, component in parsed.items():
+        if component == Component(use=SIMULATED):
+            parsed[key] = None
+        elif component is not None and component.use == SIMULATED:
+            line = components[key].line
+            raise ConfigError(f"{source}:{line}: {key}: `use: {SIMULATED}` takes no other key.")
+    return _Parsed(TrainingConfig(**values), parsed.get("trainer"), parsed.get("evaluator"), path)
 
 
-def config_text(config: TrainingConfig) -> bytes:
-    """Serialize a config to YAML that parses to the same config."""
-    return "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in asdict(config).items()
-    ).encode()
+def base_path(entry: Entry, faults: Faults) -> str:
+    """Return the path of a base config; append a fault if it is not valid."""
+    path = scalar_value(entry.node)
+    if isinstance(path, str) and len(path) <= MAX_PATH and path.isprintable():
+        return path
+    reason = f"expected the path of a training config, found {yaml_repr(path)}."
+    faults.append((entry.line, f"{BASE}: {reason}"))
+    return ""
 
 
-# --- Values --------------------------------------------------------------------------------------
+def _check_place(path: str | Path | StorePath, parsed: _Parsed, data: bytes) -> None:
+    """Check that a config that names code is a file that people edit, not one of the record.
 
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected text (in quotes if needed), found {yaml_repr(value)}.")
-    text = value.strip()
-    if not text:
-        raise ValueError("expected text, found only white space.")
-    if len(text) > MAX_TEXT or not text.isprintable():
-        raise ValueError(
-            f"expected at most {MAX_TEXT} printable characters on one line, found "
-            f"{yaml_repr(text)}."
+    A link could lead elsewhere since `data` was read. So the file is read again, without links.
+    """
+    named = [each.use for each in (parsed.trainer, parsed.evaluator) if each and each.names_code]
+    if not named:
+        return
+    folder = CONFIGS.resolve()
+    real = None if isinstance(path, StorePath) else Path(path).resolve()
+    if (
+        real is None
+        or not real.is_relative_to(folder)
+        or FolderStore(folder).read(real.relative_to(folder).as_posix(), CONFIG_LIMIT) != data
+    ):
+        raise ConfigError(
+            f"{path}: names code to run ({named[0]}). Such a config is used only from the folder "
+            f"{folder}. Move it there."
         )
-    return text
 
 
-def _version(value: object) -> str:
-    text = _text(value)
-    try:
-        return check_version("", text)
-    except ValueError as error:
-        raise ValueError(str(error).removeprefix(": ")) from error
+def config_text(config: TrainingConfig, base: str | None = None) -> bytes:
+    """Serialize a config to YAML that parses to the same config.
 
-
-def _rate(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_RATE:
-        raise ValueError(f"expected a finite number above 0, found {yaml_repr(value)}.")
-    return float(value)
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"expected an integer >= 1, found {yaml_repr(value)}.")
-    if value > MAX_INTEGER:
-        raise ValueError(f"expected an integer <= {MAX_INTEGER}, found {yaml_repr(value)}.")
-    return value
-
-
-CHECKS: dict[str, Callable[[object], Any]] = {
-    "base_model": _text,
-    "dataset_version": _version,
-    "learning_rate": _rate,
-    "epochs": _count,
-    "batch_size": _count,
-}
-"""Validators by key: each returns the config value of a YAML value, or raises ValueError."""
-
-_EXAMPLES = {
-    "base_model": "mistral-7b",
-    "dataset_version": "dataset_v1",
-    "learning_rate": "2e-5",
-    "epochs": "3",
-    "batch_size": "16",
-}
-
-
-def config_fault(key: str, error: ValueError) -> str:
-    """Return the message for a value that its check refused, with an example of a valid one."""
-    return f"{key}: {error} Write e.g. `{key}: {_EXAMPLES[key]}`."
+    Args:
+        config: The config.
+        base: The config that names its trainer and evaluator, if any does.
+    """
+    values = asdict(config) | ({} if base is None else {BASE: base})
+    return "".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()
+    ).encode()

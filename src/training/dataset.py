@@ -3,11 +3,11 @@
 import logging
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 
 from src.errors import CorruptFileError, truncated_repr
 from src.names import check_version, nearest
 from src.records.canonical import parse_json, sha256
+from src.records.dataset_version import DatasetVersion
 from src.records.layout import DATA_FILE, METADATA_FILE, METADATA_LIMIT
 from src.storage import Location, StorePath, open_path
 from src.training.hashing import HashDataset, count_and_hash
@@ -24,25 +24,6 @@ logger = logging.getLogger(__name__)
 
 class DatasetMismatchError(ValueError):
     """Raised when data.jsonl differs from what the dataset's metadata.json records."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetVersion:
-    """The exact data that a run trains on.
-
-    Attributes:
-        name: Name of the dataset version.
-        path: Location of its data.jsonl, for messages and reports.
-        num_samples: Number of lines in data.jsonl; the last line needs no line end.
-        sha256: SHA-256 of the bytes of data.jsonl, as 64 hexadecimal digits.
-        metadata_sha256: SHA-256 of the dataset's metadata.json; `None` without one.
-    """
-
-    name: str
-    path: str
-    num_samples: int
-    sha256: str
-    metadata_sha256: str | None = None
 
 
 def resolve_dataset(

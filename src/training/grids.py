@@ -15,29 +15,15 @@ from src.artifacts import Artifacts
 from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import sha256
 from src.storage import StorePath
-from src.training.config import (
-    CHECKS,
-    TrainingConfig,
-    config_fault,
-    config_text,
-    load_training_config,
-)
-from src.training.yaml12 import (
-    ConfigError,
-    Entry,
-    Faults,
-    parse_mapping,
-    read_config,
-    scalar_value,
-    yaml_repr,
-)
+from src.training.config import BASE, ConfigFile, base_path, config_text, read_config_file
+from src.training.faults import ConfigError, Faults, yaml_repr
+from src.training.settings import CHECKS, TrainingConfig, config_fault
+from src.training.yaml12 import Entry, parse_mapping, read_config, scalar_value
 
 __all__ = ["find_configs", "read_grid", "write_grid", "write_variant"]
 
 KIND = "sweep"
-BASE = "base_config"
 MAX_CONFIGS = 10_000
-MAX_PATH = 1024  # characters
 EXAMPLE = f"{BASE}: configs/training/mistral_finetune.yaml"
 
 
@@ -102,7 +88,8 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> dict[str, str]:
         CorruptFileError: One of the files exists and was edited.
         OSError, ValueError: The file cannot be written; see `Store.create`.
     """
-    files = [_write(config, Path(path).stem, artifacts) for config in read_grid(path)]
+    base, configs = _read_grid(path)
+    files = [_write(config, base, Path(path).stem, artifacts) for config in configs]
     return {str(file): digest for file, digest in files}
 
 
@@ -126,15 +113,22 @@ def write_variant(path: str | Path, settings: Sequence[str], artifacts: Artifact
         ConfigError: The config or a setting is not valid; lists every such setting.
         CorruptFileError, OSError, ValueError: See `write_grid`.
     """
-    config = load_training_config(path)
-    file, _ = _write(replace(config, **_settings(settings)), Path(path).stem, artifacts)
+    base = read_config_file(path)
+    config = replace(base.config, **_settings(settings))
+    file, _ = _write(config, base, Path(path).stem, artifacts)
     return file
 
 
-def _write(config: TrainingConfig, name: str, artifacts: Artifacts) -> tuple[StorePath, str]:
-    """Write a config to the file of its name and hash; return its path and SHA-256."""
-    file = artifacts.sweeps / f"{name}-{config.config_hash[:12]}.yaml"
-    text = config_text(config)
+def _write(
+    config: TrainingConfig, base: ConfigFile, name: str, artifacts: Artifacts
+) -> tuple[StorePath, str]:
+    """Write a config to the file of its name and digest; return its path and SHA-256.
+
+    The file names no code: trainer and evaluator are those of the base config.
+    """
+    text = config_text(config, base.component_path if base.has_component else None)
+    digest = sha256(text) if base.has_component else config.config_hash
+    file = artifacts.sweeps / f"{name}-{digest[:12]}.yaml"
     if file.create(text) != text:
         raise CorruptFileError(
             f"{file}: edited after it was written. Left as found; delete the file to have it "
@@ -197,6 +191,11 @@ def read_grid(path: str | Path) -> list[TrainingConfig]:
         FileNotFoundError: There is no such file.
         ConfigError: The file or the base config is not valid; lists every fault with its line.
     """
+    return _read_grid(path)[1]
+
+
+def _read_grid(path: str | Path) -> tuple[ConfigFile, list[TrainingConfig]]:
+    """Return the base config of a grid, and its configs."""
     faults = Faults()
     entries = parse_mapping(read_config(path, KIND), path, KIND, [BASE, *CHECKS], faults)
     missing = [] if BASE in entries else [f"missing key {BASE!r}. Write e.g. `{EXAMPLE}`."]
@@ -205,23 +204,22 @@ def read_grid(path: str | Path) -> list[TrainingConfig]:
         for key, entry in entries.items()
     }
     faults.check(path, *missing)
-    bases = values.pop(BASE)
+    [base] = values.pop(BASE)
     if (count := prod(map(len, values.values()))) > MAX_CONFIGS:
         raise ConfigError(f"{path}: {count:,} configs. A sweep has at most {MAX_CONFIGS:,}.")
-    return [
-        replace(base, **dict(zip(values, point, strict=True)))
-        for base, *point in product(bases, *values.values())
+    return base, [
+        replace(base.config, **dict(zip(values, point, strict=True)))
+        for point in product(*values.values())
     ]
 
 
-def _base(entry: Entry, faults: Faults) -> list[TrainingConfig]:
-    path = scalar_value(entry.node)
-    if not isinstance(path, str) or len(path) > MAX_PATH or not path.isprintable():
-        reason = f"expected the path of a training config, found {yaml_repr(path)}."
-        faults.append((entry.line, f"{BASE}: {reason}"))
+def _base(entry: Entry, faults: Faults) -> list[ConfigFile]:
+    before = len(faults)
+    path = base_path(entry, faults)
+    if len(faults) > before:
         return []
     try:
-        return [load_training_config(path)]
+        return [read_config_file(path)]
     except (OSError, ValueError) as error:
         faults.append((entry.line, f"{BASE}: {error}"))
         return []

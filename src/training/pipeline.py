@@ -4,18 +4,26 @@ from pathlib import Path
 from typing import Any
 
 from src.artifacts import Artifacts, read_metadata
+from src.components.description import describe
 from src.environment import Invocation
 from src.evaluation.evaluator import (
+    SIMULATED_EVALUATOR,
+    Evaluator,
     Metrics,
     evaluate_model,
     load_evaluation,
-    simulated_metrics,
 )
+from src.evaluation.measuring import component_evaluator
+from src.names import check_version
+from src.records.dataset_version import DatasetVersion
 from src.storage import Location, StorePath, open_path
+from src.training.config import ConfigFile, read_config_file
+from src.training.dataset import resolve_dataset
+from src.training.hashing import HashDataset
 from src.training.registry import check_registry, register_model
-from src.training.trainer import train_model
+from src.training.trainer import train_config
 
-__all__ = ["load_model_metadata", "run_training_pipeline"]
+__all__ = ["config_evaluator", "load_model_metadata", "run_training_pipeline"]
 
 
 def load_model_metadata(
@@ -31,12 +39,44 @@ def load_model_metadata(
     return read_metadata(model_version, open_path(models_dir))
 
 
+def config_evaluator(
+    config_file: ConfigFile,
+    dataset: DatasetVersion,
+    artifacts: Artifacts,
+    *,
+    hash_dataset: HashDataset | None = None,
+) -> Evaluator:
+    """Return the evaluator that a config names; the simulated one if it names none.
+
+    Args:
+        config_file: The training config.
+        dataset: The data that the model is trained on.
+        artifacts: The artifacts root.
+        hash_dataset: Counts and hashes the data that the evaluator measures on, if that is other
+            data; see `resolve_dataset`.
+
+    Raises:
+        ComponentError: The evaluator cannot be used; names the line of the config.
+        FileNotFoundError, ValueError, OSError: Its dataset version; see `resolve_dataset`.
+    """
+    component = config_file.evaluator
+    if component is None:
+        return SIMULATED_EVALUATOR
+    if component.dataset_version is not None:
+        dataset = resolve_dataset(
+            component.dataset_version, artifacts.datasets, hash_dataset=hash_dataset
+        )
+    return component_evaluator(
+        describe(component, "evaluator", config_file.component_path), dataset
+    )
+
+
 def run_training_pipeline(
     training_config_path: str | Path | StorePath,
     model_version: str | None = None,
     *,
     artifacts_dir: Location = "artifacts",
-    metrics: Metrics = simulated_metrics,
+    metrics: Metrics | Evaluator | None = None,
     invocation: Invocation | None = None,
 ) -> dict[str, Any]:
     """Train, register and evaluate one model.
@@ -49,7 +89,8 @@ def run_training_pipeline(
         training_config_path: A YAML file; see `load_training_config`.
         model_version: Name of the version; derived from config and data if `None`.
         artifacts_dir: The artifacts root; holds `datasets/`.
-        metrics: Measures the model.
+        metrics: Measures the model: a function of its metadata, or an evaluator. The evaluator
+            that the config names if `None`, by default the simulated one.
         invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
@@ -65,12 +106,13 @@ def run_training_pipeline(
     """
     artifacts, invocation = Artifacts.open(artifacts_dir), invocation or Invocation()
     check_registry(artifacts)
-    version = train_model(
-        training_config_path,
-        model_version,
-        artifacts.models,
-        datasets_dir=artifacts.datasets,
-        invocation=invocation,
+    if model_version is not None:
+        check_version("model_version", model_version)
+    config_file = read_config_file(training_config_path)
+    dataset = resolve_dataset(config_file.config.dataset_version, artifacts.datasets)
+    evaluator = metrics or config_evaluator(config_file, dataset, artifacts)
+    version = train_config(
+        config_file, dataset, model_version, artifacts.models, invocation=invocation
     ).name
     metadata = load_model_metadata(version, artifacts.models)
     check_registry(artifacts)  # training can take long
@@ -79,7 +121,7 @@ def run_training_pipeline(
         version,
         artifacts.models,
         artifacts.evaluations,
-        metrics=metrics,
+        metrics=evaluator,
         invocation=invocation,
     )
     return load_evaluation(version, artifacts.evaluations)

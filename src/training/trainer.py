@@ -1,12 +1,15 @@
-"""The trainer: record the config and the data of a model version. It trains nothing."""
+"""The trainer: train a model version, and record its config and its data."""
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from src.artifacts import read_statement
+from src.components.description import Description, describe
+from src.components.work import locked_work
 from src.environment import Invocation
 from src.errors import CorruptFileError
 from src.names import check_version
@@ -26,12 +29,16 @@ from src.training.binding import bind_model, check_binding
 from src.training.config import ConfigFile, TrainingConfig, read_config_file
 from src.training.dataset import DatasetVersion, resolve_dataset
 from src.training.registry import is_registered
+from src.training.weights import Training, put_training, train
 
 __all__ = [
     "derive_model_version",
+    "describe_trainer",
     "model_dependencies",
     "model_metadata",
+    "train_config",
     "train_model",
+    "train_weights",
     "write_metadata",
 ]
 
@@ -50,11 +57,12 @@ def train_model(
     datasets_dir: Location = "artifacts/datasets",
     invocation: Invocation | None = None,
 ) -> Path:
-    """Write metadata.json and provenance.json of a model version; nothing is trained.
+    """Train a model version, and write its metadata.json and provenance.json.
 
-    Afterwards `<artifacts_dir>/<model_version>/` holds metadata.json, with exactly the fields of
-    `model_metadata`, and provenance.json, which describes the first run that wrote it. A second
-    call with the same content changes nothing.
+    Nothing is trained if the config names no trainer. Afterwards `<artifacts_dir>/<model_version>/`
+    holds metadata.json, with exactly the fields of `model_metadata`, and provenance.json, which
+    describes the first run that wrote it; if there is a trainer, also weights/ and training.jsonl.
+    A second call with the same content changes nothing.
 
     Args:
         training_config_path: A YAML file; see `load_training_config`.
@@ -69,35 +77,98 @@ def train_model(
     Raises:
         FileNotFoundError: The config, the dataset version or its data.jsonl does not exist.
         ModelVersionConflict: The version exists with other content.
-        ValueError: The config, the data or the name is not valid.
-        OSError: A file cannot be read or written; no partial file is left.
+        ValueError: The config, the data or the name is not valid, or the trainer has left no model.
+        OSError: A file cannot be read or written; no partial file is left. Or the trainer failed
+            (`CommandError`); its checkpoints are kept.
     """
-    invocation = invocation or Invocation()
     if model_version is not None:
         check_version("model_version", model_version)
     config_file = read_config_file(training_config_path)
-    config = config_file.config
-    dataset = resolve_dataset(config.dataset_version, datasets_dir)
+    dataset = resolve_dataset(config_file.config.dataset_version, datasets_dir)
+    return train_config(config_file, dataset, model_version, artifacts_dir, invocation=invocation)
+
+
+def train_config(
+    config_file: ConfigFile,
+    dataset: DatasetVersion,
+    model_version: str | None = None,
+    artifacts_dir: Location = "artifacts/models",
+    *,
+    invocation: Invocation | None = None,
+) -> Path:
+    """Do what `train_model` does, for a config and data that were read already."""
+    config, trainer = config_file.config, describe_trainer(config_file)
     if model_version is None:
-        model_version = derive_model_version(config, dataset)
+        model_version = derive_model_version(config, dataset, trainer)
     models = open_path(artifacts_dir)
+    training = None
+    if trainer is not None:
+        training = train_weights(config_file, dataset, trainer, model_version, models)
     write_metadata(
         model_metadata(config, dataset, model_version),
         models,
         dependencies=model_dependencies(config_file, dataset),
-        invocation=invocation,
+        invocation=invocation or Invocation(),
+        training=training,
     )
     return Path(str(models / model_version))
 
 
-def derive_model_version(config: TrainingConfig, dataset: DatasetVersion) -> str:
-    """Return the name of a model version that is derived from its config and data.
+def train_weights(
+    config_file: ConfigFile,
+    dataset: DatasetVersion,
+    trainer: Description,
+    model_version: str,
+    models: StorePath,
+    *,
+    on_point: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> Training:
+    """Train the weights of a version, unless the version exists with other content; see `train`.
+
+    Raises:
+        ModelVersionConflict: See `train`; or metadata.json or the registry has other content.
+        CorruptFileError: The version exists, and its provenance.json was deleted.
+    """
+    metadata, folder = model_metadata(config_file.config, dataset, model_version), models
+    path = folder / model_version / METADATA_FILE
+    found = path.read(METADATA_LIMIT)
+    if found not in (None, canonical_json(metadata)):
+        raise _mismatch(path, metadata, canonical_json(metadata), found or b"", [])
+    exists = is_registered(metadata, folder / REGISTRY_FILE) or found is not None
+    if exists and read_statement(path.parent) is None:
+        raise CorruptFileError(
+            f"{path.parent / STATEMENT_FILE}: no such file, but the version exists. Nothing was "
+            "trained. Restore the file from a backup, or choose another model_version."
+        )
+    return train(config_file, dataset, trainer, model_version, models, on_point=on_point)
+
+
+def describe_trainer(config_file: ConfigFile) -> Description | None:
+    """Describe the trainer of a config; `None` for the simulated one.
+
+    Raises:
+        ComponentError: The trainer cannot be used; names the line of the config.
+    """
+    if config_file.trainer is None:
+        return None
+    source, config = config_file.component_path, asdict(config_file.config)
+    return describe(config_file.trainer, "trainer", source, config)
+
+
+def derive_model_version(
+    config: TrainingConfig, dataset: DatasetVersion, trainer: Description | None = None
+) -> str:
+    """Return the name of a model version that is derived from its config, data and trainer.
 
     The name is `<base model>-<dataset version>-<digest>`, where the digest is the first 12
-    hexadecimal digits of a SHA-256 over the config hash and the SHA-256 of the data. The same
-    config and data always give the same name; another config or other data gives another name.
+    hexadecimal digits of a SHA-256 over the config hash, the SHA-256 of the data and, unless it is
+    the simulated one, the trainer with its options, seed and code. The same inputs always give the
+    same name; any other input gives another name.
     """
-    digest = sha256(canonical_json({"config": config.config_hash, "data": dataset.sha256}))
+    inputs: dict[str, Any] = {"config": config.config_hash, "data": dataset.sha256}
+    if trainer is not None:
+        inputs["trainer"] = trainer.identity()
+    digest = sha256(canonical_json(inputs))
     base_model = re.sub("[^A-Za-z0-9._-]+", "-", config.base_model).lstrip("._-") or "model"
     return f"{base_model[:50]}-{dataset.name[:50]}-{digest[:12]}"
 
@@ -140,6 +211,14 @@ def model_dependencies(
                 name="dataset metadata", uri=f"{folder}/{METADATA_FILE}", digest=digest
             )
         )
+    if config_file.base_path is not None:
+        dependencies.append(
+            ResolvedDependency(
+                name="base config",
+                uri=config_file.base_path.encode(errors="backslashreplace").decode(),
+                digest={"sha256": str(config_file.base_sha256)},
+            )
+        )
     return dependencies
 
 
@@ -149,17 +228,20 @@ def write_metadata(
     *,
     dependencies: Sequence[ResolvedDependency],
     invocation: Invocation | None = None,
+    training: Training | None = None,
 ) -> StorePath:
     """Write the metadata.json and the provenance.json of a model version, unless they exist.
 
     Afterwards `<models_dir>/<model_version>/metadata.json` holds the canonical JSON of `metadata`,
-    and provenance.json binds the version to its config and data.
+    and provenance.json binds the version to its config and data. If it was trained, its weights and
+    its history are there, too, and its work folder is gone.
 
     Args:
         metadata: See `model_metadata`.
         models_dir: Folder of all model versions.
         dependencies: See `model_dependencies`.
         invocation: The run that provenance.json records; a run that starts now if `None`.
+        training: The result of `train`; `None` if nothing was trained.
 
     Returns:
         The path of metadata.json.
@@ -180,7 +262,11 @@ def write_metadata(
         is_registered(metadata, models / REGISTRY_FILE)
     elif found != expected:
         raise _mismatch(path, metadata, expected, found, dependencies)
-    is_new = bind_model(metadata, path.parent, dependencies, invocation or Invocation())
+    invocation = invocation or Invocation()
+    if training is None:
+        is_new = bind_model(metadata, path.parent, dependencies, invocation)
+    else:
+        is_new = _bind_training(metadata, path.parent, dependencies, invocation, training)
     if is_new and found is not None:
         logger.warning(
             "%s: not found next to %s: an older release wrote none, or the file was deleted. "
@@ -194,6 +280,25 @@ def write_metadata(
         raise _mismatch(path, metadata, expected, written, dependencies)
     logger.info("%s: %s.", path, "written" if found is None else "already written")
     return path
+
+
+def _bind_training(
+    metadata: dict[str, Any],
+    folder: StorePath,
+    dependencies: Sequence[ResolvedDependency],
+    invocation: Invocation,
+    training: Training,
+) -> bool:
+    """Put the weights of a model in its folder and bind the version to them."""
+    data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
+    if check_binding(metadata, folder, data_sha256, training) is not None:
+        return False
+    with locked_work(folder.parent, folder.name) as work:
+        if check_binding(metadata, folder, data_sha256, training) is None:
+            put_training(training, folder, work)
+        is_new = bind_model(metadata, folder, dependencies, invocation, training)
+        work.remove()
+    return is_new
 
 
 def _mismatch(
@@ -223,7 +328,7 @@ def _is_bound(
     metadata: dict[str, Any], folder: StorePath, dependencies: Sequence[ResolvedDependency]
 ) -> bool:
     """Return whether the statement, or the digest in the name, ties the version to `metadata`."""
-    data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
+    data_sha256 = next((e.digest["sha256"] for e in dependencies if e.name == "dataset"), "")
     try:
         if check_binding(metadata, folder, data_sha256) is not None:
             return True

@@ -12,28 +12,26 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from src.errors import CorruptFileError, truncated_repr
+from src.errors import CorruptFileError
 from src.names import closest
 from src.records.layout import CONFIG_LIMIT
 from src.storage import StorePath, read_file
+from src.training.faults import ConfigError, Faults, yaml_repr
+from src.training.settings import MAX_INTEGER
 
 __all__ = [
-    "ConfigError",
     "Entry",
-    "Faults",
+    "json_value",
+    "mapping_entries",
     "parse_mapping",
     "read_config",
     "scalar_value",
-    "yaml_repr",
 ]
 
 MAX_NODES = 1000
 MAX_DIGITS = 400  # the largest float has 309
 MAX_KEY = 40  # characters of an unknown key
-
-
-class ConfigError(ValueError):
-    """Raised when a config is not valid; the message lists every fault with its line."""
+MAX_LEVELS = 8  # of lists and mappings in a value
 
 
 class Entry(NamedTuple):
@@ -46,24 +44,6 @@ class Entry(NamedTuple):
 
     line: int
     node: yaml.Node
-
-
-class Faults(list[tuple[int, str]]):
-    """The faults of a file: line numbers, from 1, and messages."""
-
-    def check(self, source: str | Path, *more: str) -> None:
-        """Raise if there are faults.
-
-        Args:
-            source: The file.
-            more: Faults without a line.
-
-        Raises:
-            ConfigError: There are faults; lists all of them, in the order of their lines.
-        """
-        lines = [f"{source}:{line}: {fault}" for line, fault in sorted(self)]
-        if lines or more:
-            raise ConfigError("\n".join([*lines, *(f"{source}: {fault}" for fault in more)]))
 
 
 def read_config(path: str | Path | StorePath, kind: str) -> bytes:
@@ -109,16 +89,35 @@ def parse_mapping(
     Raises:
         ConfigError: The data is not a YAML mapping, has tags, or has too many values.
     """
+    return mapping_entries(_root(data, source, kind, keys), keys, faults)
+
+
+def mapping_entries(
+    node: yaml.MappingNode, keys: Collection[str], faults: Faults, prefix: str = ""
+) -> dict[str, Entry]:
+    """Return the entries of a mapping.
+
+    Args:
+        node: The mapping.
+        keys: The keys that it may have.
+        faults: Receives a fault for every unknown or duplicate key; only the first unknown key is
+            quoted.
+        prefix: What comes before a key in a fault, e.g. `trainer.`.
+
+    Returns:
+        The entries of the `keys` that it has, in the order of the file.
+    """
     found: dict[str, Entry] = {}
     has_unknown = False
-    for key, value in _root(data, source, kind, keys).value:
+    for key, value in node.value:
         name = key.value if isinstance(key, yaml.ScalarNode) else yaml_repr(scalar_value(key))
         line = key.start_mark.line + 1
         if name not in keys:
-            faults.append((line, _unknown_key(name, keys, is_first=not has_unknown)))
+            unknown = _unknown_key(name, keys, is_first=not has_unknown)
+            faults.append((line, f"{prefix.removesuffix('.')}: {unknown}" if prefix else unknown))
             has_unknown = True
         elif name in found:
-            faults.append((line, f"{name}: duplicate key. Remove one of the two."))
+            faults.append((line, f"{prefix}{name}: duplicate key. Remove one of the two."))
         else:
             found[name] = Entry(line, value)
     return found
@@ -234,10 +233,42 @@ _WORDS: dict[str, object] = (
 )
 
 
-def yaml_repr(value: object) -> str:
-    """Return a value as YAML writes it, truncated; used in errors."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a mapping"
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return truncated_repr(value)
+def json_value(node: yaml.Node) -> Any:
+    """Return the value of a node with everything in it, as JSON has it.
+
+    Raises:
+        ValueError: A number is not finite or too large, a key is not text or occurs twice, or the
+            value has too many parts, or too many levels.
+    """
+    return _JsonValue().of(node)
+
+
+class _JsonValue:
+    """Counts the parts of a value: an alias can repeat a large one many times."""
+
+    count = 0
+
+    def of(self, node: yaml.Node, depth: int = 1) -> Any:
+        self.count += 1
+        if self.count > MAX_NODES or depth > MAX_LEVELS:
+            raise ValueError(f"expected at most {MAX_NODES} values in {MAX_LEVELS} levels.")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.of(each, depth + 1) for each in node.value]
+        if not isinstance(node, yaml.MappingNode):
+            return _json_scalar(scalar_value(node))
+        value: dict[str, Any] = {}
+        for key, each in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else yaml_repr(scalar_value(key))
+            if not isinstance(key, yaml.ScalarNode) or not _PLAIN_KEY.fullmatch(name):
+                raise ValueError(f"expected keys of at most {MAX_KEY} letters, digits and '_.-'.")
+            if name in value:
+                raise ValueError(f"{name}: duplicate key. Remove one of the two.")
+            value[name] = self.of(each, depth + 1)
+        return value
+
+
+def _json_scalar(value: object) -> object:
+    is_too_large = isinstance(value, int) and abs(value) > MAX_INTEGER
+    if is_too_large or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"expected a finite number, found {yaml_repr(value)}.")
+    return value

@@ -8,7 +8,7 @@ from src.artifacts import read_statement
 from src.environment import CORE, Invocation, source_digest
 from src.errors import CorruptFileError
 from src.evaluation.attestation import attest_evaluation
-from src.evaluation.evaluator import evaluate_model
+from src.evaluation.evaluator import SIMULATED_EVALUATOR, evaluate_model
 from src.records.canonical import canonical_json
 from src.records.statement import ResolvedDependency
 from src.training.pipeline import run_training_pipeline
@@ -34,7 +34,15 @@ def evaluate(artifacts, **arguments):
 
 
 def attest(folder, evaluation=b"{}", run_id="run-1"):
-    attest_evaluation(evaluation, folder, INPUTS, Invocation(id=run_id), model_version="model_v1")
+    attest_evaluation(
+        evaluation,
+        folder,
+        INPUTS,
+        Invocation(id=run_id),
+        model_version="model_v1",
+        evaluator=SIMULATED_EVALUATOR,
+        weights={},
+    )
 
 
 def other_metrics(metadata):
@@ -68,7 +76,7 @@ def test_a_later_run_with_the_same_evaluation_changes_nothing(folder, artifacts,
 
 def test_another_evaluation_gets_another_statement(artifacts, folder):
     run(artifacts)
-    evaluate(artifacts, metrics=other_metrics, invocation=RUN)
+    evaluate(artifacts, metrics=other_metrics, replace=True, invocation=RUN)
     statement = read_statement(folder)
     assert statement.subject_sha256 == digest_of(folder / "evaluation.json")
     assert statement.invocation_id == "run-1"
@@ -133,7 +141,8 @@ def test_a_run_killed_while_an_evaluation_changes_can_be_repeated(project, crash
     run_training_pipeline(CONFIG, "model_v1")
     work = """
 from src.evaluation.evaluator import evaluate_model
-def work(): evaluate_model("model_v1", metrics=lambda _: {"quality_score": 1.0})
+def metrics(_): return {"quality_score": 1.0}
+def work(): evaluate_model("model_v1", metrics=metrics, replace=True)
 """
     folder = Path("artifacts/evaluations/model_v1")
 
@@ -147,8 +156,8 @@ def work(): evaluate_model("model_v1", metrics=lambda _: {"quality_score": 1.0})
     for step in crashes(work, project):
         monkeypatch.chdir(step)
         attested.add(is_attested())
-        evaluate_model("model_v1", metrics=other_metrics)
+        evaluate_model("model_v1", metrics=other_metrics, replace=True)
         assert is_attested()
         names = sorted(path.name for path in folder.iterdir())
-        assert names == ["evaluation.json", "provenance.json"]
+        assert names == ["earlier", "evaluation.json", "provenance.json"]
     assert attested == {True, False}

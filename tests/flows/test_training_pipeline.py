@@ -355,8 +355,13 @@ def test_a_failed_run_has_one_line_in_its_state_and_its_log_with_the_reason_firs
 def test_a_run_that_hangs_times_out_and_keeps_its_files(project, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(registry, "register_model", lambda *_: time.sleep(60))
-        hanging = training_pipeline.with_options(timeout_seconds=2)
-        assert hanging("config.yaml", "model_v1", return_state=True).name == "TimedOut"
+        patch.setattr("flows.training_pipeline.TIMEOUT_SECONDS", 2)
+        state = training_pipeline("config.yaml", "model_v1", return_state=True)
+        assert (state.name, state.message) == (
+            "TimedOut",
+            "step register: not finished after 0.000555556 hours. What was written is whole; run "
+            "again.",
+        )
     assert METADATA.exists()
     assert training_pipeline("config.yaml", "model_v1", return_state=True).is_completed()
 

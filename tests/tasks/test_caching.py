@@ -12,6 +12,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Failed
 
 from src.environment import CORE, source_digest
+from src.supervision import CommandError, CommandStartError, CommandTimeoutError
 from tasks.caching import (
     TASKS,
     CacheDecision,
@@ -39,6 +40,9 @@ STALE = "artifacts/models/model_v1/metadata.json was changed"
         (OSError(28, "No space left on device"), True),
         (TimeoutError("the lock is held"), True),
         (ConnectionError("connection refused"), True),
+        (CommandError("exited with code 1"), True),
+        (CommandStartError("no such program"), False),
+        (CommandTimeoutError("still running"), False),
         (FileNotFoundError("no such file"), False),
         (PermissionError("permission denied"), False),
         (NotADirectoryError("not a directory"), False),

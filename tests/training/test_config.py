@@ -36,7 +36,8 @@ epochs: 3
 batch_size: 16
 """
 HASH = "a19ae1b8918eef6282ba32a2428152c231f1bc906c41eb3bbc6f5b7036421d4d"
-KEYS = "base_model, dataset_version, learning_rate, epochs, batch_size"
+SETTINGS = "base_model, dataset_version, learning_rate, epochs, batch_size"
+KEYS = f"{SETTINGS}, trainer, evaluator, base_config"
 MISSING = """\
 c.yaml: missing key 'base_model'. Write e.g. `base_model: mistral-7b`.
 c.yaml: missing key 'dataset_version'. Write e.g. `dataset_version: dataset_v1`.

@@ -217,14 +217,14 @@ def test_a_registry_that_is_deleted_while_a_model_is_trained_is_not_begun_again(
     artifacts, files, monkeypatch
 ):
     run(artifacts)
-    train = pipeline.train_model
+    train = pipeline.train_config
 
     def deleting(*arguments, **options):
         folder = train(*arguments, **options)
         delete(artifacts.registry)
         return folder
 
-    monkeypatch.setattr(pipeline, "train_model", deleting)
+    monkeypatch.setattr(pipeline, "train_config", deleting)
     with pytest.raises(RegistryLostError, match="'model_v1' has an evaluation"):
         run(artifacts, "model_v2")
     assert artifacts.registry.read(1) is None

@@ -4,13 +4,22 @@
 form of the two statements, `checks` compares.
 """
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from src.artifacts import Artifacts
-from src.evaluation.evaluator import Metrics, simulated_metrics
+from src.evaluation.evaluator import (
+    SIMULATED_EVALUATOR,
+    Evaluator,
+    Metrics,
+    as_evaluator,
+    measure,
+    simulated_metrics,
+)
+from src.lineage.configs import evaluator_of, recorded_config
 from src.lineage.record import model_not_found, version_folders
 from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
 from src.lineage.verify.evidence import (
@@ -22,6 +31,7 @@ from src.lineage.verify.evidence import (
     read_registry,
 )
 from src.lineage.verify.expected import expect
+from src.records.statement import weights_of
 from src.storage import Location
 from src.training.hashing import HashDataset, count_and_hash
 
@@ -35,13 +45,15 @@ __all__ = [
     "verify_evidence",
 ]
 
+logger = logging.getLogger(__name__)
+
 
 def verify(
     model_version: str,
     artifacts_dir: Location = "artifacts",
     *,
     hash_dataset: HashDataset = count_and_hash,
-    metrics: Metrics = simulated_metrics,
+    metrics: Metrics | Evaluator = simulated_metrics,
 ) -> list[Check]:
     """Verify a model's record by recomputing it. Reads data.jsonl in full.
 
@@ -49,7 +61,7 @@ def verify(
         model_version: A version with a registry entry or a folder.
         artifacts_dir: The artifacts root.
         hash_dataset: Counts and hashes a data.jsonl.
-        metrics: The function that measured the model.
+        metrics: What measured the model. An evaluation by another evaluator is not measured again.
 
     Returns:
         The checks, always in the same order. Without a readable provenance.json, the checks that
@@ -71,7 +83,8 @@ def verify_all(
     *,
     versions: Iterable[str] | None = None,
     hash_dataset: HashDataset = count_and_hash,
-    metrics: Metrics = simulated_metrics,
+    metrics: Metrics | Evaluator = simulated_metrics,
+    reevaluate: bool = False,
 ) -> Iterator[tuple[str, list[Check]]]:
     """Verify many models, one after the other; see `verify`. Reads each dataset once.
 
@@ -79,7 +92,9 @@ def verify_all(
         artifacts_dir: The artifacts root.
         versions: The versions to verify; all that have a registry entry or a folder if `None`.
         hash_dataset: Counts and hashes a data.jsonl.
-        metrics: The function that measured the models.
+        metrics: What measured the models; see `verify`.
+        reevaluate: Whether the evaluators that configs name are run again. Their code is taken from
+            the configs, which must have the contents that were recorded.
 
     Yields:
         Each version and its checks.
@@ -89,7 +104,11 @@ def verify_all(
         OSError: The artifacts root cannot be reached or listed.
     """
     for evidence, checks in verify_evidence(
-        artifacts_dir, versions=versions, hash_dataset=hash_dataset, metrics=metrics
+        artifacts_dir,
+        versions=versions,
+        hash_dataset=hash_dataset,
+        metrics=metrics,
+        reevaluate=reevaluate,
     ):
         yield evidence.version, checks
 
@@ -99,7 +118,8 @@ def verify_evidence(
     *,
     versions: Iterable[str] | None = None,
     hash_dataset: HashDataset,
-    metrics: Metrics,
+    metrics: Metrics | Evaluator,
+    reevaluate: bool = False,
 ) -> Iterator[tuple[ModelEvidence, list[Check]]]:
     """Verify many models, and yield what was read and verified, with its checks.
 
@@ -107,6 +127,7 @@ def verify_evidence(
     edited meanwhile. See `verify_all`.
     """
     artifacts = Artifacts.open(artifacts_dir)
+    measure_again = partial(_measure_again, as_evaluator(metrics), artifacts, reevaluate)
     registry = read_registry(artifacts)
     entries = _entries(registry)
     versions = None if versions is None else list(versions)
@@ -125,7 +146,7 @@ def verify_evidence(
             registry = read_registry(artifacts)
             entries = _entries(registry)
             evidence = replace(evidence, registry=registry, entry=entries.get(version))
-        expected = expect(evidence, metrics)
+        expected = expect(evidence, measure_again)
         dataset = None
         if expected.dataset_version is not None:
             dataset = read_dataset(expected.dataset_version, artifacts, hash_dataset_once)
@@ -137,3 +158,54 @@ def verify_evidence(
 def _entries(registry: File[Registry]) -> dict[str, dict[str, Any]]:
     """Return the entries by model version; none if the registry cannot be parsed."""
     return {model["model_version"]: model for model in registry.value or []}
+
+
+def _measure_again(
+    evaluator: Evaluator,
+    artifacts: Artifacts,
+    reevaluate: bool,
+    evidence: ModelEvidence,
+    metadata: Mapping[str, Any],
+) -> bytes | None:
+    """Measure a model again, if its evaluation names the simulated or this evaluator.
+
+    With `reevaluate`, also if it names that of the model's config.
+    """
+    if (statement := evidence.evaluation_statement.value) is not None:
+        named = statement.parameters.get("evaluator", SIMULATED_EVALUATOR.to_dict())
+        if named == SIMULATED_EVALUATOR.to_dict():
+            evaluator = SIMULATED_EVALUATOR
+        elif named != evaluator.to_dict():
+            dataset_version = metadata["dataset_version"]
+            own = _own_evaluator(evidence, dataset_version, artifacts) if reevaluate else None
+            if own is None or named != own.to_dict():
+                return None
+            evaluator = own
+    files = evidence.statement.value.files if evidence.statement.value else {}
+    try:
+        return measure(
+            metadata,
+            evaluator,
+            weights_of(files),
+            artifacts.models / evidence.version,
+            evidence.evaluation.data,
+            attested_sha256=statement.subject_sha256 if statement else None,
+        )
+    except (OSError, ValueError) as error:
+        if not evaluator.is_simulated:
+            logger.warning("%s: not measured again: %s", evidence.version, error)
+        return None
+
+
+def _own_evaluator(
+    evidence: ModelEvidence, dataset_version: str, artifacts: Artifacts
+) -> Evaluator | None:
+    """Return the evaluator that the config of a model names; `None` if it cannot be run here."""
+    if evidence.statement.value is None:
+        return None
+    try:
+        config_file = recorded_config(evidence.statement.value)
+        return evaluator_of(config_file, dataset_version, artifacts)
+    except (OSError, ValueError) as error:
+        logger.warning("%s: not measured again: %s", evidence.version, error)
+        return None

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from src.digest import Digest
+from src.errors import truncated_repr
+from src.evaluation.measuring import SIMULATED
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
 from src.lineage.verify.expected import Expected, json_sha256
 from src.lineage.verify.statements import (
@@ -20,8 +23,9 @@ from src.training.dataset import DatasetVersion, check_dataset_metadata
 
 __all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
 
-Verdict = Literal["MATCH", "MISMATCH", "UNREADABLE", "UNFINISHED"]
-WORST_FIRST: tuple[Verdict, ...] = ("MISMATCH", "UNREADABLE", "UNFINISHED")
+Verdict = Literal["MATCH", "AS RECORDED", "MISMATCH", "UNREADABLE", "UNFINISHED"]
+MAX_FILES = 5  # that a report names
+WORST_FIRST: tuple[Verdict, ...] = ("MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +34,8 @@ class Check:
 
     Attributes:
         what: The checked thing, e.g. `metadata.json` or `dataset bytes`.
-        verdict: MATCH; MISMATCH; UNREADABLE for a file that exists and cannot be read; or
+        verdict: MATCH; AS RECORDED for numbers that agree with their statement and were not
+            measured again; MISMATCH; UNREADABLE for a file that exists and cannot be read; or
             UNFINISHED for an output that a run writes later than all that exist.
         expected: Its expected value.
         found: Its value; for a file that cannot be parsed or read, the reason.
@@ -92,14 +97,14 @@ class Case:
 
 
 def failed_checks(checks: Iterable[Check]) -> list[Check]:
-    """Return the failed checks: those with a verdict other than MATCH."""
-    return [check for check in checks if check.verdict != "MATCH"]
+    """Return the failed checks: those with a verdict other than MATCH and AS RECORDED."""
+    return [check for check in checks if check.verdict not in ("MATCH", "AS RECORDED")]
 
 
 def verdict(checks: Iterable[Check]) -> Verdict:
     """Return the verdict of a model: the worst of its checks.
 
-    MISMATCH is worse than UNREADABLE, and UNREADABLE is worse than UNFINISHED.
+    From the worst: MISMATCH, UNREADABLE, UNFINISHED, AS RECORDED, MATCH.
     """
     verdicts = {check.verdict for check in checks}
     return next((verdict for verdict in WORST_FIRST if verdict in verdicts), "MATCH")
@@ -267,11 +272,55 @@ def _check_code(case: Case) -> Check | None:
     )
 
 
+def _check_files(case: Case) -> Check | None:
+    files, statement = case.evidence.files, case.evidence.statement.value
+    expected = statement.files if statement else {}
+    if not files.digests and not files.reason and not expected:
+        return None
+    wrong = sorted(
+        name
+        for name in files.digests.keys() | expected.keys()
+        if files.digests.get(name) != expected.get(name)
+    )
+    lines = [_file_change(name, expected, files.digests) for name in wrong[:MAX_FILES]]
+    if (more := len(wrong) - MAX_FILES) > 0:
+        lines.append(f"and {more:,} more")
+    size = sum(each.size for each in expected.values())
+    return _check(
+        "weights",
+        not wrong and not files.reason,
+        is_unreadable=files.is_unreadable,
+        # A run that was stopped between its weights and the statement that lists them.
+        is_unfinished=case.is_unfinished and case.evidence.statement.is_missing,
+        expected=f"{len(expected):,} files, {size:,} bytes, as {STATEMENT_FILE} lists them",
+        found=files.reason or "; ".join(lines) or "the same files",
+    )
+
+
+def _file_change(name: str, expected: Mapping[str, Digest], found: Mapping[str, Digest]) -> str:
+    if name not in found:
+        return f"{name}: no such file"
+    if name not in expected:
+        return f"{name}: not listed"
+    return f"{name}: expected sha256 {expected[name].sha256}, found {found[name].sha256}"
+
+
 def _check_evaluation(case: Case) -> Check:
     file, measured = case.evidence.evaluation, case.expected.evaluation
     statement = case.evidence.evaluation_statement.value
     attested = statement.subject_sha256 if statement else None
     expected = sha256(measured) if measured else attested
+    evaluator = statement.parameters.get("evaluator") if statement else None
+    name = evaluator.get("use") if isinstance(evaluator, dict) else None
+    is_shipped = name in (None, SIMULATED)
+    if measured is None and not is_shipped and file.sha256 == expected is not None:
+        return Check(
+            what=EVALUATION_FILE,
+            verdict="AS RECORDED",
+            expected=_sha256(expected),
+            found=file.found,
+            note=f"Measured by evaluator {truncated_repr(name)}, and not measured again.",
+        )
     return _check(
         EVALUATION_FILE,
         file.sha256 == expected is not None,
@@ -322,6 +371,7 @@ CHECKS: tuple[Callable[[Case], Check | None], ...] = (
     _check_data,
     _check_dataset_metadata,
     _check_code,
+    _check_files,
     _check_evaluation,
     _check_evaluation_statement,
 )

@@ -1,22 +1,26 @@
 """Evidence about a model: its files, read and parsed, before they are compared."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from src.artifacts import Artifacts
+from src.digest import Digest
 from src.environment import CORE, source_digest
 from src.errors import CorruptFileError, truncated_repr
 from src.evaluation.evaluator import evaluation_path
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import (
     DATA_FILE,
+    HISTORY_FILE,
+    HISTORY_LIMIT,
     METADATA_FILE,
     METADATA_LIMIT,
     REGISTRY_LIMIT,
     STATEMENT_FILE,
     STATEMENT_LIMIT,
+    WEIGHTS_FOLDER,
 )
 from src.records.metadata import parse_metadata
 from src.records.registry_file import RegistryFile
@@ -30,6 +34,7 @@ __all__ = [
     "ConfigEvidence",
     "DatasetEvidence",
     "File",
+    "FilesEvidence",
     "ModelEvidence",
     "Registry",
     "read_dataset",
@@ -89,6 +94,21 @@ class ConfigEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilesEvidence:
+    """The weights and the history of a model.
+
+    Attributes:
+        digests: Size and SHA-256 by path in the model's folder; empty if they cannot be read.
+        reason: Why they cannot be read.
+        is_unreadable: See `File`.
+    """
+
+    digests: Mapping[str, Digest] = field(default_factory=dict)
+    reason: str = ""
+    is_unreadable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelEvidence:
     """The files of a model.
 
@@ -101,6 +121,7 @@ class ModelEvidence:
         evaluation: evaluation.json.
         evaluation_statement: provenance.json of the evaluation.
         config: The config file that the statement names; `None` without one.
+        files: Weights and history, by path in the model's folder.
         core_sha256: Digest of the source of the core that verifies.
     """
 
@@ -112,6 +133,7 @@ class ModelEvidence:
     evaluation: File[dict[str, Any]]
     evaluation_statement: File[Statement]
     config: ConfigEvidence | None
+    files: FilesEvidence = field(default_factory=FilesEvidence)
     core_sha256: str
 
     @property
@@ -176,8 +198,22 @@ def read_model(
         evaluation=evaluation,
         evaluation_statement=evaluation_statement,
         config=_read_config(statement.value),
+        files=_read_files(folder),
         core_sha256=source_digest(CORE),
     )
+
+
+def _read_files(folder: StorePath) -> FilesEvidence:
+    try:
+        weights = (folder / WEIGHTS_FOLDER).digests()
+        files = {f"{WEIGHTS_FOLDER}/{name}": digest for name, digest in weights.items()}
+        history = (folder / HISTORY_FILE).read(HISTORY_LIMIT)
+    except (OSError, CorruptFileError) as error:
+        reason, is_unreadable = _failure(error, folder / WEIGHTS_FOLDER)
+        return FilesEvidence(reason=reason, is_unreadable=is_unreadable)
+    if history is not None:
+        files[HISTORY_FILE] = Digest(len(history), sha256(history))
+    return FilesEvidence(digests=files)
 
 
 def read_dataset(

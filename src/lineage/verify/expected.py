@@ -5,12 +5,11 @@ Several files name the digest of metadata.json. The digest that most of them nam
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from src.evaluation.evaluator import Metrics, serialize_evaluation
 from src.lineage.verify.evidence import ModelEvidence
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import DATA_FILE, EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
@@ -18,7 +17,10 @@ from src.training.config import TrainingConfig
 from src.training.dataset import DatasetVersion
 from src.training.trainer import model_metadata
 
-__all__ = ["Expected", "expect", "json_sha256", "vote"]
+__all__ = ["Expected", "Measure", "expect", "json_sha256", "vote"]
+
+Measure = Callable[[ModelEvidence, Mapping[str, Any]], bytes | None]
+"""Receives the files of a model and its metadata; returns the bytes of its evaluation.json."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +31,8 @@ class Expected:
         recomputed_metadata: The metadata.json that the core computes from the model's statement.
         metadata_sha256: Digest of metadata.json and of the registry entry, by vote.
         metadata: The metadata of that digest.
-        evaluation: The bytes of evaluation.json, measured again.
+        evaluation: The bytes of evaluation.json, measured again; `None` if the evaluator that its
+            statement names was not run.
         statement_sha256: Digest of the model's statement as the evaluation's statement attests
             it; `None` if that statement has mismatches of its digests.
         attestation_mismatches: Mismatches of the evaluation's statement.
@@ -51,19 +54,19 @@ class Expected:
     dataset_version: str | None
 
 
-def expect(evidence: ModelEvidence, metrics: Metrics) -> Expected:
+def expect(evidence: ModelEvidence, measure: Measure) -> Expected:
     """Compute the expected contents of a model's files.
 
     Args:
         evidence: The files as they are.
-        metrics: The function that measured the model.
+        measure: Measures the model again.
     """
     statement = evidence.statement.value
     derived = _derive_metadata(evidence)
     digest = vote(_named_digests(evidence, derived))
     candidates = (derived, evidence.metadata.value, evidence.entry)
     metadata = next((each for each in candidates if each and json_sha256(each) == digest), None)
-    evaluation = _measure(metadata, metrics)
+    evaluation = measure(evidence, deepcopy(metadata)) if metadata else None
     mismatches = _attestation_mismatches(evidence, digest, evaluation)
     attested = evidence.evaluation_statement.value
     statement_sha256 = attested.digest(STATEMENT_FILE) if attested and not mismatches else None
@@ -127,13 +130,6 @@ def _derive_metadata(evidence: ModelEvidence) -> dict[str, Any] | None:
         )
         return model_metadata(config, dataset, evidence.version)
     except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _measure(metadata: Mapping[str, Any] | None, metrics: Metrics) -> bytes | None:
-    try:
-        return serialize_evaluation(deepcopy(metadata), metrics) if metadata else None
-    except ValueError:  # a metric is not a number
         return None
 
 

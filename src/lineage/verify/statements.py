@@ -12,6 +12,7 @@ from typing import Any
 
 from src.environment import BUILDERS, PREFECT_BUILDER, PROJECT
 from src.errors import truncated_repr
+from src.evaluation.measuring import SIMULATED
 from src.records.canonical import parse_json
 from src.records.layout import (
     DATA_FILE,
@@ -22,6 +23,8 @@ from src.records.layout import (
     STATEMENT_FILE,
 )
 from src.records.statement import (
+    COMPONENT_EVALUATION_BUILD,
+    COMPONENT_TRAINING_BUILD,
     EVALUATION_BUILD,
     PREDICATE_TYPE,
     STATEMENT_TYPE,
@@ -57,18 +60,32 @@ def model_faults(data: bytes, version: str, dataset_version: str | None) -> list
             "annotations": {"num_samples": _INTEGER},
         },
         "dataset metadata": {"uri": metadata_uri, "digest": _SHA256},
+        "base config": {"uri": _STRING, "digest": _SHA256},
         "code": {"digest": {"gitCommit": _COMMIT}, "annotations": {"dirty": _BOOLEAN}},
         "core": {"digest": _SHA256},
         "python": {"annotations": {"version": _NO_SPACES, "implementation": _NO_SPACES}},
         "packages": {"annotations": _STRING_VALUES},
     }
+    parameters: dict[str, Any] = {"config": _OBJECT, "model_version": version}
+    optional = ["dataset metadata", "base config", "code"]
+    value = parse_json(data, METADATA_FILE)
+    trainer = _parameter(value, "trainer")
+    if trainer is not None:
+        parameters["trainer"] = _component_form(trainer)
+        dependencies |= {
+            "trainer": {"digest": _SHA256, "annotations": _OBJECT},
+            "base model": {"digest": _SHA256, "annotations": {"files": _OBJECT}},
+            "training environment": {"annotations": _OBJECT},
+        }
+        optional.append("base model")
     return _faults(
-        data,
+        value,
         subject=METADATA_FILE,
-        build_type=TRAINING_BUILD,
-        parameters={"config": _OBJECT, "model_version": version},
+        has_files=trainer is not None,
+        build_type=TRAINING_BUILD if trainer is None else COMPONENT_TRAINING_BUILD,
+        parameters=parameters,
         dependencies=dependencies,
-        optional=("dataset metadata", "code"),
+        optional=optional,
     )
 
 
@@ -83,13 +100,51 @@ def evaluation_faults(data: bytes, version: str) -> list[str]:
         name: {"uri": f"{MODELS_FOLDER}/{version}/{name}", "digest": _SHA256}
         for name in (METADATA_FILE, STATEMENT_FILE)
     }
+    dependencies["core"] = {"digest": _SHA256}
+    parameters: dict[str, Any] = {"model_version": version}
+    value = parse_json(data, EVALUATION_FILE)
+    evaluator = _parameter(value, "evaluator")
+    if evaluator is not None:
+        is_simulated = isinstance(evaluator, dict) and evaluator.get("use") == SIMULATED
+        parameters["evaluator"] = {"use": SIMULATED} if is_simulated else _component_form(evaluator)
+        dependencies |= {
+            "evaluator": {"digest": _SHA256, "annotations": _OBJECT},
+            "evaluation dataset": {
+                "uri": _STRING,
+                "digest": _SHA256,
+                "annotations": {"num_samples": _INTEGER},
+            },
+            "weights": {"digest": _SHA256, "annotations": {"files": _STRING_VALUES}},
+        }
     return _faults(
-        data,
+        value,
         subject=EVALUATION_FILE,
-        build_type=EVALUATION_BUILD,
-        parameters={"model_version": version},
-        dependencies={**dependencies, "core": {"digest": _SHA256}},
+        build_type=EVALUATION_BUILD if evaluator is None else COMPONENT_EVALUATION_BUILD,
+        parameters=parameters,
+        dependencies=dependencies,
+        optional=("evaluation dataset", "weights"),
     )
+
+
+def _parameter(value: Mapping[str, Any], name: str) -> Any:
+    parameters = value["predicate"]["buildDefinition"]["externalParameters"]
+    return parameters.get(name) if isinstance(parameters, dict) else None
+
+
+def _component_form(value: Any) -> Any:
+    """Return the form of a trainer or an evaluator, whose fields are optional but for its name."""
+    if not isinstance(value, dict):
+        return _OBJECT
+    form: dict[str, Any] = {
+        "use": _STRING,
+        "seed": _INTEGER,
+        "options": _OBJECT,
+        "argv": _STRINGS,
+        "dataset_version": _STRING,
+        "measured": _STRINGS,
+        "better": _STRING_VALUES,
+    }
+    return {name: each for name, each in form.items() if name == "use" or name in value}
 
 
 def run_mismatches(model: Statement, evaluation: Statement) -> list[str]:
@@ -174,6 +229,10 @@ def _has_string_values(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
+def _is_list_of_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 _TIME_PATTERN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _HTTP = re.compile("https?://.")
 _OBJECT = _Form("an object", lambda value: isinstance(value, dict))
@@ -192,19 +251,21 @@ _RUN = _Form(
     f"at most {MAX_ID_LENGTH} characters without spaces",
     lambda value: _has_no_spaces(value) and len(value) <= MAX_ID_LENGTH,
 )
+_STRINGS = _Form("a list of texts", _is_list_of_strings)
 _SHA256 = {"sha256": _matching("64 hexadecimal digits", r"[0-9a-f]{64}")}
+_FILE = {"name": _STRING, "digest": _SHA256, "annotations": {"size": _INTEGER}}
 
 
 def _faults(
-    data: bytes,
+    value: dict[str, Any],
     *,
     subject: str,
+    has_files: bool = False,
     build_type: str,
     parameters: Mapping[str, Any],
     dependencies: Mapping[str, Mapping[str, Any]],
     optional: Collection[str] = (),
 ) -> list[str]:
-    value = parse_json(data, subject)
     definition, run = value["predicate"]["buildDefinition"], value["predicate"]["runDetails"]
     found = [each["name"] for each in definition["resolvedDependencies"]]
     names = [name for name in dependencies if name not in optional or name in found]
@@ -221,7 +282,10 @@ def _faults(
         run_form["byproducts"] = [{"name": "run", "uri": _URL}]
     form: dict[str, Any] = {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": subject, "digest": _SHA256}],
+        "subject": [
+            {"name": subject, "digest": _SHA256},
+            *([_FILE] * (len(value["subject"]) - 1 if has_files else 0)),
+        ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {

@@ -1,8 +1,8 @@
 """Progress of a long run, in its log and as a progress bar in the UI."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from typing import Any
 
@@ -10,8 +10,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from src.progress import Progress, Snapshot
+from src.rendering.keys import artifact_key
 
-__all__ = ["progress_artifact"]
+__all__ = ["progress_artifact", "training_progress"]
 
 
 @contextmanager
@@ -46,3 +47,39 @@ def progress_artifact(total: int, unit: str, key: str) -> Iterator[Callable[[int
 
     with ThreadPoolExecutor(1) as sender:
         yield Progress(total, report, report_end=True).advance
+
+
+MAX_STEPS = 10**12
+
+
+def _ignore(_: int) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that receives the points of a training and reports its progress.
+
+    Only a point with `total_steps` says how far a training is.
+    """
+    with ExitStack() as stack:
+        advance: Callable[[int], None] | None = None
+        done = 0
+
+        def on_point(point: Mapping[str, Any]) -> None:
+            nonlocal advance, done
+            total, step = point.get("total_steps"), point["step"]
+            if isinstance(total, bool) or not isinstance(total, int) or not 0 < total <= MAX_STEPS:
+                return
+            if advance is None:
+                key = artifact_key("training-progress", model_version)
+                try:
+                    advance = stack.enter_context(progress_artifact(total, "steps", key))
+                except Exception as error:  # a server that is away ends no training
+                    get_run_logger().warning("The progress is not shown: %s", error)
+                    advance = _ignore
+            if step > done:
+                advance(min(step, total) - done)
+                done = min(step, total)
+
+        yield on_point

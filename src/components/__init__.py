@@ -1,0 +1,1 @@
+"""Code of a user that a config names: trainers and evaluators, and how they are run."""

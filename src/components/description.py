@@ -1,0 +1,246 @@
+"""Description of a component: its checked options, its code, and what it declares."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from src.components.child import write_json
+from src.components.component import COMMAND, Component
+from src.digest import Digest
+from src.errors import CorruptFileError, truncated_repr
+from src.records.canonical import canonical_json, parse_json, sha256
+from src.storage import read_file
+from src.supervision import Command, run_command
+
+__all__ = ["ComponentError", "Description", "code_sha256", "describe", "interpreter"]
+
+CORE = Path(__file__).resolve().parents[1]
+PROGRAMS = {
+    "trainer": CORE / "training" / "child.py",
+    "evaluator": CORE / "evaluation" / "child.py",
+}
+DESCRIBE_SECONDS = 300.0  # to import a large library on a busy machine
+DESCRIPTION_LIMIT = 1 << 20
+MAX_FILES = 10_000
+
+
+class ComponentError(ValueError):
+    """Raised when a component of a config cannot be used; names the line of the config."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What a component is, found without running it.
+
+    Attributes:
+        component: The component, with the options as it checked them.
+        version: The version that it declares; `None` if its files identify its code.
+        code: SHA-256 by path of the files of its code.
+        base_model: Size and SHA-256 by path of the files of the base model.
+        measured: Metrics that are measured on the clock.
+        better: `higher` or `lower` by metric.
+    """
+
+    component: Component
+    version: str | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
+    base_model: Mapping[str, Digest] = field(default_factory=dict)
+    measured: tuple[str, ...] = ()
+    better: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def code_sha256(self) -> str:
+        """SHA-256 of the code; see `code_sha256`."""
+        return code_sha256(self.version, self.code)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that makes this component another one, as JSON."""
+        return {**self.component.to_dict(), "code": self.code_sha256}
+
+
+def code_sha256(version: str | None, files: Mapping[str, str]) -> str:
+    """Return the SHA-256 of the version that a component declares, of its files, or of both."""
+    code = {"version": version, "files": dict(files)} if version and files else None
+    return sha256(canonical_json(code or version or dict(files)))
+
+
+def interpreter(component: Component) -> str:
+    """Return the Python interpreter of a component."""
+    python = component.execution.python
+    return sys.executable if python is None else str(Path.cwd() / python)
+
+
+def describe(
+    component: Component, kind: str, source: str, config: Mapping[str, Any] | None = None
+) -> Description:
+    """Describe a component. One that is written in Python is imported in a separate process.
+
+    Args:
+        component: The component.
+        kind: `trainer` or `evaluator`.
+        source: The config that names it; used in errors.
+        config: The five settings of the config, for a trainer.
+
+    Raises:
+        ComponentError: It is not installed, cannot be imported, or refuses its options; a pattern
+            matches no file.
+        OSError: A file of its code cannot be read.
+    """
+    fault = _Fault(component, kind, source)
+    if component.use == COMMAND:
+        described, files = {}, _argv_files(component)
+    else:
+        described = _ask(component, kind, fault, config or {})
+        module = described["module"]
+        files = [] if module is None else [Path(module)]
+    for pattern in component.code:
+        files += _matching(pattern, "code", fault)
+    # A program that does not exist cannot be started, which is the better message.
+    is_there = component.use != COMMAND or shutil.which(component.argv[0]) is not None
+    if not files and described.get("version") is None and is_there:
+        raise fault("use", "no file of its code is known. Name the files with `code: [...]`.")
+    base_model = {
+        _shown(file): file
+        for pattern in component.base_model
+        for file in _matching(pattern, "base_model", fault)
+    }
+    if folder := described.get("base_model"):
+        found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        base_model |= {path.relative_to(folder).as_posix(): path for path in found}
+    if len(files) + len(base_model) > MAX_FILES:
+        raise fault("code", f"expected at most {MAX_FILES:,} files.")
+    return Description(
+        component=_with_options(component, described),
+        version=described.get("version"),
+        code={_shown(path): _digest(path).sha256 for path in files},
+        base_model={name: _digest(path) for name, path in base_model.items()},
+        measured=tuple(described.get("measured", component.measured)),
+        better=described.get("better", component.better),
+    )
+
+
+class _Fault:
+    """Makes an error with the line of a key of a component."""
+
+    def __init__(self, component: Component, kind: str, source: str) -> None:
+        self._lines = component.lines
+        self._kind, self._source = kind, source
+
+    def __call__(self, key: str, reason: str) -> ComponentError:
+        line = self._lines.get(key) or self._lines.get(key.partition(".")[0])
+        place = self._source if line is None else f"{self._source}:{line}"
+        return ComponentError(f"{place}: {self._kind}.{key}: {reason}")
+
+
+def _with_options(component: Component, described: Mapping[str, Any]) -> Component:
+    return replace(component, options=described.get("options", component.options))
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+
+def _argv_files(component: Component) -> list[Path]:
+    """Return the files below the working directory that the arguments of a command name."""
+    here = Path.cwd().resolve()
+    found = []
+    for each in component.argv:
+        try:
+            path = here / each
+            if path.is_file() and path.resolve().is_relative_to(here):
+                found.append(path)
+        except (OSError, ValueError):  # no path, such as a program for `python -c`
+            continue
+    return found
+
+
+def _matching(pattern: str, key: str, fault: _Fault) -> list[Path]:
+    try:
+        found = sorted(path for path in Path.cwd().glob(pattern) if path.is_file())
+    except (ValueError, IndexError, NotImplementedError) as error:
+        raise fault(key, f"not a pattern: {truncated_repr(pattern)}.") from error
+    if not found:
+        raise fault(key, f"no file matches {truncated_repr(pattern)} in {Path.cwd()}.")
+    return found
+
+
+def _shown(path: Path) -> str:
+    """Return a path relative to the working directory; its name if it is elsewhere."""
+    here = Path.cwd().resolve()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
+
+
+def _digest(path: Path) -> Digest:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Digest(size=file.tell(), sha256=digest)
+
+
+# --- Components in Python ------------------------------------------------------------------------
+
+
+def _ask(
+    component: Component, kind: str, fault: _Fault, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Import a component in its own environment, and return what it says about itself."""
+    with TemporaryDirectory(prefix="llm-train-") as folder:
+        answer = Path(folder) / "description.json"
+        run_file = Path(folder) / "run.json"
+        write_json(
+            run_file,
+            {
+                "describe": str(answer),
+                "use": component.use,
+                "options": component.options,
+                "config": dict(config),
+            },
+        )
+        command = Command(
+            argv=[interpreter(component), str(PROGRAMS[kind])],
+            cwd=Path.cwd(),
+            run_file=run_file,
+            lock=Path(folder) / "lock",
+            timeout_seconds=DESCRIBE_SECONDS,
+        )
+        try:
+            run_command(command, on_line=lambda *_: None)
+        except (OSError, ValueError) as error:
+            raise fault("use", f"{component.use!r} cannot be described.\n{error}") from error
+        data = read_file(answer, DESCRIPTION_LIMIT)
+    if data is None:
+        raise fault("use", f"{component.use!r}: {interpreter(component)} wrote no description.")
+    return _checked(data, component, fault)
+
+
+def _checked(data: bytes, component: Component, fault: _Fault) -> dict[str, Any]:
+    try:
+        found = parse_json(data, "description")
+    except CorruptFileError as error:
+        raise fault("use", f"{component.use!r}: {error}") from error
+    if "error" in found:
+        raise fault("use", f"{component.use!r}: {found['error']}")
+    if "faults" in found:
+        faults = [_option_fault(str(each), component, fault) for each in found["faults"]]
+        raise ComponentError("\n".join(map(str, faults)))
+    for name, direction in found.get("better", {}).items():
+        if direction not in ("higher", "lower"):
+            raise fault(
+                "use",
+                f"{component.use!r}: better: {truncated_repr(name)}: expected 'higher' or 'lower', "
+                f"found {truncated_repr(direction)}.",
+            )
+    if not found.get("version") and not found.get("module"):
+        raise fault("use", f"{component.use!r} has neither a file nor a version.")
+    return found
+
+
+def _option_fault(message: str, component: Component, fault: _Fault) -> ComponentError:
+    name, colon, _ = message.partition(":")
+    is_option = bool(colon) and (name in component.options or name.isidentifier())
+    if is_option:
+        return fault(f"options.{name}", message[len(name) + 1 :].strip())
+    return fault("options", message)

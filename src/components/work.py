@@ -1,0 +1,90 @@
+"""The work folder of a model version: where a trainer works, until its result is in the record.
+
+<root>/.work/<model version>.lock            held by the run that trains the version
+<root>/.work/<model version>/run.json        what the trainer gets; see `LLM_TRAIN_RUN`
+<root>/.work/<model version>/processes.lock  held while a process of the trainer lives
+<root>/.work/<model version>/<digest>/       for the digest of all that the training depends on:
+    checkpoints/, history.jsonl              kept between tries
+    output/                                  emptied before each try
+    result.json                              written when output/ is whole
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.records.layout import WORK_FOLDER
+from src.storage import StorePath
+from src.storage.locking import lock, unlock
+
+__all__ = ["Work", "locked_work", "remove_work"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The work folder of a version, which this process has locked."""
+
+    folder: Path
+
+    def training_folder(self, key: str) -> Path:
+        """Return the folder for a digest of all that the training depends on."""
+        path = self.folder / key
+        _make(path)
+        return path
+
+    def remove(self) -> None:
+        """Remove the folder with everything in it."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.folder)
+
+
+@contextmanager
+def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
+    """Lock the work folder of a version; wait for as long as another run trains the version.
+
+    Args:
+        models: The folder of all model versions, beside which the work folder lies.
+        model_version: The version.
+
+    Raises:
+        OSError: The folder or its lock file cannot be created.
+    """
+    folder = (models.parent / WORK_FOLDER).local_folder()
+    path = folder / f"{model_version}.lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if not lock(descriptor, 0.0):
+            logger.info("%s: another run trains this version. Waiting for it.", path)
+            os.close(descriptor)
+            descriptor = os.open(path, flags, 0o600)
+            lock(descriptor, None)
+        try:
+            _make(folder / model_version)
+            yield Work(folder / model_version)
+        finally:
+            with suppress(OSError):  # it has files if the training is not in the record yet
+                (folder / model_version).rmdir()
+            unlock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_work(models: StorePath, model_version: str) -> None:
+    """Remove the work folder of a version that is in the record, if a run has left one."""
+    if ((models.parent / WORK_FOLDER).local_folder() / model_version).exists():
+        with locked_work(models, model_version) as work:
+            work.remove()
+
+
+def _make(path: Path) -> None:
+    """Create a folder; remove a link or a file of its name, which no run creates."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    path.mkdir(exist_ok=True)

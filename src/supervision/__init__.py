@@ -1,0 +1,39 @@
+"""Commands of a user, each run as a child process under a supervisor; Linux only.
+
+`command` is the side of the caller; `supervisor` is the program between the caller and the command.
+Together they guarantee, for each call of `run_command`:
+
+- No process of a command outlives the call. When the call ends by an exception, or by the death of
+  the caller in any way, the supervisor sends SIGTERM to the command, and SIGKILL after a grace
+  period, until the command and all its descendants have ended. A double fork or another session
+  does not exempt a descendant.
+- The lock is held while one of these processes lives, so two commands over one lock never overlap.
+- If the supervisor is killed, the kernel kills the command. Its descendants may survive; the next
+  command over the same lock kills them before it starts.
+
+Two limits: a process that runs as another user (`sudo`) cannot be killed, and is waited for; one
+that survives a killed supervisor with a cleared environment is not found.
+
+A copy of the connection to the supervisor stays open in a process that the caller makes by a plain
+`os.fork` during the call. If the caller is then killed, the command ends only when this process
+has ended, too. Processes of `subprocess` and of `multiprocessing` with the start methods `spawn`
+and `forkserver` have no such copy.
+"""
+
+from src.supervision.command import (
+    Command,
+    CommandError,
+    CommandStartError,
+    CommandTimeoutError,
+    Stream,
+    run_command,
+)
+
+__all__ = [
+    "Command",
+    "CommandError",
+    "CommandStartError",
+    "CommandTimeoutError",
+    "Stream",
+    "run_command",
+]

@@ -1,0 +1,59 @@
+"""Program: describe or run a trainer that is written in Python; see `src.components.child`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from collections.abc import Callable
+from typing import Any
+
+from src.components.child import plain_number, serve, write_json
+from src.components.hardware import environment
+from src.records.dataset_version import DatasetVersion
+from src.training.contract import TrainingRun
+from src.training.history import History, parse_point
+from src.training.settings import TrainingConfig
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the trainer that the file of the run names."""
+    serve("trainer", _train)
+
+
+def _train(trainer: Callable[..., Any], run: dict[str, Any], points: int) -> None:
+    history = History(Path(run["history"]))
+
+    def log(step: int, **values: Any) -> None:
+        values = {name: plain_number(value) for name, value in values.items()}
+        line = json.dumps({"step": step, **values}, sort_keys=True, default=str)
+        point = parse_point(line)
+        if point is None:
+            sys.stderr.write(f"log: not a point, not recorded: {line[:200]}\n")
+            return
+        history.append(point)
+        os.write(points, line.encode() + b"\n")
+
+    trainer(
+        TrainingRun(
+            config=TrainingConfig(**run["config"]),
+            options=run["options"],
+            seed=run["seed"],
+            dataset=DatasetVersion(**run["dataset_version"]),
+            model_version=run["model_version"],
+            output=Path(run["output"]),
+            checkpoints=Path(run["checkpoints"]),
+            settings=run["settings"],
+            log=log,
+        )
+    )
+    write_json(run["environment"], environment())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The history of a training: one JSON object per line, in the order of the steps.
+
+A training that continues from a checkpoint reports some steps again. A point replaces every point
+of its step and of later ones, so that the history is that of a training without interruption.
+"""
+
+import json
+import math
+import os
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
+from src.storage import StorePath
+
+__all__ = ["MAX_POINT_BYTES", "History", "parse_point", "read_history"]
+
+MAX_POINT_BYTES = 1 << 16
+MAX_STEP = 2**53 - 1
+
+
+class History:
+    """The history of one training, in a file that stays open.
+
+    Args:
+        path: The file; its folder exists. The points that it has already are kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: FileIO | None = None
+        self._ends: list[tuple[int, int]] = []  # of each point: its step, and where its line ends
+
+    def append(self, point: dict[str, Any]) -> None:
+        """Write a point, which replaces those of the same step and of later ones.
+
+        Args:
+            point: As `parse_point` returns it. One that would make the file larger than
+                `HISTORY_LIMIT` is not written.
+        """
+        if self._file is None:
+            self._file, self._ends = self._open()
+        ends, step = self._ends, point["step"]
+        if ends and ends[-1][0] >= step:
+            while ends and ends[-1][0] >= step:
+                ends.pop()
+            self._truncate(self._file, ends[-1][1] if ends else 0)
+        line = json.dumps(point, sort_keys=True, allow_nan=False).encode() + b"\n"
+        start = ends[-1][1] if ends else 0
+        if start + len(line) > HISTORY_LIMIT:
+            return
+        written = 0
+        while written < len(line):  # on a full disk, a part is written before the error
+            written += self._file.write(line[written:]) or 0
+        ends.append((step, start + len(line)))
+
+    def _open(self) -> tuple[FileIO, list[tuple[int, int]]]:
+        file = FileIO(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+")
+        ends: list[tuple[int, int]] = []
+        end = 0
+        for line in file.readall().splitlines(keepends=True):
+            point = parse_point(line)
+            if point is None or not line.endswith(b"\n"):  # half a line of one that was killed
+                break
+            end += len(line)
+            ends.append((point["step"], end))
+        self._truncate(file, end)
+        return file, ends
+
+    @staticmethod
+    def _truncate(file: FileIO, size: int) -> None:
+        file.truncate(size)
+        file.seek(size)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def read_history(model: StorePath) -> list[dict[str, Any]]:
+    """Read the history of a model version; empty if it has none.
+
+    Args:
+        model: The folder of the version.
+
+    Raises:
+        CorruptFileError: It is not a regular file, or too large.
+        OSError: It cannot be read.
+    """
+    data = (model / HISTORY_FILE).read(HISTORY_LIMIT) or b""
+    return [point for line in data.splitlines() if (point := parse_point(line)) is not None]
+
+
+def parse_point(line: bytes | str) -> dict[str, Any] | None:
+    """Parse a line that a trainer printed.
+
+    Returns:
+        The point: a `step`, which is an integer from 0, and further values by name. A number that
+        is not finite is `None`, as JSON has no such number. `None` if the line is not a point.
+    """
+    if len(line) > MAX_POINT_BYTES or line[:1] not in (b"{", "{"):
+        return None
+    try:
+        value = json.loads(line, parse_float=_finite, parse_constant=_finite)
+        json.dumps(value, ensure_ascii=False).encode()  # fails on half of a character
+    except (ValueError, RecursionError):
+        return None
+    step = value.get("step")
+    is_step = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP
+    return value if is_step else None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None

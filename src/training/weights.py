@@ -1,0 +1,391 @@
+"""Weights of a model version: train them, or take what a run of the version left.
+
+A training is done when the model's statement lists its files. Until then its result lies in the
+work folder; see `src.components.work`.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from src.artifacts import read_statement
+from src.components.child import write_json
+from src.components.component import COMMAND, check_may_run, may_run
+from src.components.description import PROGRAMS, Description, interpreter
+from src.components.hardware import machine
+from src.components.output import line_logger
+from src.components.work import Work, locked_work, remove_work
+from src.digest import Digest, digests_from_json, digests_to_json
+from src.errors import CorruptFileError
+from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.dataset_version import DatasetVersion
+from src.records.layout import HISTORY_FILE, HISTORY_LIMIT, WEIGHTS_FOLDER
+from src.records.metadata import ModelVersionConflict, all_conflict_details
+from src.records.statement import ResolvedDependency, Statement, weights_of
+from src.storage import FileChangedError, FolderStore, StorePath, open_file, read_file
+from src.supervision import (
+    Command,
+    CommandError,
+    CommandStartError,
+    CommandTimeoutError,
+    run_command,
+)
+from src.training.config import ConfigFile
+from src.training.hashing import count_and_hash_once
+from src.training.history import History, parse_point
+
+__all__ = [
+    "TrainerFailedError",
+    "Training",
+    "TrainingOutputError",
+    "put_training",
+    "recorded_training",
+    "train",
+    "training_dependencies",
+]
+
+ENVIRONMENT_LIMIT = 1 << 20
+_TEMPORARY = re.compile(r"(^|/)\.[^/]*\.tmp$")
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingOutputError(ValueError):
+    """Raised when a trainer has left something that is not a model."""
+
+
+class TrainerFailedError(CommandError):
+    """Raised when a trainer failed before it reported a step; another try fails, too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """The result of a training, by digest, and what it was made with.
+
+    Attributes:
+        trainer: The identity of the trainer; see `Description.identity`.
+        version: The version that the trainer declares; `None` if its files identify its code.
+        code: SHA-256 by path of the files of the trainer's code.
+        base_model: Size and SHA-256 by path of the files of the base model.
+        environment: Processor, libraries and variables of the process that trained.
+        files: Size and SHA-256 of the weights and the history, by path in the model's folder.
+    """
+
+    trainer: Mapping[str, Any]
+    version: str | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
+    base_model: Mapping[str, Digest] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Digest] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, trainer: Description) -> "Training":
+        """Return a training that this trainer has not begun."""
+        return cls(
+            trainer=trainer.identity(),
+            version=trainer.version,
+            code=trainer.code,
+            base_model=trainer.base_model,
+        )
+
+    @property
+    def weights(self) -> dict[str, Digest]:
+        """Size and SHA-256 of the weights, by path in the folder of the weights."""
+        return weights_of(self.files)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what of the training must not change under a version."""
+        base_model = {name: each.sha256 for name, each in self.base_model.items()}
+        return {"trainer": dict(self.trainer), "base_model": base_model}
+
+
+def train(
+    config_file: ConfigFile,
+    dataset: DatasetVersion,
+    description: Description,
+    model_version: str,
+    models: StorePath,
+    *,
+    on_point: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> Training:
+    """Train the weights of a model version, unless a run of the version has done so.
+
+    The trainer runs as a child process. One that was stopped continues from its checkpoints.
+    Afterwards its result lies in the work folder, or in the record if it was there already.
+
+    Args:
+        config_file: The training config.
+        dataset: The data.
+        description: The trainer.
+        model_version: The version.
+        models: Folder of all model versions.
+        on_point: Receives each point of the history as it comes.
+
+    Raises:
+        ModelVersionConflict: The version exists with another trainer, other options, another base
+            model, or without weights. Nothing was trained.
+        CorruptFileError: The weights of the version were altered or deleted.
+        CommandError: The trainer failed, or took too long. Its checkpoints are kept.
+        TrainingOutputError: The trainer has left something that is not a model.
+        OSError: A file cannot be read or written.
+    """
+    new = Training.of(description)
+    if (found := _recorded(models / model_version, new)) is not None:
+        if may_run():
+            remove_work(models, model_version)
+        return found
+    check_may_run(f"trainer {description.component.use}")
+    with locked_work(models, model_version) as work:
+        if (found := _recorded(models / model_version, new)) is not None:
+            work.remove()
+            return found
+        inputs = {
+            "config": config_file.config.config_hash,
+            "data": dataset.sha256,
+            **new.inputs(),
+        }
+        folder = work.training_folder(sha256(canonical_json(inputs)))
+        if (found := _finished(folder, new)) is not None:
+            logger.info("%s: trained by an earlier run. Taken.", model_version)
+            return found
+        environment = _run(config_file, dataset, description, model_version, work, folder, on_point)
+        _check_data(dataset)
+        return _finish(folder, new, environment)
+
+
+def recorded_training(statement: Statement) -> Training | None:
+    """Return the training that a statement records; `None` if nothing was trained.
+
+    Raises:
+        ValueError: A field of the statement has the wrong type.
+    """
+    trainer = statement.parameters.get("trainer")
+    if trainer is None:
+        return None
+    if not isinstance(trainer, dict):
+        raise ValueError("externalParameters.trainer: expected an object.")
+    code = statement.annotations("trainer").get("files", {})
+    return Training(
+        trainer={**trainer, "code": statement.digest("trainer")},
+        version=statement.annotations("trainer").get("version"),
+        code=code if isinstance(code, dict) else {},
+        base_model=digests_from_json(statement.annotations("base model").get("files", {})),
+        environment=statement.annotations("training environment"),
+        files=statement.files,
+    )
+
+
+def training_dependencies(training: Training) -> list[ResolvedDependency]:
+    """Return the trainer, the base model and the environment as resolved dependencies."""
+    about_code: dict[str, Any] = {"files": dict(training.code)}
+    if training.version is not None:
+        about_code["version"] = training.version
+    dependencies = [
+        ResolvedDependency(
+            name="trainer", digest={"sha256": training.trainer["code"]}, annotations=about_code
+        )
+    ]
+    if training.base_model:
+        files = digests_to_json(training.base_model)
+        dependencies.append(
+            ResolvedDependency(
+                name="base model",
+                digest={"sha256": sha256(canonical_json(files))},
+                annotations={"files": files},
+            )
+        )
+    environment = ResolvedDependency(name="training environment", annotations=training.environment)
+    return [*dependencies, environment]
+
+
+def put_training(training: Training, model: StorePath, work: Work) -> None:
+    """Copy the result of a training from the work folder to the folder of the model.
+
+    Afterwards the folder has weights/ and, if the trainer reported steps, training.jsonl. They are
+    visible when the statement lists them.
+
+    Raises:
+        CorruptFileError, FileChangedError, OSError: See `Store.put_files`.
+    """
+    folder = next(
+        (each for each in work.folder.glob("*/") if _finished(each, training) == training), None
+    )
+    if folder is None:
+        raise FileNotFoundError(
+            f"{work.folder}: the result of the training was deleted. Run again."
+        )
+    (model / WEIGHTS_FOLDER).put_files(folder / "output", training.weights)
+    if HISTORY_FILE in training.files:
+        history = read_file(folder / "history.jsonl", HISTORY_LIMIT) or b""
+        (model / HISTORY_FILE).replace(history)
+
+
+# --- What is there already -----------------------------------------------------------------------
+
+
+def _recorded(model: StorePath, new: Training) -> Training | None:
+    """Return the training that the record has, after a check of its files."""
+    statement = read_statement(model)
+    if statement is None:
+        return None
+    found = recorded_training(statement)
+    recorded = {"trainer": None} if found is None else found.inputs()
+    if details := all_conflict_details(recorded, new.inputs()):
+        raise ModelVersionConflict(model.name, model, details)
+    assert found is not None  # noqa: S101  # else there are details
+    history = (model / HISTORY_FILE).read(HISTORY_LIMIT)
+    expected = found.files.get(HISTORY_FILE)
+    if expected != (None if history is None else Digest(len(history), sha256(history))):
+        raise CorruptFileError(
+            f"{model / HISTORY_FILE}: expected {expected}. Left as found; restore it from a backup."
+        )
+    with (model / WEIGHTS_FOLDER).local_files(found.weights):
+        pass
+    return found
+
+
+def _finished(folder: Path, new: Training) -> Training | None:
+    """Return the result of an earlier try whose files are unchanged."""
+    data = read_file(folder / "result.json", ENVIRONMENT_LIMIT)
+    if data is None:
+        return None
+    try:
+        result = parse_json(data, folder)
+        files = digests_from_json(result["files"])
+        if files != _digests(folder) or not isinstance(result["environment"], dict):
+            return None
+    except (KeyError, ValueError):
+        return None
+    return replace(new, files=files, environment=result["environment"])
+
+
+def _digests(folder: Path) -> dict[str, Digest]:
+    """Return size and SHA-256 of what a trainer has left, by path in the folder of the model."""
+    store = FolderStore(folder)
+    files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in store.digests("output").items()}
+    history = read_file(folder / "history.jsonl", HISTORY_LIMIT)
+    if history:
+        files[HISTORY_FILE] = Digest(len(history), sha256(history))
+    return files
+
+
+# --- One try -------------------------------------------------------------------------------------
+
+
+def _run(
+    config_file: ConfigFile,
+    dataset: DatasetVersion,
+    description: Description,
+    model_version: str,
+    work: Work,
+    folder: Path,
+    on_point: Callable[[Mapping[str, Any]], None],
+) -> dict[str, Any]:
+    """Run the trainer; return its environment."""
+    component = description.component
+    checkpoints, output = folder / "checkpoints", folder / "output"
+    checkpoints.mkdir(exist_ok=True)
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir()
+    is_command = component.use == COMMAND
+    environment_file = folder / "environment.json"
+    environment_file.unlink(missing_ok=True)
+    data_path = str(Path(dataset.path).resolve())
+    run_file = work.folder / "run.json"
+    write_json(
+        run_file,
+        {
+            "describe": None,
+            "use": component.use,
+            "model_version": model_version,
+            "config": asdict(config_file.config),
+            "options": component.options,
+            "seed": component.seed,
+            "dataset": data_path,
+            "dataset_version": {**asdict(dataset), "path": data_path},
+            "output": str(output),
+            "checkpoints": str(checkpoints),
+            "settings": component.execution.settings,
+            "history": str(folder / "history.jsonl"),
+            "environment": str(environment_file),
+        },
+    )
+    history = History(folder / "history.jsonl")
+    has_points, log_line = False, line_logger(logger)
+
+    def on_line(stream: str, line: str) -> None:
+        nonlocal has_points
+        point = parse_point(line) if stream == "stdout" else None
+        if point is None:
+            log_line(line)
+            return
+        has_points = True
+        if is_command:
+            history.append(point)
+        on_point(point)
+
+    argv = (
+        list(component.argv) if is_command else [interpreter(component), str(PROGRAMS["trainer"])]
+    )
+    command = Command(
+        argv=argv,
+        cwd=Path.cwd(),
+        run_file=run_file,
+        lock=work.folder / "processes.lock",
+        timeout_seconds=component.execution.timeout_seconds,
+    )
+    try:
+        with closing(history):
+            run_command(command, on_line=on_line)
+    except (CommandStartError, CommandTimeoutError):
+        raise
+    except CommandError as error:
+        if has_points or any(checkpoints.iterdir()):
+            raise
+        raise TrainerFailedError(str(error)) from error
+    data = read_file(environment_file, ENVIRONMENT_LIMIT)
+    return machine() if data is None else parse_json(data, environment_file)
+
+
+def _check_data(dataset: DatasetVersion) -> None:
+    """Check that the data is still that which the run began with."""
+    _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
+    if digest != dataset.sha256:
+        raise FileChangedError(
+            f"{dataset.path}: changed while a model was trained on it, from sha256 "
+            f"{dataset.sha256} to {digest}. The model was not taken; run again."
+        )
+
+
+def _finish(folder: Path, new: Training, environment: Mapping[str, Any]) -> Training:
+    """Check what a trainer has left, and write down that it is whole."""
+    try:
+        files = _digests(folder)
+    except CorruptFileError as error:
+        raise TrainingOutputError(f"{error} A trainer may leave only files and folders.") from error
+    weights = [name for name in files if name != HISTORY_FILE]
+    if hidden := [name for name in weights if _TEMPORARY.search(name)]:
+        raise TrainingOutputError(
+            f"{_output(folder, hidden[0])}: expected no file with a name like `.name.tmp`, which "
+            "this project uses."
+        )
+    if not weights:
+        raise TrainingOutputError(f"{folder / 'output'}: the trainer has left no file.")
+    if empty := [name for name in weights if files[name].size == 0]:
+        raise TrainingOutputError(
+            f"{_output(folder, empty[0])}: the trainer has left an empty file."
+        )
+    result = {"files": digests_to_json(files), "environment": environment}
+    FolderStore(folder).replace("result.json", json.dumps(result).encode())
+    return replace(new, files=files, environment=environment)
+
+
+def _output(folder: Path, name: str) -> Path:
+    """Return where a trainer has left a file of the model."""
+    return folder / "output" / name.removeprefix(f"{WEIGHTS_FOLDER}/")

@@ -1,0 +1,283 @@
+"""Evaluators of the user, in real child processes, and whose an evaluation is."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.components.description import ComponentError
+from src.errors import CorruptFileError
+from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulated_metrics
+from src.evaluation.measuring import EvaluatorOutputError
+from src.lineage.configs import evaluator_of
+from src.lineage.verify import verdict, verify, verify_all
+from src.supervision import CommandError
+from src.training.config import read_config_file
+from src.training.pipeline import run_training_pipeline
+from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
+
+FOLDER = Path("artifacts/evaluations/model_v1")
+FILE = FOLDER / "evaluation.json"
+SIMULATED = "configs/training/mistral_finetune.yaml"
+
+
+def run(config=CONFIG_PATH, **arguments):
+    return run_training_pipeline(config, "model_v1", **arguments)
+
+
+def evaluate(config=CONFIG_PATH, **arguments):
+    from src.artifacts import Artifacts
+
+    evaluator = evaluator_of(read_config_file(config), "dataset_v1", Artifacts.open())
+    return evaluate_model("model_v1", metrics=evaluator, **arguments)
+
+
+def verdict_of(**arguments):
+    [(_, checks)] = verify_all(versions=["model_v1"], **arguments)
+    return verdict(checks)
+
+
+def metrics():
+    return json.loads(FILE.read_bytes())["metrics"]
+
+
+def measure_again():
+    """Write a config with another evaluator, and return its path."""
+    write_module("def measure(run):\n    return {'loss': 0.5}\n", "other.py")
+    path = Path("configs/training/other.yaml")
+    path.write_text(Path(CONFIG_PATH).read_text().replace("mine:evaluate", "other:measure"))
+    return str(path)
+
+
+# --- What is in the record -----------------------------------------------------------------------
+
+
+def test_the_statement_names_the_evaluator_and_the_weights_that_it_measured(project):
+    run(trained(steps=2))
+    definition = statement("evaluations/model_v1")["predicate"]["buildDefinition"]
+    assert definition["buildType"] == "urn:llm-training-pipeline:evaluate:v2"
+    assert definition["externalParameters"]["evaluator"] == {
+        "use": "mine:evaluate",
+        "seed": 0,
+        "measured": ["seconds"],
+        "better": {"loss": "lower"},
+    }
+    inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+    subjects = statement("models/model_v1")["subject"]
+    assert inputs["weights"]["annotations"]["files"] == {
+        each["name"].removeprefix("weights/"): each["digest"]["sha256"]
+        for each in subjects
+        if each["name"].startswith("weights/")
+    }
+
+
+def test_an_evaluator_measures_on_its_own_dataset_which_is_recorded_by_its_digest(project):
+    write_module("def count(run):\n    return {'count': run.dataset.num_samples}\n")
+    folder = Path("artifacts/datasets/eval_v1")
+    folder.mkdir()
+    (folder / "data.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
+    config = write_config(None, {"use": "mine:count", "dataset_version": "eval_v1"})
+    assert run(config)["metrics"] == {"count": 2}
+    (folder / "data.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(EvaluationConflict, match="evaluation dataset: recorded"):
+        run(config)
+
+
+def test_an_evaluator_that_is_a_command_writes_metrics_json(project):
+    write_module(
+        "import json, os, pathlib\n"
+        "run = json.load(open(os.environ['LLM_TRAIN_RUN']))\n"
+        "weights = pathlib.Path(run['model'], 'samples.txt').read_text()\n"
+        "path = pathlib.Path(run['output'], 'metrics.json')\n"
+        "path.write_text(json.dumps({'samples': int(weights), 'seconds': 1.5}))\n",
+        "measure.py",
+    )
+    write_module()
+    command = {
+        "use": "command",
+        "argv": [sys.executable, "measure.py"],
+        "measured": ["seconds"],
+        "better": {"samples": "higher"},
+    }
+    assert run(write_config({"use": "mine:train"}, command))["metrics"] == {
+        "samples": 3,
+        "seconds": 1.5,
+    }
+
+
+# --- Verdicts ------------------------------------------------------------------------------------
+
+
+def test_numbers_of_an_evaluator_that_was_not_run_again_are_as_recorded(project):
+    run(trained())
+    [check] = [each for each in verify("model_v1") if each.what == "evaluation.json"]
+    assert check.verdict == "AS RECORDED"
+    assert check.note == "Measured by evaluator 'mine:evaluate', and not measured again."
+    assert calls() == ["train", "evaluate"]
+
+
+def test_numbers_that_are_measured_again_match(project):
+    run(trained())
+    assert verdict_of(reevaluate=True) == "MATCH"
+    assert calls() == ["train", "evaluate", "evaluate"]
+
+
+def test_other_numbers_with_a_statement_that_agrees_are_found_by_measuring_again(project):
+    run(trained())
+    forge(loss=0.001)
+    assert verdict_of() == "AS RECORDED"
+    assert verdict_of(reevaluate=True) == "MISMATCH"
+
+
+def forge(**numbers):
+    """Replace metrics, and let the statement of the evaluation agree."""
+    from hashlib import sha256
+
+    evaluation = json.loads(FILE.read_bytes())
+    evaluation["metrics"] |= numbers
+    data = json.dumps(evaluation, sort_keys=True, indent=2).encode() + b"\n"
+    FILE.write_bytes(data)
+    path = FOLDER / "provenance.json"
+    value = json.loads(path.read_bytes())
+    value["subject"][0]["digest"]["sha256"] = sha256(data).hexdigest()
+    path.write_bytes(json.dumps(value, sort_keys=True, indent=2).encode() + b"\n")
+
+
+def test_edited_numbers_are_a_mismatch_without_measuring_again(project):
+    run(trained())
+    FILE.write_bytes(FILE.read_bytes().replace(b"0.1", b"0.2"))
+    assert verdict_of() == "MISMATCH"
+
+
+def test_code_that_is_gone_or_a_config_that_was_edited_is_not_run(project, warnings):
+    run(trained())
+    with Path(CONFIG_PATH).open("a") as config:
+        config.write("# edited\n")
+    assert verdict_of(reevaluate=True) == "AS RECORDED"
+    assert "as the model was trained with, found" in warnings[0][1]
+    Path(CONFIG_PATH).unlink()
+    assert verdict_of(reevaluate=True) == "AS RECORDED"
+    assert calls() == ["train", "evaluate"]
+
+
+def test_no_name_of_an_evaluator_keeps_simulated_numbers_from_being_derived_again(project):
+    run(SIMULATED)
+    forge(quality_score=0.99)
+    assert verdict_of() == "MISMATCH"
+
+
+# --- An evaluation is its evaluator's ------------------------------------------------------------
+
+
+def test_another_evaluator_changes_nothing_and_both_are_named(project, tree):
+    run(trained())
+    before = tree(FOLDER)
+    with pytest.raises(EvaluationConflict) as caught:
+        run(measure_again())
+    assert "measured by evaluator 'mine:evaluate', and now by 'other:measure'" in str(caught.value)
+    assert "`llm-train evaluate model_v1 --replace`" in str(caught.value)
+    assert tree(FOLDER) == before
+
+
+def test_the_numbers_of_a_function_are_not_replaced_by_simulated_ones(project, tree):
+    def accuracy(_):
+        return {"accuracy": 0.5}
+
+    assert run(SIMULATED, metrics=accuracy)["metrics"] == {"accuracy": 0.5}
+    before = tree(FOLDER)
+    with pytest.raises(EvaluationConflict):
+        run(SIMULATED)
+    assert tree(FOLDER) == before
+    assert verdict_of() == "AS RECORDED"
+    assert verdict_of(metrics=accuracy) == "MATCH"
+    assert run(SIMULATED, metrics=accuracy)["metrics"] == {"accuracy": 0.5}
+
+
+def test_an_edited_number_is_restored_and_one_of_the_clock_is_kept(project, warnings):
+    first = run(trained())["metrics"]
+    text = FILE.read_text().replace(f'"loss": {first["loss"]}', '"loss": 0.0')
+    FILE.write_text(text)
+    assert run()["metrics"] == first
+    assert [message.split(": ")[0] for _, message in warnings] == [str(FILE)]
+
+
+def test_a_deleted_evaluation_is_measured_again(project):
+    first = run(trained())["metrics"]
+    FILE.unlink()
+    assert run()["metrics"]["loss"] == first["loss"]
+    assert verdict_of(reevaluate=True) == "MATCH"
+
+
+def test_replacing_an_evaluation_keeps_the_old_one_with_its_statement(project):
+    run(trained())
+    old = FILE.read_bytes(), (FOLDER / "provenance.json").read_bytes()
+    evaluate(measure_again(), replace=True)
+    assert metrics() == {"loss": 0.5}
+    [earlier] = (FOLDER / "earlier").iterdir()
+    kept = (earlier / "evaluation.json").read_bytes(), (earlier / "provenance.json").read_bytes()
+    assert kept == old
+    assert verdict_of() == "AS RECORDED"
+
+
+def test_altered_weights_are_not_evaluated(project):
+    write_module()
+    run(write_config({"use": "mine:train"}, None))
+    Path("artifacts/models/model_v1/weights/samples.txt").write_text("9")
+    with pytest.raises(CorruptFileError, match=r"samples\.txt: expected sha256"):
+        evaluate(trained(), replace=True)
+    assert calls() == ["train"]
+
+
+# --- Evaluators that fail ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "found no file"),
+        ("{", "not valid JSON"),
+        ("[]", "expected a JSON object, found a list"),
+        ('{"loss": NaN}', "the number NaN is not finite"),
+        ("{}", "found no metrics"),
+        ('{"loss": "low"}', "loss: expected a finite number, found 'low'"),
+        ('{"loss": true}', "loss: expected a finite number, found True"),
+    ],
+    ids=["missing", "torn", "a list", "NaN", "empty", "text", "true"],
+)
+def test_metrics_that_are_no_numbers_are_refused_and_the_next_run_measures(text, message, project):
+    body = "pass" if text is None else f"path.write_text({text!r})"
+    write_module(
+        "import json, os, pathlib\n"
+        "run = json.load(open(os.environ['LLM_TRAIN_RUN']))\n"
+        "path = pathlib.Path(run['output'], 'metrics.json')\n"
+        f"{body}\n",
+        "measure.py",
+    )
+    command = {"use": "command", "argv": [sys.executable, "measure.py"]}
+    with pytest.raises((EvaluatorOutputError, ValueError)) as caught:
+        run(write_config(None, command))
+    assert message in str(caught.value)
+    assert not FILE.exists()
+    write_module("", "measure.py")
+    with pytest.raises(EvaluatorOutputError, match="found no file"):
+        run()
+
+
+def test_an_evaluator_that_fails_says_so_with_its_last_lines(project):
+    write_module("def broken(run):\n    raise RuntimeError('no GPU')\n")
+    with pytest.raises(CommandError, match="RuntimeError: no GPU"):
+        run(write_config(None, {"use": "mine:broken"}))
+    assert not FILE.exists()
+
+
+def test_an_evaluator_that_cannot_be_imported_is_named_with_its_line(project):
+    with pytest.raises(ComponentError, match=f"^{CONFIG_PATH}:8: evaluator.use: 'none:x'"):
+        run(write_config(None, {"use": "none:x"}))
+
+
+def test_without_an_evaluator_a_trained_model_has_simulated_numbers(project, metadata):
+    write_module()
+    evaluation = run(write_config({"use": "mine:train"}))
+    assert evaluation["metrics"] == simulated_metrics(metadata)
+    assert verdict_of() == "MATCH"

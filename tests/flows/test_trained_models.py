@@ -1,0 +1,134 @@
+"""Models that a trainer of the user trains, through the engine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from flows.training_pipeline import training_pipeline
+from flows.training_sweep import training_sweep
+from src.training.pipeline import run_training_pipeline
+from tests.conftest import REPOSITORY
+from tests.flows.runs import flow_run, task_runs
+from tests.trainers import CONFIG_PATH, calls, trained, write_config, write_module
+
+STEPS = ["load_config", "resolve_dataset", "train", "write_metadata", "register", "evaluate"]
+MODEL = Path("artifacts/models/model_v1")
+
+
+def run():
+    return training_pipeline(CONFIG_PATH, "model_v1", return_state=True)
+
+
+def states(state):
+    runs = task_runs(state.state_details.flow_run_id, len(STEPS))
+    return {step: run.state.name for step, run in runs.items()}
+
+
+def test_a_config_with_a_trainer_has_a_sixth_step_and_is_served_from_the_cache(project):
+    trained()
+    assert states(run()) == dict.fromkeys(STEPS, "Completed")
+    run()  # the result of `train` is served when its weights are in the record
+    assert states(run()) == dict.fromkeys(STEPS, "Cached")
+    assert calls() == ["train", "evaluate"]
+
+
+def test_both_drivers_leave_the_same_weights(project, tree):
+    trained()
+    run()
+    weights = tree(MODEL / "weights"), (MODEL / "training.jsonl").read_bytes()
+    Path("artifacts/models").rename("models of the flow")
+    Path("artifacts/evaluations").rename("evaluations of the flow")
+    run_training_pipeline(CONFIG_PATH, "model_v1")
+    assert (tree(MODEL / "weights"), (MODEL / "training.jsonl").read_bytes()) == weights
+
+
+def test_an_altered_file_of_the_weights_is_not_served(project):
+    trained()
+    run()
+    (MODEL / "weights/samples.txt").write_text("9")
+    state = run()
+    assert state.is_failed()
+    assert "samples.txt: expected sha256" in state.message
+    assert calls() == ["train", "evaluate"]
+
+
+def test_the_last_lines_of_a_failed_trainer_are_the_message_of_the_run(project):
+    write_module("def train(run):\n    raise RuntimeError('out of memory')\n")
+    write_config({"use": "mine:train"})
+    state = run()
+    message = flow_run(state.state_details.flow_run_id).state.message
+    assert "exited with code 1" in message
+    assert "RuntimeError: out of memory" in message
+
+
+def test_a_trainer_that_fails_after_a_step_is_tried_again_from_its_checkpoints(project):
+    write_module(
+        "def train(run):\n"
+        "    path = run.checkpoints / 'tries'\n"
+        "    tries = len(path.read_text()) if path.exists() else 0\n"
+        "    path.write_text('x' * (tries + 1))\n"
+        "    run.log(tries)\n"
+        "    if tries < 2:\n"
+        "        raise OSError('flaky')\n"
+        "    (run.output / 'w').write_text('1')\n"
+    )
+    write_config({"use": "mine:train"})
+    assert run().is_completed()
+    assert (MODEL / "training.jsonl").read_bytes() == (b'{"step": 0}\n{"step": 1}\n{"step": 2}\n')
+
+
+def test_a_flow_run_that_is_killed_while_it_trains_leaves_no_process_and_is_continued(
+    project, server
+):
+    trained(steps=400, seconds=0.05)
+    code = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "from flows.training_pipeline import training_pipeline\n"
+        f"training_pipeline({CONFIG_PATH!r}, 'model_v1')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env=server)
+    try:
+        while not list(Path("artifacts/.work").glob("model_v1/*/checkpoints/state.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    while trainers(project):
+        time.sleep(0.05)
+    config = Path(CONFIG_PATH)
+    config.write_text(config.read_text().replace("seconds: 0.05", "seconds: 0.0"))
+    assert run().is_completed()
+
+
+def trainers(project):
+    """Return the processes whose working directory is the project, but this one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cwd").readlink() == project and folder.name != str(os.getpid()):
+                found.append(folder.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_sweep_ranks_by_what_the_evaluators_call_better(project):
+    trained(steps=1)
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\nlearning_rate: [0.1, 0.3, 0.2]\n")
+    rows = training_sweep(grid="grid.yaml")["leaderboard"]
+    assert [row["learning_rate"] for row in rows] == [0.3, 0.2, 0.1]
+    assert rows[0].keys() >= {"loss", "seconds"}
+    assert "quality_score" not in rows[0]
+
+
+def test_a_sweep_of_metrics_that_no_chart_has_is_reported(project):
+    write_module(
+        "def measure(run):\n    return {'accuracy': run.metadata['num_training_samples']}\n"
+    )
+    config = write_config(None, {"use": "mine:measure"})
+    [row] = training_sweep([config])["leaderboard"]
+    assert row["accuracy"] == 20

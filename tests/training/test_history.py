@@ -1,0 +1,64 @@
+"""The history of a training, which ends as if the training had not been stopped."""
+
+import json
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.training.history import History, parse_point
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_points_are_written_one_per_line_in_full_precision(tmp_path):
+    with closing(History(tmp_path / "h")) as history:
+        history.append({"step": 1, "loss": 0.1 + 0.2})
+        history.append({"step": 2, "loss": 1e-300})
+    assert (tmp_path / "h").read_bytes() == (
+        b'{"loss": 0.30000000000000004, "step": 1}\n{"loss": 1e-300, "step": 2}\n'
+    )
+
+
+@given(stop=st.integers(0, 20), resume=st.integers(0, 20), torn=st.integers(0, 30))
+def test_a_training_that_resumes_from_a_checkpoint_has_the_history_of_one_that_did_not_stop(
+    tmp_path_factory, stop, resume, torn
+):
+    path = tmp_path_factory.mktemp("history") / "h"
+    with closing(History(path)) as first:
+        for step in range(stop):
+            first.append({"step": step, "loss": step / 2})
+    with path.open("ab") as file:
+        file.write(b'{"step": 999, "loss": 1}'[:torn])  # half of a line
+    with closing(History(path)) as second:
+        for step in range(min(stop, resume), 21):
+            second.append({"step": step, "loss": step / 2})
+    assert lines(path) == [{"step": step, "loss": step / 2} for step in range(21)]
+
+
+@pytest.mark.parametrize(
+    ("line", "point"),
+    [
+        ('{"step": 1}', {"step": 1}),
+        ('{"step": 1, "loss": NaN}', {"step": 1, "loss": None}),
+        ('{"step": 1, "loss": 1e999}', {"step": 1, "loss": None}),
+        ('{"step": -1}', None),
+        ('{"step": 1.5}', None),
+        ('{"step": true}', None),
+        ('{"step": "1"}', None),
+        ('{"loss": 1}', None),
+        ("[1]", None),
+        ("{", None),
+        ("step 1", None),
+        ("", None),
+        ('{"step": 1, "x": "\\ud800"}', None),
+        ('{"step": 1, "x": "' + "a" * (1 << 16) + '"}', None),
+        ("{" * 10_000, None),
+    ],
+)
+def test_a_line_is_a_point_if_it_is_an_object_with_a_step(line, point):
+    assert parse_point(line) == point
+    assert parse_point(line.encode()) == point

@@ -1,0 +1,537 @@
+"""Models whose weights are trained by a trainer of the user, in real child processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import venv
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from src.artifacts import Artifacts
+from src.components.description import ComponentError
+from src.errors import CorruptFileError
+from src.lineage.verify import verdict, verify
+from src.records.metadata import ModelVersionConflict
+from src.supervision import CommandError, CommandStartError, CommandTimeoutError
+from src.training.config import ConfigError
+from src.training.pipeline import run_training_pipeline
+from src.training.registry import list_models
+from src.training.weights import TrainerFailedError, TrainingOutputError
+from tests.conftest import REPOSITORY
+from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
+
+MODEL = Path("artifacts/models/model_v1")
+WORK = Path("artifacts/.work")
+RUN = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from src.training.pipeline import run_training_pipeline
+run_training_pipeline({CONFIG_PATH!r}, "model_v1")
+"""
+
+
+def run(config=CONFIG_PATH, version="model_v1"):
+    return run_training_pipeline(config, version)
+
+
+def start():
+    """Start a process that runs the config; it leads a new process group."""
+    return subprocess.Popen([sys.executable, "-c", RUN], start_new_session=True)
+
+
+def digest(path):
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def weights(tree):
+    """Return the weights and the history of the model."""
+    files = tree(MODEL)
+    return {
+        name: data
+        for name, data in files.items()
+        if name not in ("metadata.json", "provenance.json")
+    }
+
+
+def nothing_is_registered():
+    return list_models("artifacts/models/registry.json") == [] and not MODEL.exists()
+
+
+# --- What is in the record -----------------------------------------------------------------------
+
+
+def test_a_trained_model_has_its_weights_and_its_history(project, tree):
+    evaluation = run(trained(steps=2))
+    assert weights(tree) == {
+        "training.jsonl": (
+            b'{"loss": 0.12499989583342012, "step": 1, "total_steps": 2}\n'
+            b'{"loss": 0.12499968750078126, "step": 2, "total_steps": 2}\n'
+        ),
+        "weights/adapter/weights.json": b'{"step": 2, "weight": 7.00002}',
+        "weights/samples.txt": b"3",
+    }
+    assert evaluation["metrics"]["loss"] == 0.12499968750078126
+
+
+def test_every_file_is_a_subject_of_the_statement_with_size_and_digest(project):
+    run(trained(steps=2))
+    subjects = statement("models/model_v1")["subject"]
+    assert subjects == [
+        {"name": "metadata.json", "digest": {"sha256": digest(MODEL / "metadata.json")}},
+        *(
+            {
+                "name": name,
+                "digest": {"sha256": digest(MODEL / name)},
+                "annotations": {"size": (MODEL / name).stat().st_size},
+            }
+            for name in ("training.jsonl", "weights/adapter/weights.json", "weights/samples.txt")
+        ),
+    ]
+
+
+def test_the_statement_names_the_trainer_its_code_and_its_environment(project):
+    run(trained(steps=2))
+    definition = statement("models/model_v1")["predicate"]["buildDefinition"]
+    assert definition["buildType"] == "urn:llm-training-pipeline:train:v2"
+    assert definition["externalParameters"]["trainer"] == {
+        "use": "mine:train",
+        "seed": 7,
+        "options": {"steps": 2},
+    }
+    inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+    assert inputs["trainer"]["annotations"] == {"files": {"mine.py": digest(Path("mine.py"))}}
+    environment = inputs["training environment"]["annotations"]
+    assert environment["python"] == sys.version.split()[0]
+    assert environment["variables"]["PYTHONHASHSEED"] == "0"
+
+
+def test_metadata_json_and_the_registry_keep_the_form_of_the_specification(project, metadata):
+    run(trained(steps=2))
+    assert json.loads((MODEL / "metadata.json").read_bytes()) == metadata
+    assert list_models("artifacts/models/registry.json") == [metadata]
+
+
+def test_nothing_but_a_lock_file_is_left_of_the_work(project):
+    run(trained(steps=2))
+    assert [path.name for path in WORK.iterdir()] == ["model_v1.lock"]
+
+
+def test_a_second_run_trains_and_measures_nothing_and_changes_no_byte(project, tree):
+    first = run(trained())
+    before = tree(Path("artifacts"))
+    assert run() == first
+    assert calls() == ["train", "evaluate"]
+    assert tree(Path("artifacts")) == before
+
+
+def test_the_files_can_be_read_by_those_who_can_read_the_rest(project):
+    write_module(
+        "def train(run):\n"
+        "    (run.output / 'w').write_text('1')\n"
+        "    (run.output / 'w').chmod(0o600)\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    assert (MODEL / "weights/w").stat().st_mode == (MODEL / "metadata.json").stat().st_mode
+
+
+# --- Versions ------------------------------------------------------------------------------------
+
+
+def test_a_derived_version_covers_trainer_options_and_seed_and_not_the_evaluator(project):
+    write_module()
+    trainers = [
+        {"use": "mine:train", "options": {"steps": 1}},
+        {"use": "mine:train", "options": {"steps": 2}},
+        {"use": "mine:train", "options": {"steps": 1}, "seed": 1},
+    ]
+    versions = [run(write_config(each), None)["model_version"] for each in trainers]
+    assert len({*versions}) == 3
+    same = write_config({**trainers[0], "timeout_seconds": 60}, {"use": "simulated"})
+    assert run(same, None)["model_version"] == versions[0]
+
+
+def test_other_code_of_the_trainer_derives_another_version(project):
+    version = run(trained(steps=1), None)["model_version"]
+    with Path("mine.py").open("a") as module:
+        module.write("# changed\n")
+    assert run(version=None)["model_version"] != version
+
+
+@pytest.mark.parametrize(
+    ("trainer", "detail"),
+    [
+        (
+            {"use": "mine:train", "seed": 7, "options": {"steps": 3}},
+            "trainer.options.steps: recorded 2, now 3",
+        ),
+        (
+            {"use": "mine:train", "seed": 8, "options": {"steps": 2}},
+            "trainer.seed: recorded 7, now 8",
+        ),
+        ({"use": "mine:train", "seed": 7}, "trainer.options: recorded {'steps': 2}, now None"),
+        (None, "trainer: recorded {"),
+    ],
+    ids=["options", "seed", "an option less", "no trainer"],
+)
+def test_another_trainer_under_a_version_is_refused_before_anything_is_trained(
+    trainer, detail, project, tree
+):
+    run(trained(steps=2))
+    before = tree(Path("artifacts"))
+    with pytest.raises(ModelVersionConflict) as caught:
+        run(write_config(trainer, {"use": "mine:evaluate"}))
+    assert any(line.startswith(detail) for line in caught.value.details)
+    assert calls() == ["train", "evaluate"]
+    assert tree(Path("artifacts")) == before
+
+
+def test_a_trainer_under_the_version_of_a_simulated_model_is_refused(project, tree):
+    run("configs/training/mistral_finetune.yaml")
+    before = tree(MODEL)
+    with pytest.raises(ModelVersionConflict, match="trainer: recorded None, now"):
+        run(trained())
+    assert calls() == []
+    assert tree(MODEL) == before
+
+
+def test_a_base_model_that_changed_under_its_name_is_refused(project):
+    write_module()
+    Path("base").mkdir()
+    Path("base/model.bin").write_text("one")
+    config = write_config({"use": "mine:train", "base_model": ["base/*"]})
+    run(config)
+    Path("base/model.bin").write_text("two")
+    with pytest.raises(ModelVersionConflict, match=r"base_model\.base/model\.bin: recorded"):
+        run(config)
+
+
+# --- Stopped trainings ---------------------------------------------------------------------------
+
+
+def test_a_training_that_is_killed_again_and_again_ends_in_the_bytes_of_an_undisturbed_one(
+    project, tree
+):
+    trained(steps=12, seconds=0.02)
+    run()
+    expected = weights(tree)
+    Path("artifacts/models").rename("undisturbed")
+    Path("artifacts/evaluations").rename("undisturbed-evaluations")
+    dice = random.Random(20_240_229)
+    for _ in range(5):
+        process = start()
+        wait_for_a_step(process, dice.randrange(2, 11))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    run()
+    assert weights(tree) == expected
+    assert verdict(verify("model_v1")) == "AS RECORDED"
+
+
+def wait_for_a_step(process, step):
+    """Return when the training has reached a step, or the process has ended."""
+    while process.poll() is None:
+        for path in WORK.glob("model_v1/*/checkpoints/state.json"):
+            if json.loads(path.read_bytes())["step"] >= step:
+                return
+        time.sleep(0.005)
+
+
+def test_concurrent_runs_of_a_version_train_it_once(project, tree):
+    trained(steps=5, seconds=0.1)
+    processes = [start() for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert calls().count("train") == 1
+    assert verdict(verify("model_v1")) == "AS RECORDED"
+
+
+def test_a_run_takes_the_result_of_one_that_was_killed_after_the_training(project, monkeypatch):
+    trained()
+    with monkeypatch.context() as patch:
+        patch.setattr("src.training.trainer.put_training", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not (MODEL / "weights").exists()
+    run()
+    assert calls() == ["train", "evaluate"]
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_checkpoints_of_other_options_are_not_used(project):
+    trained(steps=50, seconds=0.05)
+    process = start()
+    wait_for_a_step(process, 5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run(trained(steps=4))
+    assert json.loads((MODEL / "weights/adapter/weights.json").read_bytes())["step"] == 4
+
+
+# --- Altered weights -----------------------------------------------------------------------------
+
+
+def edit(path):
+    path.write_bytes(b"other")
+
+
+def delete(path):
+    path.unlink()
+
+
+def add(path):
+    path.with_name("backdoor.py").write_text("import os")
+
+
+def link(path):
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (edit, "weights/samples.txt: expected sha256"),
+        (delete, "weights/samples.txt: no such file"),
+        (add, "weights/backdoor.py: not"),
+        (link, "weights/samples.txt: expected a regular file, found a link"),
+    ],
+)
+def test_altered_weights_stop_the_next_run_and_are_a_mismatch(damage, message, project, tree):
+    run(trained())
+    damage(MODEL / "weights/samples.txt")
+    [check] = [each for each in verify("model_v1") if each.what == "weights"]
+    assert check.verdict == "MISMATCH"
+    assert message.removeprefix("weights/") in check.found.replace("weights/", "")
+    with pytest.raises(CorruptFileError) as caught:
+        run()
+    assert message in str(caught.value)
+    assert calls() == ["train", "evaluate"]
+
+
+def test_an_altered_history_is_a_mismatch(project):
+    run(trained())
+    edit(MODEL / "training.jsonl")
+    [check] = [each for each in verify("model_v1") if each.what == "weights"]
+    assert check.verdict == "MISMATCH"
+    assert check.found.startswith("training.jsonl: expected sha256")
+
+
+# --- Trainers that fail --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("pass", "the trainer has left no file"),
+        ("(run.output / 'w').touch()", "w: the trainer has left an empty file"),
+        (
+            "(run.output / 'w').symlink_to('/etc/hostname')",
+            "w: expected a regular file, found a li",
+        ),
+        ("import os; os.mkfifo(run.output / 'w')", "w: expected a regular file, found a FIFO"),
+        (
+            "import socket; socket.socket(socket.AF_UNIX).bind(str(run.output / 'w')[-100:])"
+            if False
+            else "import socket, os; os.chdir(run.output); socket.socket(socket.AF_UNIX).bind('w')",
+            "w: expected a regular file, found a socket",
+        ),
+        ("(run.output / 'a\\nb').write_text('1')", "expected names of at most 1024 printable"),
+    ],
+    ids=["nothing", "an empty file", "a link", "a FIFO", "a socket", "a strange name"],
+)
+def test_a_trainer_that_leaves_no_model_registers_nothing(body, message, project):
+    write_module(f"def train(run):\n    {body}\n")
+    with pytest.raises(TrainingOutputError) as caught:
+        run(write_config({"use": "mine:train"}))
+    assert message in str(caught.value)
+    assert nothing_is_registered()
+
+
+def test_a_trainer_that_fails_registers_nothing_and_keeps_its_checkpoints(project):
+    write_module(
+        "def train(run):\n"
+        "    (run.checkpoints / 'step-1').write_text('1')\n"
+        "    run.log(1)\n"
+        "    raise RuntimeError('out of memory')\n"
+    )
+    with pytest.raises(CommandError) as caught:
+        run(write_config({"use": "mine:train"}))
+    assert "exited with code 1" in str(caught.value)
+    assert "RuntimeError: out of memory" in str(caught.value)
+    assert not isinstance(caught.value, TrainerFailedError)
+    assert len(list(WORK.glob("model_v1/*/checkpoints/step-1"))) == 1
+    assert nothing_is_registered()
+
+
+def test_a_trainer_that_fails_before_its_first_step_is_not_tried_again(project):
+    write_module("def train(run):\n    raise RuntimeError('a bug')\n")
+    with pytest.raises(TrainerFailedError, match="a bug"):
+        run(write_config({"use": "mine:train"}))
+
+
+def test_a_trainer_that_never_ends_is_ended_after_its_time_limit(project):
+    write_module("import time\ndef train(run):\n    time.sleep(1000)\n")
+    with pytest.raises(CommandTimeoutError):
+        run(write_config({"use": "mine:train", "timeout_seconds": 1}))
+    assert nothing_is_registered()
+
+
+# --- Commands ------------------------------------------------------------------------------------
+
+COMMAND = """
+import json, os, pathlib
+run = json.load(open(os.environ["LLM_TRAIN_RUN"]))
+pathlib.Path("run.json").write_text(json.dumps(run))
+print("hello")
+print(json.dumps({"step": 1, "loss": 0.1 + 0.2}))
+print('{"step": 2, "loss": NaN}')
+pathlib.Path(run["output"], "w").write_text("1")
+"""
+
+
+def test_a_command_gets_its_run_in_a_file_and_reports_steps_on_stdout(project, tree):
+    write_module(COMMAND, "train.py")
+    argv = [sys.executable, "train.py"]
+    run(write_config({"use": "command", "argv": argv, "options": {"rank": 8}}))
+    assert weights(tree) == {
+        "training.jsonl": (
+            b'{"loss": 0.30000000000000004, "step": 1}\n{"loss": null, "step": 2}\n'
+        ),
+        "weights/w": b"1",
+    }
+    given = json.loads(Path("run.json").read_bytes())
+    assert given["model_version"] == "model_v1"
+    assert given["config"]["epochs"] == 3
+    assert given["options"] == {"rank": 8}
+    assert given["seed"] == 0
+    assert given["dataset"] == str(project / "artifacts/datasets/dataset_v1/data.jsonl")
+    assert Path(given["checkpoints"]).parent == Path(given["output"]).parent
+
+
+def test_the_files_that_a_command_names_are_its_code(project):
+    write_module(COMMAND, "train.py")
+    write_module("x = 1\n", "library.py")
+    command = {"use": "command", "argv": [sys.executable, "train.py"], "code": ["lib*.py"]}
+    run(write_config(command))
+    inputs = statement("models/model_v1")["predicate"]["buildDefinition"]["resolvedDependencies"]
+    [trainer] = [each for each in inputs if each["name"] == "trainer"]
+    assert trainer["annotations"]["files"].keys() == {"train.py", "library.py"}
+    write_module("x = 2\n", "library.py")
+    with pytest.raises(ModelVersionConflict, match=r"trainer\.code: recorded"):
+        run()
+
+
+def test_a_command_that_cannot_be_started_says_so(project):
+    with pytest.raises(CommandStartError, match="no-such-program"):
+        run(write_config({"use": "command", "argv": ["no-such-program"]}))
+    assert nothing_is_registered()
+
+
+# --- Configs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        (
+            {"use": "lora"},
+            f"{CONFIG_PATH}:8: trainer.use: 'lora': LookupError: not installed for ",
+        ),
+        ({"use": "mine:absent"}, "module 'mine' has no attribute 'absent'"),
+        ({"use": "absent:train"}, "No module named 'absent'"),
+        ({"use": "mine:NUMBER"}, "expected a function, found int."),
+        (
+            {"use": "mine:train", "code": ["*.none"]},
+            f"{CONFIG_PATH}:8: trainer.code: no file matches '*.none' in ",
+        ),
+    ],
+    ids=["not installed", "no attribute", "no module", "no function", "no code"],
+)
+def test_a_trainer_that_cannot_be_used_is_named_with_its_line(trainer, message, project):
+    write_module("NUMBER = 1\ndef train(run): pass\n")
+    with pytest.raises(ComponentError) as caught:
+        run(write_config(trainer))
+    assert message in str(caught.value)
+
+
+def test_the_trainer_checks_its_options(project):
+    write_module(
+        "def check(options):\n"
+        "    if options.get('rank', 0) < 1:\n"
+        "        raise ValueError('rank: expected 1 or more.')\n"
+        "    return {'alpha': 16, **options}\n"
+        "def train(run):\n"
+        "    (run.output / 'w').write_text(str(sorted(run.options.items())))\n"
+        "train.check_options = check\n"
+    )
+    with pytest.raises(ComponentError) as caught:
+        run(write_config({"options": {"rank": 0}, "use": "mine:train"}))
+    assert str(caught.value) == (f"{CONFIG_PATH}:9: trainer.options.rank: expected 1 or more.")
+    run(write_config({"options": {"rank": 4}, "use": "mine:train"}))
+    assert (MODEL / "weights/w").read_text() == "[('alpha', 16), ('rank', 4)]"
+
+
+@pytest.mark.parametrize("place", ["artifacts/sweeps/own.yaml", "own.yaml", "../own.yaml"])
+def test_code_is_taken_only_from_a_config_in_the_folder_configs(place, project):
+    write_module()
+    with pytest.raises(ConfigError, match=r"names code to run \(mine:train\)"):
+        run(write_config({"use": "mine:train"}, path=place))
+    assert calls() == []
+
+
+def test_a_link_to_a_config_elsewhere_is_not_in_the_folder_configs(project):
+    write_module()
+    write_config({"use": "mine:train"}, path="artifacts/own.yaml")
+    Path(CONFIG_PATH).symlink_to(Path("artifacts/own.yaml").resolve())
+    with pytest.raises(ConfigError, match="names code to run"):
+        run()
+
+
+def test_the_variant_of_a_config_takes_the_trainer_from_its_base(project):
+    from src.training.grids import write_variant
+
+    config = trained(steps=1)
+    variant = write_variant(config, ["epochs=5"], Artifacts.open())
+    assert "mine" not in Path(str(variant)).read_text().replace(CONFIG_PATH, "")
+    assert run_training_pipeline(variant)["metrics"].keys() == {"loss", "seconds"}
+    assert calls() == ["train", "evaluate"]
+
+
+def test_the_environment_of_a_trainer_needs_nothing_of_this_project(project):
+    venv.create("bare", with_pip=False)
+    write_module(
+        "import sys\n"
+        "def train(run):\n"
+        "    (run.output / 'python').write_text(f'{sys.prefix} {\"yaml\" in sys.modules}')\n"
+    )
+    run(write_config({"use": "mine:train", "python": "bare/bin/python"}))
+    assert (MODEL / "weights/python").read_text() == f"{project / 'bare'} False"
+
+
+def test_an_installed_trainer_is_named_by_its_entry_point_and_identified_by_its_version(
+    project, monkeypatch
+):
+    installed = project / "installed"
+    (installed / "tiny-1.0.dist-info").mkdir(parents=True)
+    (installed / "tiny-1.0.dist-info/METADATA").write_text("Name: tiny\nVersion: 1.0\n")
+    (installed / "tiny-1.0.dist-info/entry_points.txt").write_text(
+        "[llm_training_pipeline.trainers]\ntiny = tiny:train\n"
+    )
+    write_module(
+        "def train(run):\n    (run.output / 'w').write_text('1')\ntrain.version = '1.0'\n",
+        "installed/tiny.py",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    elsewhere = write_config({"use": "tiny"}, path="anywhere.yaml")
+    run(elsewhere)
+    inputs = statement("models/model_v1")["predicate"]["buildDefinition"]["resolvedDependencies"]
+    [trainer] = [each for each in inputs if each["name"] == "trainer"]
+    assert trainer["annotations"] == {"files": {}, "version": "1.0"}
