@@ -1,6 +1,6 @@
 """The work folder of a model version: where a trainer works, until its result is in the record.
 
-<root>/.work/<model version>.lock            held by the run that trains the version
+<root>/.work/.<model version>.lock           held by the run that trains the version
 <root>/.work/<model version>/run.json        what the trainer gets; see `LLM_TRAIN_RUN`
 <root>/.work/<model version>/processes.lock  held while a process of the trainer lives
 <root>/.work/<model version>/<digest>/       for the digest of all that the training depends on:
@@ -11,7 +11,7 @@
 
 import logging
 import os
-import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from src.records.layout import WORK_FOLDER
 from src.storage import StorePath
 from src.storage.locking import lock, unlock
 
-__all__ = ["Work", "locked_work", "remove_work"]
+__all__ = ["Work", "locked_work", "remove_tree", "remove_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,7 @@ class Work:
 
     def remove(self) -> None:
         """Remove the folder with everything in it."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.folder)
+        remove_tree(self.folder)
 
 
 @contextmanager
@@ -56,7 +55,7 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
         OSError: The folder or its lock file cannot be created.
     """
     folder = (models.parent / WORK_FOLDER).local_folder()
-    path = folder / f"{model_version}.lock"
+    path = folder / f".{model_version}.lock"  # no version begins with a dot
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -81,6 +80,24 @@ def remove_work(models: StorePath, model_version: str) -> None:
     if ((models.parent / WORK_FOLDER).local_folder() / model_version).exists():
         with locked_work(models, model_version) as work:
             work.remove()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with everything in it, or a link or a file of its name.
+
+    A trainer can leave folders that are nested too deeply for `shutil.rmtree`.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    done = subprocess.run(  # noqa: S603
+        ["rm", "-rf", "--", str(path)],  # noqa: S607  # of the user's PATH
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise OSError(f"{path}: {done.stderr.decode(errors='replace').strip()[:500]}")
 
 
 def _make(path: Path) -> None:

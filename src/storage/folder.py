@@ -22,7 +22,7 @@ from src.errors import CorruptFileError, with_filename
 from src.storage.entry import Entry, open_entry
 from src.storage.locking import lock, unlock
 from src.storage.memo import memo_path, read_memo, write_memo
-from src.storage.reading import has_contents, kind_of, open_regular, read_file
+from src.storage.reading import check_no_hole, has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, Reader, Stat, Update
 from src.storage.tree import copy_pieces, first_difference, hash_file, remove_empty_folders, scan
 
@@ -87,7 +87,7 @@ class FolderStore:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         with with_filename(path), FileIO(descriptor) as file:
             before = os.fstat(file.fileno())
-            _check_no_hole(file, before.st_size, path)
+            check_no_hole(file, before.st_size, path)
             yield _OpenFile(_stat(key, before), _bounded(file, before.st_size, path))
             if _size_and_times(before) != _size_and_times(os.fstat(file.fileno())):
                 raise _changed(path)
@@ -254,20 +254,6 @@ def _bounded(file: FileIO, size: int, path: Path) -> Callable[[memoryview], int]
         return read
 
     return readinto
-
-
-def _check_no_hole(file: FileIO, size: int, path: Path) -> None:
-    """Check that all bytes of a file are stored: a sparse file can be larger than any disk."""
-    try:
-        hole = file.seek(0, os.SEEK_HOLE)
-    except OSError:  # the file system cannot say, or the file is empty
-        hole = size
-    file.seek(0)
-    if hole < size:
-        raise CorruptFileError(
-            f"{path}: no data is stored from byte {hole:,} on, so it is not a text file. Left as "
-            "found."
-        )
 
 
 def _changed(path: Path) -> FileChangedError:

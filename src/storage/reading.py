@@ -5,11 +5,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from src.errors import CorruptFileError, too_large, with_filename
 
-__all__ = ["has_contents", "kind_of", "open_regular", "read_file", "refused_link"]
+__all__ = ["check_no_hole", "has_contents", "kind_of", "open_regular", "read_file", "refused_link"]
 
 _KINDS = {
     stat.S_IFREG: "a regular file",
@@ -145,3 +146,17 @@ def refused_link(path: Path, expected: str) -> CorruptFileError:
 
 def _not_regular(path: Path, found: str) -> CorruptFileError:
     return CorruptFileError(f"{path}: expected a regular file, found {found}. Left as found.")
+
+
+def check_no_hole(file: FileIO, size: int, path: Path) -> None:
+    """Check that all bytes of a file are stored: a sparse file can be larger than any disk."""
+    try:
+        hole = file.seek(0, os.SEEK_HOLE)
+    except OSError:  # the file system cannot say, or the file is empty
+        hole = size
+    file.seek(0)
+    if hole < size:
+        raise CorruptFileError(
+            f"{path}: no data is stored from byte {hole:,} on, so it is not a text file. Left as "
+            "found."
+        )

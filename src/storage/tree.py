@@ -4,12 +4,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.storage.entry import Entry, open_entry
-from src.storage.reading import kind_of, open_regular
+from src.storage.reading import check_no_hole, kind_of, open_regular
 from src.storage.store import FileChangedError, Key
 
 __all__ = ["copy_pieces", "first_difference", "hash_file", "remove_empty_folders", "scan"]
@@ -71,8 +72,9 @@ def hash_file(root: Path, key: Key) -> Digest:
     """
     with open_entry(root, key) as entry:
         descriptor = open_regular(entry.path, folder=entry.folder)
-    with open(descriptor, "rb", buffering=0) as file:
+    with FileIO(descriptor) as file:
         before = os.fstat(descriptor)
+        check_no_hole(file, before.st_size, root / key)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         _check_unchanged(before, descriptor, root / key)
     return Digest(before.st_size, digest)

@@ -7,7 +7,6 @@ work folder; see `src.components.work`.
 import json
 import logging
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -20,12 +19,12 @@ from src.components.component import COMMAND, check_may_run, may_run
 from src.components.description import PROGRAMS, Description, interpreter
 from src.components.hardware import machine
 from src.components.output import line_logger
-from src.components.work import Work, locked_work, remove_work
+from src.components.work import Work, locked_work, remove_tree, remove_work
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.dataset_version import DatasetVersion
-from src.records.layout import HISTORY_FILE, HISTORY_LIMIT, WEIGHTS_FOLDER
+from src.records.layout import HISTORY_FILE, HISTORY_LIMIT, STATEMENT_LIMIT, WEIGHTS_FOLDER
 from src.records.metadata import ModelVersionConflict, all_conflict_details
 from src.records.statement import ResolvedDependency, Statement, weights_of
 from src.storage import FileChangedError, FolderStore, StorePath, open_file, read_file
@@ -51,7 +50,8 @@ __all__ = [
 ]
 
 ENVIRONMENT_LIMIT = 1 << 20
-_TEMPORARY = re.compile(r"(^|/)\.[^/]*\.tmp$")
+# Names that this project uses for temporary files, and names that are too long for one.
+_REFUSED_NAME = re.compile(r"(^|/)(\.[^/]*\.tmp|[^/]{201,})(/|$)")
 
 logger = logging.getLogger(__name__)
 
@@ -154,9 +154,15 @@ def train(
         if (found := _finished(folder, new)) is not None:
             logger.info("%s: trained by an earlier run. Taken.", model_version)
             return found
-        environment = _run(config_file, dataset, description, model_version, work, folder, on_point)
-        _check_data(dataset)
-        return _finish(folder, new, environment)
+        try:
+            environment = _run(
+                config_file, dataset, description, model_version, work, folder, on_point
+            )
+            _check_data(dataset)
+            return _finish(folder, new, environment)
+        except BaseException:
+            remove_tree(folder / "output")  # it could fill the disk; checkpoints are kept
+            raise
 
 
 def recorded_training(statement: Statement) -> Training | None:
@@ -252,7 +258,7 @@ def _recorded(model: StorePath, new: Training) -> Training | None:
 
 def _finished(folder: Path, new: Training) -> Training | None:
     """Return the result of an earlier try whose files are unchanged."""
-    data = read_file(folder / "result.json", ENVIRONMENT_LIMIT)
+    data = read_file(folder / "result.json", STATEMENT_LIMIT)
     if data is None:
         return None
     try:
@@ -291,7 +297,7 @@ def _run(
     component = description.component
     checkpoints, output = folder / "checkpoints", folder / "output"
     checkpoints.mkdir(exist_ok=True)
-    shutil.rmtree(output, ignore_errors=True)
+    remove_tree(output)
     output.mkdir()
     is_command = component.use == COMMAND
     environment_file = folder / "environment.json"
@@ -349,8 +355,11 @@ def _run(
         if has_points or any(checkpoints.iterdir()):
             raise
         raise TrainerFailedError(str(error)) from error
-    data = read_file(environment_file, ENVIRONMENT_LIMIT)
-    return machine() if data is None else parse_json(data, environment_file)
+    try:
+        data = read_file(environment_file, ENVIRONMENT_LIMIT)
+        return (parse_json(data, environment_file) if data else {}) or machine()
+    except CorruptFileError:  # written by the trainer's code; informative only
+        return machine()
 
 
 def _check_data(dataset: DatasetVersion) -> None:
@@ -370,10 +379,10 @@ def _finish(folder: Path, new: Training, environment: Mapping[str, Any]) -> Trai
     except CorruptFileError as error:
         raise TrainingOutputError(f"{error} A trainer may leave only files and folders.") from error
     weights = [name for name in files if name != HISTORY_FILE]
-    if hidden := [name for name in weights if _TEMPORARY.search(name)]:
+    if refused := [name for name in weights if _REFUSED_NAME.search(name)]:
         raise TrainingOutputError(
-            f"{_output(folder, hidden[0])}: expected no file with a name like `.name.tmp`, which "
-            "this project uses."
+            f"{_output(folder, refused[0])}: expected names of at most 200 characters, and none "
+            "like `.name.tmp`, which this project uses."
         )
     if not weights:
         raise TrainingOutputError(f"{folder / 'output'}: the trainer has left no file.")

@@ -268,6 +268,11 @@ class _JsonValue:
 
 
 def _json_scalar(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("expected text, found half of a character (a surrogate).") from error
     is_too_large = isinstance(value, int) and abs(value) > MAX_INTEGER
     if is_too_large or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"expected a finite number, found {yaml_repr(value)}.")

@@ -12,6 +12,7 @@ from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulat
 from src.evaluation.measuring import EvaluatorOutputError
 from src.lineage.configs import evaluator_of
 from src.lineage.verify import verdict, verify, verify_all
+from src.records.canonical import canonical_json
 from src.supervision import CommandError
 from src.training.config import read_config_file
 from src.training.pipeline import run_training_pipeline
@@ -165,6 +166,71 @@ def test_no_name_of_an_evaluator_keeps_simulated_numbers_from_being_derived_agai
     run(SIMULATED)
     forge(quality_score=0.99)
     assert verdict_of() == "MISMATCH"
+
+
+def edit_statement(folder, change):
+    """Change a statement, and write it in canonical form."""
+    path = folder / "provenance.json"
+    value = json.loads(path.read_bytes())
+    change(value["predicate"]["buildDefinition"])
+    path.write_bytes(canonical_json(value))
+
+
+def name_simulated(definition):
+    definition["externalParameters"]["evaluator"] = {"use": "simulated", "seed": 1}
+
+
+def drop_weights(definition):
+    dependencies = definition["resolvedDependencies"]
+    dependencies[:] = [each for each in dependencies if each["name"] != "weights"]
+
+
+def alter_weights(definition):
+    [weights] = [each for each in definition["resolvedDependencies"] if each["name"] == "weights"]
+    weights["annotations"]["files"]["samples.txt"] = "0" * 64
+
+
+def alter_code(definition):
+    [code] = [each for each in definition["resolvedDependencies"] if each["name"] == "evaluator"]
+    code["digest"]["sha256"] = "0" * 64
+
+
+def downgrade(definition):
+    del definition["externalParameters"]["evaluator"]
+    definition["buildType"] = "urn:llm-training-pipeline:evaluate:v1"
+    dependencies = definition["resolvedDependencies"]
+    names = ("metadata.json", "provenance.json", "core")
+    dependencies[:] = [each for each in dependencies if each["name"] in names]
+
+
+@pytest.mark.parametrize(
+    "change", [name_simulated, drop_weights, alter_weights, alter_code, downgrade]
+)
+def test_a_forged_statement_of_an_evaluation_is_a_mismatch(change, project):
+    run(trained())
+    edit_statement(FOLDER, change)
+    assert verdict_of() == "MISMATCH"
+
+
+def test_other_data_than_an_evaluator_measured_on_is_a_mismatch(project):
+    write_module("def count(run):\n    return {'count': run.dataset.num_samples}\n")
+    data = Path("artifacts/datasets/eval_v1/data.jsonl")
+    data.parent.mkdir()
+    data.write_text('{"a": 1}\n')
+    run(write_config(None, {"use": "mine:count", "dataset_version": "eval_v1"}))
+    assert verdict_of() == "AS RECORDED"
+    data.write_text('{"a": 2}\n')
+    assert verdict_of() == "MISMATCH"
+
+
+def test_an_evaluator_that_fails_when_it_is_run_again_stops_no_verification(project, warnings):
+    run(trained())
+    text = Path("mine.py").read_text()
+    write_module(
+        text.replace('    return {"loss"', "    raise RuntimeError('no GPU')\n    return {\"loss\"")
+    )
+    assert verdict_of(reevaluate=True) == "AS RECORDED"
+    assert "no GPU" in warnings[-1][1]
 
 
 # --- An evaluation is its evaluator's ------------------------------------------------------------

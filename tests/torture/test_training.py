@@ -74,5 +74,5 @@ def test_a_training_that_is_killed_at_any_moment_ends_in_the_bytes_of_an_undistu
         remove()
     run_training_pipeline(CONFIG_PATH, "model_v1")
     assert outputs(tree) == expected
-    assert [path.name for path in (ROOT / ".work").iterdir()] == ["model_v1.lock"]
+    assert [path.name for path in (ROOT / ".work").iterdir()] == [".model_v1.lock"]
     assert verdict(verify("model_v1")) == "AS RECORDED"

@@ -119,7 +119,7 @@ def test_metadata_json_and_the_registry_keep_the_form_of_the_specification(proje
 
 def test_nothing_but_a_lock_file_is_left_of_the_work(project):
     run(trained(steps=2))
-    assert [path.name for path in WORK.iterdir()] == ["model_v1.lock"]
+    assert [path.name for path in WORK.iterdir()] == [".model_v1.lock"]
 
 
 def test_a_second_run_trains_and_measures_nothing_and_changes_no_byte(project, tree):
@@ -535,3 +535,84 @@ def test_an_installed_trainer_is_named_by_its_entry_point_and_identified_by_its_
     inputs = statement("models/model_v1")["predicate"]["buildDefinition"]["resolvedDependencies"]
     [trainer] = [each for each in inputs if each["name"] == "trainer"]
     assert trainer["annotations"] == {"files": {}, "version": "1.0"}
+
+
+def test_a_config_outside_of_configs_does_not_name_an_interpreter(project):
+    Path("evil.sh").write_text("#!/bin/sh\ntouch ran\n")
+    Path("evil.sh").chmod(0o755)
+    with pytest.raises(ConfigError, match="names code to run"):
+        run(write_config({"use": "anything", "python": "evil.sh"}, path="artifacts/own.yaml"))
+    assert not Path("ran").exists()
+
+
+def test_versions_whose_names_look_like_locks_do_not_disturb_others(project):
+    config = trained(steps=1)
+    run(config, "mm")
+    run(config, "mm.lock")
+    assert sorted(path.name for path in WORK.iterdir()) == [".mm.lock", ".mm.lock.lock"]
+
+
+@pytest.mark.parametrize("name", [".w.tmp", "folder/.w.tmp", "w" * 201])
+def test_names_that_temporary_files_could_have_are_refused(name, project):
+    write_module(
+        "def train(run):\n"
+        f"    path = run.output / {name!r}\n"
+        "    path.parent.mkdir(exist_ok=True)\n"
+        "    path.write_text('1')\n"
+    )
+    with pytest.raises(TrainingOutputError, match="expected names of at most 200 characters"):
+        run(write_config({"use": "mine:train"}))
+
+
+def test_a_sparse_file_is_refused_without_reading_it(project):
+    write_module(
+        "def train(run):\n"
+        "    with (run.output / 'w').open('wb') as file:\n"
+        "        file.truncate(1 << 43)\n"
+    )
+    with pytest.raises(TrainingOutputError, match="no data is stored from byte 0 on"):
+        run(write_config({"use": "mine:train"}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "run.output.rmdir(); run.output.symlink_to('/tmp')",
+        "run.output.rmdir(); run.output.write_text('1')",
+        "(run.output / 'big').write_bytes(b'1' * 1000); raise RuntimeError('full')",
+    ],
+    ids=["a link", "a file", "an error"],
+)
+def test_what_a_failed_trainer_left_does_not_disturb_the_next_try(body, project):
+    write_module(f"def train(run):\n    {body}\n")
+    config = write_config({"use": "mine:train"})
+    with pytest.raises((ValueError, OSError)):
+        run(config)
+    assert list(WORK.glob("model_v1/*/output")) == []
+    write_module("def train(run):\n    (run.output / 'w').write_text('1')\n")
+    run(config)
+    assert (MODEL / "weights/w").read_text() == "1"
+
+
+def test_data_that_changes_during_a_training_stops_the_run(project):
+    write_module(
+        "def train(run):\n"
+        "    (run.output / 'w').write_text('1')\n"
+        "    with open(run.dataset.path, 'a') as file:\n"
+        "        file.write('{}\\n')\n"
+    )
+    with pytest.raises(OSError, match="changed while a model was trained on it"):
+        run(write_config({"use": "mine:train"}))
+    assert nothing_is_registered()
+
+
+def test_a_version_that_is_registered_with_other_content_is_refused_before_the_training(project):
+    run("configs/training/mistral_finetune.yaml")
+    for path in MODEL.iterdir():
+        path.unlink()
+    MODEL.rmdir()
+    config = Path(trained())
+    config.write_text(config.read_text().replace("epochs: 3", "epochs: 9"))
+    with pytest.raises(ModelVersionConflict, match=r"training_config\.epochs: recorded 3, now 9"):
+        run()
+    assert calls() == []

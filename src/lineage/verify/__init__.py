@@ -31,6 +31,7 @@ from src.lineage.verify.evidence import (
     read_registry,
 )
 from src.lineage.verify.expected import expect
+from src.names import is_version
 from src.records.statement import weights_of
 from src.storage import Location
 from src.training.hashing import HashDataset, count_and_hash
@@ -150,9 +151,25 @@ def verify_evidence(
         dataset = None
         if expected.dataset_version is not None:
             dataset = read_dataset(expected.dataset_version, artifacts, hash_dataset_once)
-        case = Case(evidence=evidence, expected=expected, dataset=dataset)
+        measured_on = _evaluation_dataset(evidence)
+        evaluation_dataset = None
+        if measured_on is not None:
+            evaluation_dataset = read_dataset(measured_on, artifacts, hash_dataset_once)
+        case = Case(
+            evidence=evidence,
+            expected=expected,
+            dataset=dataset,
+            evaluation_dataset=evaluation_dataset,
+        )
         checks = [check(case) for check in CHECKS]
         yield evidence, [check for check in checks if check is not None]
+
+
+def _evaluation_dataset(evidence: ModelEvidence) -> str | None:
+    """Return the dataset version that the statement of an evaluation names."""
+    statement = evidence.evaluation_statement.value
+    dependency = statement.dependency("evaluation dataset") if statement else None
+    return dependency.uri if dependency and is_version(dependency.uri) else None
 
 
 def _entries(registry: File[Registry]) -> dict[str, dict[str, Any]]:

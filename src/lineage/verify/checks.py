@@ -11,10 +11,12 @@ from src.evaluation.measuring import SIMULATED
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
 from src.lineage.verify.expected import Expected, json_sha256
 from src.lineage.verify.statements import (
+    digest_mismatches,
     evaluation_faults,
     model_faults,
     run_mismatches,
     time_notes,
+    weights_mismatches,
 )
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
@@ -60,11 +62,13 @@ class Case:
         evidence: The files of the model.
         expected: Their expected contents.
         dataset: The dataset of the model; `None` if nothing names one.
+        evaluation_dataset: The dataset that its evaluation names; `None` if it names none.
     """
 
     evidence: ModelEvidence
     expected: Expected
     dataset: DatasetEvidence | None
+    evaluation_dataset: DatasetEvidence | None = None
 
     @property
     def has_statement_mismatch(self) -> bool:
@@ -163,6 +167,7 @@ def _check_statement(case: Case) -> Check:
         is_derived = json_sha256(expected.recomputed_metadata) == expected.metadata_sha256
         if not is_derived and not expected.is_metadata_changed_by_code:
             mismatches.append(f"Its config and num_samples do not give {METADATA_FILE}.")
+        mismatches += [f"{each}." for each in digest_mismatches(statement)]
         if case.model_faults:
             mismatches.append(f"{'; '.join(case.model_faults)}.")
         else:
@@ -272,6 +277,20 @@ def _check_code(case: Case) -> Check | None:
     )
 
 
+def _check_evaluation_data(case: Case) -> Check | None:
+    statement, dataset = case.evidence.evaluation_statement.value, case.evaluation_dataset
+    if statement is None or dataset is None:
+        return None
+    recorded, version = statement.digest("evaluation dataset"), dataset.version
+    return _check(
+        "evaluation dataset bytes",
+        version is not None and version.sha256 == recorded,
+        is_unreadable=dataset.is_unreadable,
+        expected=_sha256(recorded),
+        found=f"sha256 {version.sha256}" if version else dataset.reason,
+    )
+
+
 def _check_files(case: Case) -> Check | None:
     files, statement = case.evidence.files, case.evidence.statement.value
     expected = statement.files if statement else {}
@@ -339,7 +358,9 @@ def _check_evaluation_statement(case: Case) -> Check:
     mismatches, notes = [*case.expected.attestation_mismatches], []
     if statement is not None:
         faults = evaluation_faults(file.data or b"", evidence.version)
-        mismatches += faults
+        mismatches += [*faults, *digest_mismatches(statement)]
+        if model is not None and not case.model_faults:
+            mismatches += weights_mismatches(model, statement)
         # Without the model's statement as it was attested, nothing is said about its run.
         is_comparable = not faults and not case.has_statement_mismatch and not case.model_faults
         if model is not None and is_comparable:
@@ -372,6 +393,7 @@ CHECKS: tuple[Callable[[Case], Check | None], ...] = (
     _check_dataset_metadata,
     _check_code,
     _check_files,
+    _check_evaluation_data,
     _check_evaluation,
     _check_evaluation_statement,
 )

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from src.components.description import code_sha256
 from src.environment import BUILDERS, PREFECT_BUILDER, PROJECT
 from src.errors import truncated_repr
 from src.evaluation.measuring import SIMULATED
-from src.records.canonical import parse_json
+from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import (
     DATA_FILE,
     DATASETS_FOLDER,
@@ -30,9 +31,17 @@ from src.records.statement import (
     STATEMENT_TYPE,
     TRAINING_BUILD,
     Statement,
+    weights_of,
 )
 
-__all__ = ["evaluation_faults", "model_faults", "run_mismatches", "time_notes"]
+__all__ = [
+    "digest_mismatches",
+    "evaluation_faults",
+    "model_faults",
+    "run_mismatches",
+    "time_notes",
+    "weights_mismatches",
+]
 
 MAX_FAULTS = 5
 MAX_NAMES = 10
@@ -170,6 +179,28 @@ def run_mismatches(model: Statement, evaluation: Statement) -> list[str]:
         for field in one
         if one[field] != other[field]
     ]
+
+
+def digest_mismatches(statement: Statement) -> list[str]:
+    """Return the dependencies whose digest is not that of the files that they list."""
+    mismatches = []
+    for name in ("trainer", "evaluator", "base model", "weights"):
+        if (dependency := statement.dependency(name)) is None:
+            continue
+        files, version = (dependency.annotations.get(key) for key in ("files", "version"))
+        expected = sha256(canonical_json(files))
+        if name in ("trainer", "evaluator") and isinstance(files, dict):
+            expected = code_sha256(version, files)
+        if dependency.digest.get("sha256") != expected:
+            mismatches.append(f"{name}: its sha256 is not that of its files")
+    return mismatches
+
+
+def weights_mismatches(model: Statement, evaluation: Statement) -> list[str]:
+    """Return how the weights that an evaluation names differ from those of the model."""
+    expected = {name: each.sha256 for name, each in weights_of(model.files).items()} or None
+    found = evaluation.annotations("weights").get("files")
+    return [] if found == expected else ["weights: not those of the model's statement"]
 
 
 def time_notes(statement: Statement, model: Statement | None = None) -> list[str]:
