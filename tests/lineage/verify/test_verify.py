@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.artifacts import Artifacts
+from src.evaluation.evaluator import SIMULATED_EVALUATOR
 from src.lineage.verify import (
     Check,
     evidence,
@@ -1021,16 +1022,28 @@ def test_changed_code_with_the_same_results_is_a_note_and_no_mismatch(models, ch
     assert check.note.endswith("The code changed since; the results agree.")
 
 
-def test_changed_code_with_another_evaluation_is_the_cause(models, changed_core):
-    assert failed(models, metrics=other_metrics) == ["code", "evaluation.json"]
-    check = check_of("evaluation.json", models, metrics=other_metrics)
+@pytest.fixture
+def derived(monkeypatch):
+    """Let the simulated evaluator give the metrics of a function."""
+
+    def derived(metrics):
+        simulated = replace(SIMULATED_EVALUATOR, measure=lambda metadata, _: metrics(metadata))
+        monkeypatch.setattr("src.lineage.verify.SIMULATED_EVALUATOR", simulated)
+
+    return derived
+
+
+def test_changed_code_with_another_evaluation_is_the_cause(models, changed_core, derived):
+    derived(other_metrics)
+    assert failed(models) == ["code", "evaluation.json"]
+    check = check_of("evaluation.json", models)
     assert check.diverged == "code"
     assert check.note == (
         "metrics.cost_per_1k_tokens: expected None, found 0.015; "
         "metrics.latency_ms: expected None, found 92; "
         "metrics.quality_score: expected 1.0, found 0.9031."
     )
-    note = check_of("code", models, metrics=other_metrics).note
+    note = check_of("code", models).note
     assert note.endswith("The code changed since; the results differ.")
 
 
@@ -1043,18 +1056,17 @@ def test_changed_code_with_other_metadata_is_the_cause(models, changed_core, mon
     assert check_of("metadata.json", models).diverged == "code"
 
 
-def test_the_metrics_are_the_cause_of_another_evaluation_by_the_same_code(models):
-    assert failed(models, metrics=other_metrics) == ["evaluation.json"]
-    assert check_of("evaluation.json", models, metrics=other_metrics).diverged == "metrics"
+def test_the_metrics_are_the_cause_of_another_evaluation_by_the_same_code(models, derived):
+    derived(other_metrics)
+    assert failed(models) == ["evaluation.json"]
+    assert check_of("evaluation.json", models).diverged == "metrics"
 
 
-def test_without_derived_metrics_the_evaluation_is_checked_by_its_provenance(models):
-    def no_number(metadata):
-        return {"quality_score": None}
-
-    assert failed(models, metrics=no_number) == []
+def test_without_derived_metrics_the_evaluation_is_checked_by_its_provenance(models, derived):
+    derived(lambda _: {"quality_score": None})
+    assert failed(models) == []
     edit(models, EVALUATION, "metrics", "latency_ms", value=12)
-    assert failed(models, metrics=no_number) == ["evaluation.json", "evaluation's provenance"]
+    assert failed(models) == ["evaluation.json", "evaluation's provenance"]
 
 
 def test_the_commit_is_noted_if_it_is_recorded(models):
