@@ -59,17 +59,17 @@ def run(
                 path, model_version or None, artifacts_dir=artifacts_dir
             )
     else:
-        config_file = read_config_file(config)  # an error of it needs no server
-        is_trained = config_file.trainer is not None
         with console_run(artifacts_dir) as temporary_server:
             from flows.training_pipeline import training_pipeline
 
             path = _config_path(config, settings, artifacts_dir)
             state = training_pipeline(path, model_version, artifacts_dir, return_state=True)
             if temporary_server:
+                count = None
+                if state.is_completed():
+                    count = STEPS + (read_config_file(path).trainer is not None)
                 temporary_server.wait_until_recorded(
-                    str(state.state_details.flow_run_id),
-                    count=STEPS + is_trained if state.is_completed() else None,
+                    str(state.state_details.flow_run_id), count=count
                 )
             evaluation = state.result()
     print_json(evaluation)

@@ -152,8 +152,8 @@ def fit_leaderboard(rows: list[dict[str, Any]]) -> FittedTable:
     """Return the models of a sweep as a table for a page; `rows` has at least one."""
     known = {"model_version", *SETTINGS, *NAMES, "config"}
     metrics = dict.fromkeys(name for row in rows for name in row if name not in known)
-    ranked = [name for name in RANKED if name in metrics]
     others = [name for name in metrics if name not in RANKED]
+    ranked = [name for name in RANKED if name in metrics] if others else RANKED
     columns = ("model_version", *SETTINGS, *ranked, *others, *NAMES, "config")
     return _fit_models([{name: row.get(name) for name in columns} for row in rows])
 

@@ -28,7 +28,8 @@ def test_the_error_for_an_artifacts_folder_says_what_was_found(project, llm_trai
     done = llm_train("models", "--artifacts-dir", value)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith(
-        f"expected a folder that holds datasets/ and models/, found {found} at {value!r}.\n"
+        f"expected a folder that holds datasets/ and models/, found {found} at "
+        f"{str(Path(value).absolute())!r}.\n"
     )
 
 

@@ -205,4 +205,4 @@ def test_a_dry_run_within_the_artifacts_root_is_refused(config, llm_train, monke
     monkeypatch.chdir("artifacts")
     done = llm_train("run", "../config.yaml", "--dry-run", "--artifacts-dir", ".")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "the working directory is inside of the artifacts root" in done.stderr
+    assert "the working directory is inside the artifacts root" in done.stderr

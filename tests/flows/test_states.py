@@ -24,7 +24,8 @@ def test_the_error_of_a_failed_run_is_stored_as_text(name, project, monkeypatch)
 
     monkeypatch.setattr(module, function, faulty)
     flow = getattr(module, name.replace("-", "_"))
-    storage = Path(get_current_settings().results.local_storage_path)
+    local = get_current_settings().results.local_storage_path
+    storage = Path(getattr(flow.result_storage, "basepath", flow.result_storage) or local)
     before = set(storage.glob("*"))
     state = flow(*arguments, return_state=True)
     assert state.is_failed()

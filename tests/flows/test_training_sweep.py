@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -168,12 +169,11 @@ def test_models_are_ranked_by_quality_then_cost_then_latency(project, monkeypatc
         4: {"quality_score": 0.5, "cost_per_1k_tokens": 0.01, "latency_ms": 80},
         5: {"quality_score": 0.6, "cost_per_1k_tokens": 0.09, "latency_ms": 99},
     }
-    monkeypatch.setattr(
-        evaluator.evaluate_model,
-        "__kwdefaults__",
-        evaluator.evaluate_model.__kwdefaults__
-        | {"metrics": lambda metadata: metrics[metadata["training_config"]["epochs"]]},
+    simulated = replace(
+        evaluator.SIMULATED_EVALUATOR,
+        measure=lambda metadata, _: metrics[metadata["training_config"]["epochs"]],
     )
+    monkeypatch.setattr(evaluator, "SIMULATED_EVALUATOR", simulated)
     Path("epochs.yaml").write_text("base_config: config.yaml\nepochs: [2, 3, 4, 5]\n")
     board = training_sweep(grid="epochs.yaml")["leaderboard"]
     assert [row["epochs"] for row in board] == [5, 4, 3, 2]
@@ -543,7 +543,7 @@ def test_a_failed_config_gives_exit_code_1_and_the_other_models_are_printed(proj
         "grid.yaml",
         "none.yaml",
     ]
-    assert "error: 3 of 4 configs failed, the others are done:\n  epochs.yaml:1: " in printed.err
+    assert "error: 3 of 4 configs failed, the others are done:\n  epochs.yaml:2: " in printed.err
     assert printed.err.endswith("\n  none.yaml: no such training config.\n")
 
 

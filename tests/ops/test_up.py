@@ -25,8 +25,8 @@ def test_a_second_instance_is_an_error(home, capsys):
         assert up.main([]) == 1
     assert capsys.readouterr() == (
         "",
-        f"error: {home}/up.lock: locked by another process. Only one `make up` can run per "
-        "PREFECT_HOME. Stop the other one with Ctrl-C.\n",
+        f"error: {home}/up.lock: locked by another process. Only one `make up` can run in "
+        "this folder. Stop the other one with Ctrl-C.\n",
     )
 
 
