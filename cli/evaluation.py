@@ -6,9 +6,11 @@ from cli.options import artifacts_dir_option, check_working_directory, complete_
 from cli.terminal import print_json, printed_log
 from src.artifacts import Artifacts
 from src.evaluation.evaluator import evaluate_model, load_evaluation
-from src.lineage.configs import evaluator_of, recorded_config
+from src.lineage.configs import recorded_config
 from src.lineage.record import read_record
 from src.training.config import read_config_file
+from src.training.hashing import count_and_hash_once
+from src.training.pipeline import config_evaluator
 
 __all__ = ["evaluate"]
 
@@ -44,7 +46,12 @@ def evaluate(version: str, config: str | None, replace: bool, artifacts_dir: str
             version,
             artifacts.models,
             artifacts.evaluations,
-            metrics=evaluator_of(config_file, record.metadata["dataset_version"], artifacts),
+            metrics=config_evaluator(
+                config_file,
+                record.metadata["dataset_version"],
+                artifacts,
+                hash_dataset=count_and_hash_once,
+            ),
             replace=replace,
         )
     print_json(load_evaluation(version, artifacts.evaluations))

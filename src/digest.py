@@ -1,5 +1,6 @@
 """Digests of files."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,6 +22,11 @@ class Digest(NamedTuple):
 
     size: int
     sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> "Digest":
+        """Return size and SHA-256 of the bytes of a file."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
 
 
 def digests_to_json(files: Mapping[str, Digest]) -> dict[str, dict[str, int | str]]:

@@ -22,9 +22,9 @@ from prefect.settings import get_current_settings
 from src.artifacts import Artifacts
 from src.environment import CORE, source_digest
 from src.records.canonical import canonical_json, sha256
-from src.records.layout import METADATA_LIMIT
-from src.storage import StorePath, open_path
-from src.supervision import CommandStartError, CommandTimeoutError
+from src.records.layout import METADATA_LIMIT, STATEMENT_FILE
+from src.storage import Location, StorePath, open_path
+from src.supervision.errors import CommandStartError, CommandTimeoutError
 from src.training.weights import TrainerFailedError
 from tasks.results import (
     PlainSerializer,
@@ -43,6 +43,7 @@ __all__ = [
     "VerifiedResult",
     "difference_reason",
     "is_transient",
+    "model_statement",
     "step_results",
 ]
 
@@ -231,6 +232,11 @@ def step_results(artifacts: Artifacts) -> Iterator[DecisionLog]:
         DecisionLog().recording() as decisions,
     ):
         yield decisions
+
+
+def model_statement(model_version: str, artifacts_dir: Location, **_: object) -> list[StorePath]:
+    """Return the statement of a model, as `files` of a `VerifiedResult`."""
+    return [Artifacts.open(artifacts_dir).models / model_version / STATEMENT_FILE]
 
 
 def difference_reason(path: StorePath, expected: bytes) -> str | None:

@@ -10,7 +10,6 @@ from src.evaluation import evaluator
 from src.evaluation.evaluator import Evaluator
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import STATEMENT_FILE, WEIGHTS_FOLDER
-from src.records.statement import weights_of
 from src.storage import Location, StorePath
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
 from tasks.invocation import flow_invocation
@@ -41,11 +40,11 @@ def _stale_reason(
         return f"{path.parent / STATEMENT_FILE} does not exist"
     if statement is not None and statement.subject_sha256 != sha256(evaluation):
         return f"{path.parent / STATEMENT_FILE} is not the statement of this evaluation"
-    model = artifacts.models / metadata["model_version"]
-    of_model = read_statement(model)
-    expected = weights_of(of_model.files) if of_model else {}
-    if expected and (model / WEIGHTS_FOLDER).digests(use_memos=True) != expected:
-        return f"{model / WEIGHTS_FOLDER} was changed"
+    if statement is not None and (expected := statement.annotations("weights").get("files")):
+        weights = artifacts.models / metadata["model_version"] / WEIGHTS_FOLDER
+        found = weights.digests(use_memos=True)
+        if {name: each.sha256 for name, each in found.items()} != expected:
+            return f"{weights} was changed"
     return difference_reason(path, evaluation)
 
 

@@ -30,7 +30,7 @@ from src.records.layout import RESULT_LIMIT, STATEMENT_LIMIT
 from src.storage import StorePath
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
-from src.training.weights import Training
+from src.training.trained import Training
 
 __all__ = [
     "PlainSerializer",

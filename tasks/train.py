@@ -1,4 +1,4 @@
-"""Step 3 of a config with a trainer: the weights."""
+"""Step of a config with a trainer: the weights."""
 
 from prefect import task
 
@@ -6,13 +6,13 @@ from src.artifacts import Artifacts, read_statement
 from src.components.description import Description
 from src.records.canonical import canonical_json
 from src.records.layout import STATEMENT_FILE, WEIGHTS_FOLDER
-from src.storage import Location, StorePath
+from src.storage import Location
 from src.training import trainer as core
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.registry import check_registry
-from src.training.weights import Training
-from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
+from src.training.trained import Training
+from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, model_statement
 from tasks.progress import training_progress
 from tasks.results import PlainSerializer
 
@@ -47,13 +47,11 @@ def _stale_reason(
     return None
 
 
-def _files(model_version: str, artifacts_dir: Location, **_: object) -> list[StorePath]:
-    return [Artifacts.open(artifacts_dir).models / model_version / STATEMENT_FILE]
-
-
 @task(
     task_run_name="train {model_version}",
-    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason, files=_files),
+    cache_policy=VerifiedResult(
+        depends_on=_depends_on, stale_reason=_stale_reason, files=model_statement
+    ),
     **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="train")},
 )
 def train(

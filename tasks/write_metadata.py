@@ -6,15 +6,21 @@ from prefect import task
 
 from src.artifacts import Artifacts
 from src.records.canonical import canonical_json
-from src.records.layout import METADATA_FILE, STATEMENT_FILE
-from src.storage import Location, StorePath
+from src.records.layout import METADATA_FILE
+from src.storage import Location
 from src.training import trainer
 from src.training.binding import check_binding
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.registry import check_registry
-from src.training.weights import Training
-from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
+from src.training.trained import Training
+from tasks.caching import (
+    ALTERED_RESULT,
+    STEP_OPTIONS,
+    VerifiedResult,
+    difference_reason,
+    model_statement,
+)
 from tasks.invocation import flow_invocation
 
 
@@ -47,13 +53,11 @@ def _stale_reason(
     return difference_reason(folder / METADATA_FILE, canonical_json(metadata))
 
 
-def _files(model_version: str, artifacts_dir: Location, **_: object) -> list[StorePath]:
-    return [Artifacts.open(artifacts_dir).models / model_version / STATEMENT_FILE]
-
-
 @task(
     task_run_name="write_metadata {model_version}",
-    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason, files=_files),
+    cache_policy=VerifiedResult(
+        depends_on=_depends_on, stale_reason=_stale_reason, files=model_statement
+    ),
     **STEP_OPTIONS,
 )
 def write_metadata(

@@ -12,7 +12,6 @@ project's. A component is a callable; these attributes of it are optional:
 """
 
 import importlib
-import importlib.metadata
 import json
 import os
 import sys
@@ -20,9 +19,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RUN_VARIABLE", "plain_number", "serve", "write_json"]
+__all__ = ["METRICS_FILE", "plain_number", "serve", "write_json"]
 
 RUN_VARIABLE = "LLM_TRAIN_RUN"
+METRICS_FILE = "metrics.json"  # what an evaluator leaves in its output folder
 GROUPS = {
     "trainer": "llm_training_pipeline.trainers",
     "evaluator": "llm_training_pipeline.evaluators",
@@ -85,7 +85,9 @@ def _find(use: str, group: str) -> Any:
         for name in path.split("."):
             component = getattr(component, name)
         return component
-    installed = importlib.metadata.entry_points(group=group)
+    from importlib.metadata import entry_points  # slow to import, also for `write_json` alone
+
+    installed = entry_points(group=group)
     if use not in installed.names:
         names = ", ".join(sorted(installed.names)) or "none"
         raise LookupError(f"not installed for {sys.executable}. Installed: {names}.")

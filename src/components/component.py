@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "COMMAND",
+    "SIMULATED",
     "Component",
     "ComponentNotRunError",
     "Execution",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 COMMAND = "command"
+SIMULATED = "simulated"
 
 _MAY_RUN: ContextVar[bool] = ContextVar("may_run", default=True)
 

@@ -1,29 +1,23 @@
 """Description of a component: its checked options, its code, and what it declares."""
 
 import hashlib
-import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from src.components.child import write_json
+from src.components.code import code_sha256
 from src.components.component import COMMAND, Component
+from src.components.process import interpreter, run_component
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
-from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.canonical import parse_json
 from src.storage import read_file
-from src.supervision import Command, run_command
 
-__all__ = ["ComponentError", "Description", "code_sha256", "describe", "interpreter"]
+__all__ = ["ComponentError", "Description", "describe"]
 
-CORE = Path(__file__).resolve().parents[1]
-PROGRAMS = {
-    "trainer": CORE / "training" / "child.py",
-    "evaluator": CORE / "evaluation" / "child.py",
-}
 DESCRIBE_SECONDS = 300.0  # to import a large library on a busy machine
 DESCRIPTION_LIMIT = 1 << 20
 MAX_FILES = 10_000
@@ -53,26 +47,9 @@ class Description:
     measured: tuple[str, ...] = ()
     better: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def code_sha256(self) -> str:
-        """SHA-256 of the code; see `code_sha256`."""
-        return code_sha256(self.version, self.code)
-
     def identity(self) -> dict[str, Any]:
         """Return all that makes this component another one, as JSON."""
-        return {**self.component.to_dict(), "code": self.code_sha256}
-
-
-def code_sha256(version: str | None, files: Mapping[str, str]) -> str:
-    """Return the SHA-256 of the version that a component declares, of its files, or of both."""
-    code = {"version": version, "files": dict(files)} if version and files else None
-    return sha256(canonical_json(code or version or dict(files)))
-
-
-def interpreter(component: Component) -> str:
-    """Return the Python interpreter of a component."""
-    python = component.execution.python
-    return sys.executable if python is None else str(Path.cwd() / python)
+        return {**self.component.to_dict(), "code": code_sha256(self.version, self.code)}
 
 
 def describe(
@@ -101,7 +78,7 @@ def describe(
     for pattern in component.code:
         files += _matching(pattern, "code", fault)
     # A program that does not exist cannot be started, which is the better message.
-    is_there = component.use != COMMAND or shutil.which(component.argv[0]) is not None
+    is_there = component.use != COMMAND or which(component.argv[0]) is not None
     if not files and described.get("version") is None and is_there:
         raise fault("use", "no file of its code is known. Name the files with `code: [...]`.")
     base_model = {
@@ -115,7 +92,7 @@ def describe(
     if len(files) + len(base_model) > MAX_FILES:
         raise fault("code", f"expected at most {MAX_FILES:,} files.")
     return Description(
-        component=_with_options(component, described),
+        component=replace(component, options=described.get("options", component.options)),
         version=described.get("version"),
         code={_shown(path): _digest(path).sha256 for path in files},
         base_model={name: _digest(path) for name, path in base_model.items()},
@@ -135,10 +112,6 @@ class _Fault:
         line = self._lines.get(key) or self._lines.get(key.partition(".")[0])
         place = self._source if line is None else f"{self._source}:{line}"
         return ComponentError(f"{place}: {self._kind}.{key}: {reason}")
-
-
-def _with_options(component: Component, described: Mapping[str, Any]) -> Component:
-    return replace(component, options=described.get("options", component.options))
 
 
 # --- Files ---------------------------------------------------------------------------------------
@@ -189,25 +162,15 @@ def _ask(
     """Import a component in its own environment, and return what it says about itself."""
     with TemporaryDirectory(prefix="llm-train-") as folder:
         answer = Path(folder) / "description.json"
-        run_file = Path(folder) / "run.json"
-        write_json(
-            run_file,
-            {
-                "describe": str(answer),
-                "use": component.use,
-                "options": component.options,
-                "config": dict(config),
-            },
-        )
-        command = Command(
-            argv=[interpreter(component), str(PROGRAMS[kind])],
-            cwd=Path.cwd(),
-            run_file=run_file,
-            lock=Path(folder) / "lock",
-            timeout_seconds=DESCRIBE_SECONDS,
-        )
         try:
-            run_command(command, on_line=lambda *_: None)
+            run_component(
+                component,
+                kind,
+                {"describe": str(answer), "config": dict(config)},
+                folder=Path(folder),
+                timeout_seconds=DESCRIBE_SECONDS,
+                on_line=lambda *_: None,
+            )
         except (OSError, ValueError) as error:
             raise fault("use", f"{component.use!r} cannot be described.\n{error}") from error
         data = read_file(answer, DESCRIPTION_LIMIT)

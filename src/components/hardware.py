@@ -36,9 +36,10 @@ LIBRARIES = (
 
 def machine() -> dict[str, Any]:
     """Return the processor, the platform, and the variables that change floating-point results."""
+    system = os.uname()
     return {
         "cpu": _cpu(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "platform": f"{system.sysname} {system.machine}",
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 

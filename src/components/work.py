@@ -11,11 +11,10 @@
 
 import logging
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from src.records.layout import WORK_FOLDER
 from src.storage import StorePath
@@ -26,8 +25,7 @@ __all__ = ["Work", "locked_work", "remove_tree", "remove_work"]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """The work folder of a version, which this process has locked."""
 
     folder: Path
@@ -90,6 +88,8 @@ def remove_tree(path: Path) -> None:
     Raises:
         OSError: It cannot be removed.
     """
+    import subprocess  # slow to import
+
     done = subprocess.run(  # noqa: S603
         ["rm", "-rf", "--", str(path)],  # noqa: S607  # of the user's PATH
         stdin=subprocess.DEVNULL,

@@ -9,13 +9,11 @@ if __name__ == "__main__":
 from collections.abc import Callable
 from typing import Any
 
-from src.components.child import plain_number, serve, write_json
+from src.components.child import METRICS_FILE, plain_number, serve, write_json
 from src.evaluation.contract import EvaluationRun
 from src.records.dataset_version import DatasetVersion
 
-__all__ = ["METRICS_FILE", "main"]
-
-METRICS_FILE = "metrics.json"
+__all__ = ["main"]
 
 
 def main() -> None:

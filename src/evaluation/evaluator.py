@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from src.artifacts import read_metadata, read_statement
-from src.components.component import may_run
+from src.components.component import SIMULATED, may_run
 from src.components.work import locked_work
 from src.digest import Digest
 from src.environment import Invocation
 from src.errors import CorruptFileError, truncated_repr
 from src.evaluation.attestation import attest_evaluation
-from src.evaluation.measuring import SIMULATED, Evaluator, Metrics, function_evaluator
+from src.evaluation.measuring import Evaluator, Metrics, function_evaluator
 from src.names import check_version
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.evaluation import evaluation_bytes, is_metric
@@ -84,7 +84,7 @@ def as_evaluator(metrics: Metrics | Evaluator) -> Evaluator:
 
 
 class EvaluationConflict(ValueError):
-    """Raised when a model has an evaluation by another evaluator, or on other weights or data."""
+    """Raised when a model has an evaluation by another evaluator, or on other data."""
 
 
 def evaluate_model(
@@ -154,13 +154,14 @@ def _evaluate(
 ) -> Path:
     metadata = read_metadata(model_version, models)
     path = evaluation_path(model_version, output_dir)
-    statement = (models / model_version / STATEMENT_FILE).read(STATEMENT_LIMIT)
-    _check_attested(statement, models / model_version / STATEMENT_FILE, path.parent, invocation)
-    weights = _weights(statement, models / model_version / STATEMENT_FILE)
-    found = path.read(METADATA_LIMIT)
+    statement_path = models / model_version / STATEMENT_FILE
+    statement = statement_path.read(STATEMENT_LIMIT)
     recorded = read_statement(path.parent)
+    _check_attested(statement, statement_path, recorded, path.parent, invocation)
+    weights = _weights(statement, statement_path)
+    found = path.read(METADATA_LIMIT)
     if recorded is not None and not replace:
-        _check_evaluator(recorded, evaluator, weights, path)
+        _check_evaluator(recorded, evaluator, path)
         is_done = found is not None and sha256(found) == recorded.subject_sha256
         if is_done and not evaluator.is_simulated:
             logger.info("%s: already written by evaluator %s.", path, evaluator.name)
@@ -282,10 +283,8 @@ def _recorded_times(
     }
 
 
-def _check_evaluator(
-    recorded: Statement, evaluator: Evaluator, weights: Mapping[str, Digest], path: StorePath
-) -> None:
-    """Check that a recorded evaluation is one of this evaluator on these weights."""
+def _check_evaluator(recorded: Statement, evaluator: Evaluator, path: StorePath) -> None:
+    """Check that a recorded evaluation is one of this evaluator on the same data."""
     old = recorded.parameters.get("evaluator", {"use": SIMULATED})
     new = evaluator.to_dict()
     details = all_conflict_details({"evaluator": old}, {"evaluator": new})
@@ -299,8 +298,7 @@ def _check_evaluator(
             + "Nothing was changed. To measure again on purpose and keep the old evaluation, run "
             f"`llm-train evaluate {quote(path.parent.name)} --replace`."
         )
-    code = evaluator.dependencies(weights)[0].digest["sha256"]
-    if recorded.digest("evaluator") not in (None, code):
+    if recorded.digest("evaluator") not in (None, evaluator.code_sha256):
         logger.warning("%s: the code of evaluator %s changed since.", path, evaluator.name)
 
 
@@ -310,21 +308,25 @@ def _name(evaluator: object) -> str:
 
 
 def _check_attested(
-    statement: bytes | None, path: StorePath, folder: StorePath, invocation: Invocation
+    statement: bytes | None,
+    path: StorePath,
+    attestation: Statement | None,
+    folder: StorePath,
+    invocation: Invocation,
 ) -> None:
     """Check the statement of a model against the one that the model's evaluation names, if any.
 
     Args:
         statement: The bytes of the model's statement; `None` if there is none.
         path: Its path.
+        attestation: The statement of the evaluation; `None` if there is none.
         folder: The folder of the evaluation.
         invocation: The run. A statement that this run wrote, in place of one that was deleted, is
             accepted.
 
     Raises:
-        CorruptFileError: The statement of the evaluation cannot be parsed, or names other bytes.
+        CorruptFileError: The statement of the evaluation names other bytes.
     """
-    attestation = read_statement(folder)
     expected = attestation and attestation.digest(STATEMENT_FILE)
     if statement is None or expected in (None, found := sha256(statement)):
         return

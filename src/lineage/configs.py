@@ -1,14 +1,9 @@
-"""The config of a recorded model, and the evaluator that it names."""
+"""The config of a recorded model."""
 
-from src.artifacts import Artifacts
-from src.evaluation.evaluator import SIMULATED_EVALUATOR, Evaluator
 from src.records.statement import Statement
 from src.training.config import ConfigFile, read_config_file
-from src.training.dataset import resolve_dataset
-from src.training.hashing import count_and_hash_once
-from src.training.pipeline import config_evaluator
 
-__all__ = ["evaluator_of", "recorded_config"]
+__all__ = ["recorded_config"]
 
 
 def recorded_config(statement: Statement) -> ConfigFile:
@@ -38,21 +33,3 @@ def recorded_config(statement: Statement) -> ConfigFile:
                 f"{found[name]}. Restore the file."
             )
     return file
-
-
-def evaluator_of(config_file: ConfigFile, dataset_version: str, artifacts: Artifacts) -> Evaluator:
-    """Return the evaluator that a config names, with the data that it measures on.
-
-    Args:
-        config_file: The config.
-        dataset_version: The data of the model, for an evaluator that names none.
-        artifacts: The artifacts root.
-    """
-    if config_file.evaluator is None:
-        return SIMULATED_EVALUATOR
-    dataset = resolve_dataset(
-        config_file.evaluator.dataset_version or dataset_version,
-        artifacts.datasets,
-        hash_dataset=count_and_hash_once,
-    )
-    return config_evaluator(config_file, dataset, artifacts, hash_dataset=count_and_hash_once)

@@ -19,21 +19,3 @@ A copy of the connection to the supervisor stays open in a process that the call
 has ended, too. Processes of `subprocess` and of `multiprocessing` with the start methods `spawn`
 and `forkserver` have no such copy.
 """
-
-from src.supervision.command import (
-    Command,
-    CommandError,
-    CommandStartError,
-    CommandTimeoutError,
-    Stream,
-    run_command,
-)
-
-__all__ = [
-    "Command",
-    "CommandError",
-    "CommandStartError",
-    "CommandTimeoutError",
-    "Stream",
-    "run_command",
-]

@@ -13,14 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = [
-    "Command",
-    "CommandError",
-    "CommandStartError",
-    "CommandTimeoutError",
-    "Stream",
-    "run_command",
-]
+from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
+
+__all__ = ["Command", "Stream", "run_command"]
 
 Stream = Literal["stdout", "stderr"]
 OnLine = Callable[[Stream, str], None]
@@ -64,18 +59,6 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None
     grace_seconds: float = 10.0
-
-
-class CommandError(OSError):
-    """Raised when a command failed; another try may succeed, as after an I/O error."""
-
-
-class CommandStartError(CommandError):
-    """Raised when a command cannot be started; another try fails, too."""
-
-
-class CommandTimeoutError(CommandError):
-    """Raised when a command ran for too long; another try would, too."""
 
 
 def run_command(command: Command, *, on_line: OnLine) -> None:

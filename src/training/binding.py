@@ -17,7 +17,7 @@ from src.records.statement import (
     parse_statement,
 )
 from src.storage import StorePath
-from src.training.weights import Training, recorded_training, training_dependencies
+from src.training.trained import Training, recorded_training, training_dependencies
 
 __all__ = ["bind_model", "check_binding"]
 
@@ -130,10 +130,13 @@ def _check(
     recorded = {
         "training_config": statement.parameters.get("config"),
         "data_sha256": statement.digest("dataset"),
+        **_bound_fields(recorded_training(statement, path)),
     }
-    new = {"training_config": metadata["training_config"], "data_sha256": data_sha256}
-    recorded |= _inputs(statement, path)
-    new |= _recorded(training)
+    new = {
+        "training_config": metadata["training_config"],
+        "data_sha256": data_sha256,
+        **_bound_fields(training),
+    }
     if details := all_conflict_details(recorded, new):
         raise ModelVersionConflict(version, path, details)
     expected = sha256(canonical_json(metadata))
@@ -145,15 +148,8 @@ def _check(
         )
 
 
-def _inputs(statement: Statement, path: StorePath) -> dict[str, Any]:
-    """Return what a statement records about the training."""
-    try:
-        return _recorded(recorded_training(statement))
-    except ValueError as error:
-        raise CorruptFileError(f"{path}: {error} Left as found.") from error
-
-
-def _recorded(training: Training | None) -> dict[str, Any]:
+def _bound_fields(training: Training | None) -> dict[str, Any]:
+    """Return what of a training, if there is one, a version is bound to."""
     if training is None:
         return {"trainer": None}
     return {**training.inputs(), "files": training.files}

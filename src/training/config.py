@@ -1,11 +1,11 @@
 """Training configs: parse the YAML that a person edits into one frozen value."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from src.components.component import Component
+from src.components.component import SIMULATED, Component
 from src.errors import CorruptFileError
 from src.records.canonical import sha256
 from src.records.layout import CONFIG_LIMIT
@@ -31,7 +31,6 @@ KIND = "training config"
 BASE = "base_config"
 CONFIGS = Path("configs")
 MAX_PATH = 1024  # characters
-SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,22 +109,21 @@ def _read(
             "written again."
         )
     parsed = _parse(data, str(path))
-    if parsed.base is None:
-        _check_place(path, parsed, data)
-        return ConfigFile(
-            config=parsed.config,
-            path=str(path),
-            sha256=digest,
-            trainer=parsed.trainer,
-            evaluator=parsed.evaluator,
-        )
-    if not follow_base:
-        raise ConfigError(f"{path}: {BASE}: a base config has no base config. Remove this key.")
-    base = _read(parsed.base, None, follow_base=False)
-    return ConfigFile(
+    file = ConfigFile(
         config=parsed.config,
         path=str(path),
         sha256=digest,
+        trainer=parsed.trainer,
+        evaluator=parsed.evaluator,
+    )
+    if parsed.base is None:
+        _check_place(path, parsed, data)
+        return file
+    if not follow_base:
+        raise ConfigError(f"{path}: {BASE}: a base config has no base config. Remove this key.")
+    base = _read(parsed.base, None, follow_base=False)
+    return replace(
+        file,
         trainer=base.trainer,
         evaluator=base.evaluator,
         base_path=base.path,

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from src.artifacts import Artifacts, read_metadata
-from src.components.description import describe
 from src.environment import Invocation
 from src.evaluation.evaluator import (
     SIMULATED_EVALUATOR,
@@ -13,7 +12,6 @@ from src.evaluation.evaluator import (
     evaluate_model,
     load_evaluation,
 )
-from src.evaluation.measuring import component_evaluator
 from src.names import check_version
 from src.records.dataset_version import DatasetVersion
 from src.storage import Location, StorePath, open_path
@@ -41,7 +39,7 @@ def load_model_metadata(
 
 def config_evaluator(
     config_file: ConfigFile,
-    dataset: DatasetVersion,
+    dataset: DatasetVersion | str,
     artifacts: Artifacts,
     *,
     hash_dataset: HashDataset | None = None,
@@ -50,10 +48,10 @@ def config_evaluator(
 
     Args:
         config_file: The training config.
-        dataset: The data that the model is trained on.
+        dataset: The data of the model, or the name of its version: what an evaluator measures on
+            that names no data.
         artifacts: The artifacts root.
-        hash_dataset: Counts and hashes the data that the evaluator measures on, if that is other
-            data; see `resolve_dataset`.
+        hash_dataset: Counts and hashes data that has to be resolved; see `resolve_dataset`.
 
     Raises:
         ComponentError: The evaluator cannot be used; names the line of the config.
@@ -62,13 +60,13 @@ def config_evaluator(
     component = config_file.evaluator
     if component is None:
         return SIMULATED_EVALUATOR
-    if component.dataset_version is not None:
-        dataset = resolve_dataset(
-            component.dataset_version, artifacts.datasets, hash_dataset=hash_dataset
-        )
-    return component_evaluator(
-        describe(component, "evaluator", config_file.component_path), dataset
-    )
+    from src.components.description import describe  # slow to import
+    from src.evaluation.components import component_evaluator
+
+    data = component.dataset_version or dataset
+    if isinstance(data, str):
+        data = resolve_dataset(data, artifacts.datasets, hash_dataset=hash_dataset)
+    return component_evaluator(describe(component, "evaluator", config_file.component_path), data)
 
 
 def run_training_pipeline(

@@ -5,10 +5,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.artifacts import read_statement
-from src.components.description import Description, describe
 from src.components.work import locked_work
 from src.environment import Invocation
 from src.errors import CorruptFileError
@@ -29,7 +28,10 @@ from src.training.binding import bind_model, check_binding
 from src.training.config import ConfigFile, TrainingConfig, read_config_file
 from src.training.dataset import DatasetVersion, resolve_dataset
 from src.training.registry import is_registered
-from src.training.weights import Training, put_training, train
+from src.training.trained import Training
+
+if TYPE_CHECKING:
+    from src.components.description import Description
 
 __all__ = [
     "derive_model_version",
@@ -117,7 +119,7 @@ def train_config(
 def train_weights(
     config_file: ConfigFile,
     dataset: DatasetVersion,
-    trainer: Description,
+    trainer: "Description",
     model_version: str,
     models: StorePath,
     *,
@@ -129,21 +131,21 @@ def train_weights(
         ModelVersionConflict: See `train`; or metadata.json or the registry has other content.
         CorruptFileError: The version exists, and its provenance.json was deleted.
     """
-    metadata, folder = model_metadata(config_file.config, dataset, model_version), models
-    path = folder / model_version / METADATA_FILE
-    found = path.read(METADATA_LIMIT)
-    if found not in (None, canonical_json(metadata)):
-        raise _mismatch(path, metadata, canonical_json(metadata), found or b"", [])
-    exists = is_registered(metadata, folder / REGISTRY_FILE) or found is not None
-    if exists and read_statement(path.parent) is None:
+    from src.training.weights import train  # slow to import
+
+    metadata = model_metadata(config_file.config, dataset, model_version)
+    found = _find_metadata(metadata, models, model_dependencies(config_file, dataset))
+    folder = models / model_version
+    exists = found is not None or is_registered(metadata, models / REGISTRY_FILE)
+    if exists and read_statement(folder) is None:
         raise CorruptFileError(
-            f"{path.parent / STATEMENT_FILE}: no such file, but the version exists. Nothing was "
+            f"{folder / STATEMENT_FILE}: no such file, but the version exists. Nothing was "
             "trained. Restore the file from a backup, or choose another model_version."
         )
     return train(config_file, dataset, trainer, model_version, models, on_point=on_point)
 
 
-def describe_trainer(config_file: ConfigFile) -> Description | None:
+def describe_trainer(config_file: ConfigFile) -> "Description | None":
     """Describe the trainer of a config; `None` for the simulated one.
 
     Raises:
@@ -151,12 +153,14 @@ def describe_trainer(config_file: ConfigFile) -> Description | None:
     """
     if config_file.trainer is None:
         return None
+    from src.components.description import describe  # slow to import
+
     source, config = config_file.component_path, asdict(config_file.config)
     return describe(config_file.trainer, "trainer", source, config)
 
 
 def derive_model_version(
-    config: TrainingConfig, dataset: DatasetVersion, trainer: Description | None = None
+    config: TrainingConfig, dataset: DatasetVersion, trainer: "Description | None" = None
 ) -> str:
     """Return the name of a model version that is derived from its config, data and trainer.
 
@@ -256,12 +260,10 @@ def write_metadata(
     version = check_version("model_version", metadata["model_version"])
     path = models / version / METADATA_FILE
     expected = canonical_json(metadata)
-    found = path.read(METADATA_LIMIT)
+    found = _find_metadata(metadata, models, dependencies)
     if found is None:
         # Raises if the version is registered with other content: the file may have been deleted.
         is_registered(metadata, models / REGISTRY_FILE)
-    elif found != expected:
-        raise _mismatch(path, metadata, expected, found, dependencies)
     invocation = invocation or Invocation()
     if training is None:
         is_new = bind_model(metadata, path.parent, dependencies, invocation)
@@ -282,6 +284,18 @@ def write_metadata(
     return path
 
 
+def _find_metadata(
+    metadata: dict[str, Any], models: StorePath, dependencies: Sequence[ResolvedDependency]
+) -> bytes | None:
+    """Return the bytes of the metadata.json of a version; raise if it has other content."""
+    version: str = metadata["model_version"]
+    path = models / version / METADATA_FILE
+    found, expected = path.read(METADATA_LIMIT), canonical_json(metadata)
+    if found not in (None, expected):
+        raise _mismatch(path, metadata, expected, found, dependencies)
+    return found
+
+
 def _bind_training(
     metadata: dict[str, Any],
     folder: StorePath,
@@ -293,6 +307,8 @@ def _bind_training(
     data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
     if check_binding(metadata, folder, data_sha256, training) is not None:
         return False
+    from src.training.weights import put_training  # slow to import
+
     with locked_work(folder.parent, folder.name) as work:
         if check_binding(metadata, folder, data_sha256, training) is None:
             put_training(training, folder, work)
@@ -328,7 +344,7 @@ def _is_bound(
     metadata: dict[str, Any], folder: StorePath, dependencies: Sequence[ResolvedDependency]
 ) -> bool:
     """Return whether the statement, or the digest in the name, ties the version to `metadata`."""
-    data_sha256 = next((e.digest["sha256"] for e in dependencies if e.name == "dataset"), "")
+    data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
     try:
         if check_binding(metadata, folder, data_sha256) is not None:
             return True

@@ -9,44 +9,41 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from src.artifacts import read_statement
-from src.components.child import write_json
 from src.components.component import COMMAND, check_may_run, may_run
-from src.components.description import PROGRAMS, Description, interpreter
+from src.components.description import Description
 from src.components.hardware import machine
 from src.components.output import line_logger
+from src.components.process import dataset_values, run_component
 from src.components.work import Work, locked_work, remove_tree, remove_work
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.dataset_version import DatasetVersion
-from src.records.layout import HISTORY_FILE, HISTORY_LIMIT, STATEMENT_LIMIT, WEIGHTS_FOLDER
-from src.records.metadata import ModelVersionConflict, all_conflict_details
-from src.records.statement import ResolvedDependency, Statement, weights_of
-from src.storage import FileChangedError, FolderStore, StorePath, open_file, read_file
-from src.supervision import (
-    Command,
-    CommandError,
-    CommandStartError,
-    CommandTimeoutError,
-    run_command,
+from src.records.layout import (
+    HISTORY_FILE,
+    HISTORY_LIMIT,
+    STATEMENT_FILE,
+    STATEMENT_LIMIT,
+    WEIGHTS_FOLDER,
 )
+from src.records.metadata import ModelVersionConflict, all_conflict_details
+from src.storage import FileChangedError, FolderStore, StorePath, open_file, read_file
+from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 from src.training.config import ConfigFile
 from src.training.hashing import count_and_hash_once
 from src.training.history import History, parse_point
+from src.training.trained import Training, recorded_training
 
 __all__ = [
     "TrainerFailedError",
-    "Training",
     "TrainingOutputError",
     "put_training",
-    "recorded_training",
     "train",
-    "training_dependencies",
 ]
 
 ENVIRONMENT_LIMIT = 1 << 20
@@ -62,47 +59,6 @@ class TrainingOutputError(ValueError):
 
 class TrainerFailedError(CommandError):
     """Raised when a trainer failed before it reported a step; another try fails, too."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
-    """The result of a training, by digest, and what it was made with.
-
-    Attributes:
-        trainer: The identity of the trainer; see `Description.identity`.
-        version: The version that the trainer declares; `None` if its files identify its code.
-        code: SHA-256 by path of the files of the trainer's code.
-        base_model: Size and SHA-256 by path of the files of the base model.
-        environment: Processor, libraries and variables of the process that trained.
-        files: Size and SHA-256 of the weights and the history, by path in the model's folder.
-    """
-
-    trainer: Mapping[str, Any]
-    version: str | None = None
-    code: Mapping[str, str] = field(default_factory=dict)
-    base_model: Mapping[str, Digest] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, Digest] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, trainer: Description) -> "Training":
-        """Return a training that this trainer has not begun."""
-        return cls(
-            trainer=trainer.identity(),
-            version=trainer.version,
-            code=trainer.code,
-            base_model=trainer.base_model,
-        )
-
-    @property
-    def weights(self) -> dict[str, Digest]:
-        """Size and SHA-256 of the weights, by path in the folder of the weights."""
-        return weights_of(self.files)
-
-    def inputs(self) -> dict[str, Any]:
-        """Return what of the training must not change under a version."""
-        base_model = {name: each.sha256 for name, each in self.base_model.items()}
-        return {"trainer": dict(self.trainer), "base_model": base_model}
 
 
 def train(
@@ -165,51 +121,6 @@ def train(
             raise
 
 
-def recorded_training(statement: Statement) -> Training | None:
-    """Return the training that a statement records; `None` if nothing was trained.
-
-    Raises:
-        ValueError: A field of the statement has the wrong type.
-    """
-    trainer = statement.parameters.get("trainer")
-    if trainer is None:
-        return None
-    if not isinstance(trainer, dict):
-        raise ValueError("externalParameters.trainer: expected an object.")
-    code = statement.annotations("trainer").get("files", {})
-    return Training(
-        trainer={**trainer, "code": statement.digest("trainer")},
-        version=statement.annotations("trainer").get("version"),
-        code=code if isinstance(code, dict) else {},
-        base_model=digests_from_json(statement.annotations("base model").get("files", {})),
-        environment=statement.annotations("training environment"),
-        files=statement.files,
-    )
-
-
-def training_dependencies(training: Training) -> list[ResolvedDependency]:
-    """Return the trainer, the base model and the environment as resolved dependencies."""
-    about_code: dict[str, Any] = {"files": dict(training.code)}
-    if training.version is not None:
-        about_code["version"] = training.version
-    dependencies = [
-        ResolvedDependency(
-            name="trainer", digest={"sha256": training.trainer["code"]}, annotations=about_code
-        )
-    ]
-    if training.base_model:
-        files = digests_to_json(training.base_model)
-        dependencies.append(
-            ResolvedDependency(
-                name="base model",
-                digest={"sha256": sha256(canonical_json(files))},
-                annotations={"files": files},
-            )
-        )
-    environment = ResolvedDependency(name="training environment", annotations=training.environment)
-    return [*dependencies, environment]
-
-
 def put_training(training: Training, model: StorePath, work: Work) -> None:
     """Copy the result of a training from the work folder to the folder of the model.
 
@@ -219,16 +130,17 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
     Raises:
         CorruptFileError, FileChangedError, OSError: See `Store.put_files`.
     """
-    folder = next(
-        (each for each in work.folder.glob("*/") if _finished(each, training) == training), None
-    )
+    expected = training.files, training.environment
+    folder = next((each for each in work.folder.glob("*/") if _result(each) == expected), None)
     if folder is None:
         raise FileNotFoundError(
-            f"{work.folder}: the result of the training was deleted. Run again."
+            f"{work.folder}: the result of the training was deleted or altered. Run again."
         )
     (model / WEIGHTS_FOLDER).put_files(folder / "output", training.weights)
     if HISTORY_FILE in training.files:
         history = read_file(folder / "history.jsonl", HISTORY_LIMIT) or b""
+        if Digest.of(history) != training.files[HISTORY_FILE]:
+            raise FileChangedError(f"{folder / 'history.jsonl'}: written to after it was hashed.")
         (model / HISTORY_FILE).replace(history)
 
 
@@ -240,14 +152,14 @@ def _recorded(model: StorePath, new: Training) -> Training | None:
     statement = read_statement(model)
     if statement is None:
         return None
-    found = recorded_training(statement)
+    found = recorded_training(statement, model / STATEMENT_FILE)
     recorded = {"trainer": None} if found is None else found.inputs()
     if details := all_conflict_details(recorded, new.inputs()):
         raise ModelVersionConflict(model.name, model, details)
     assert found is not None  # noqa: S101  # else there are details
     history = (model / HISTORY_FILE).read(HISTORY_LIMIT)
     expected = found.files.get(HISTORY_FILE)
-    if expected != (None if history is None else Digest(len(history), sha256(history))):
+    if expected != (None if history is None else Digest.of(history)):
         raise CorruptFileError(
             f"{model / HISTORY_FILE}: expected {expected}. Left as found; restore it from a backup."
         )
@@ -258,17 +170,28 @@ def _recorded(model: StorePath, new: Training) -> Training | None:
 
 def _finished(folder: Path, new: Training) -> Training | None:
     """Return the result of an earlier try whose files are unchanged."""
+    result = _result(folder)
+    if result is None:
+        return None
+    files, environment = result
+    try:
+        is_unchanged = files == _digests(folder)
+    except CorruptFileError:
+        return None
+    return replace(new, files=files, environment=environment) if is_unchanged else None
+
+
+def _result(folder: Path) -> tuple[dict[str, Digest], dict[str, Any]] | None:
+    """Return the files and the environment of an earlier try that was finished."""
     data = read_file(folder / "result.json", STATEMENT_LIMIT)
     if data is None:
         return None
     try:
         result = parse_json(data, folder)
-        files = digests_from_json(result["files"])
-        if files != _digests(folder) or not isinstance(result["environment"], dict):
-            return None
+        files, environment = digests_from_json(result["files"]), result["environment"]
     except (KeyError, ValueError):
         return None
-    return replace(new, files=files, environment=result["environment"])
+    return (files, environment) if isinstance(environment, dict) else None
 
 
 def _digests(folder: Path) -> dict[str, Digest]:
@@ -277,7 +200,7 @@ def _digests(folder: Path) -> dict[str, Digest]:
     files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in store.digests("output").items()}
     history = read_file(folder / "history.jsonl", HISTORY_LIMIT)
     if history:
-        files[HISTORY_FILE] = Digest(len(history), sha256(history))
+        files[HISTORY_FILE] = Digest.of(history)
     return files
 
 
@@ -299,29 +222,8 @@ def _run(
     checkpoints.mkdir(exist_ok=True)
     remove_tree(output)
     output.mkdir()
-    is_command = component.use == COMMAND
     environment_file = folder / "environment.json"
     environment_file.unlink(missing_ok=True)
-    data_path = str(Path(dataset.path).resolve())
-    run_file = work.folder / "run.json"
-    write_json(
-        run_file,
-        {
-            "describe": None,
-            "use": component.use,
-            "model_version": model_version,
-            "config": asdict(config_file.config),
-            "options": component.options,
-            "seed": component.seed,
-            "dataset": data_path,
-            "dataset_version": {**asdict(dataset), "path": data_path},
-            "output": str(output),
-            "checkpoints": str(checkpoints),
-            "settings": component.execution.settings,
-            "history": str(folder / "history.jsonl"),
-            "environment": str(environment_file),
-        },
-    )
     history = History(folder / "history.jsonl")
     has_points, log_line = False, line_logger(logger)
 
@@ -332,23 +234,29 @@ def _run(
             log_line(line)
             return
         has_points = True
-        if is_command:
+        if component.use == COMMAND:  # a function writes its history itself
             history.append(point)
         on_point(point)
 
-    argv = (
-        list(component.argv) if is_command else [interpreter(component), str(PROGRAMS["trainer"])]
-    )
-    command = Command(
-        argv=argv,
-        cwd=Path.cwd(),
-        run_file=run_file,
-        lock=work.folder / "processes.lock",
-        timeout_seconds=component.execution.timeout_seconds,
-    )
+    values = {
+        "model_version": model_version,
+        "config": asdict(config_file.config),
+        **dataset_values(dataset),
+        "output": str(output),
+        "checkpoints": str(checkpoints),
+        "history": str(folder / "history.jsonl"),
+        "environment": str(environment_file),
+    }
     try:
         with closing(history):
-            run_command(command, on_line=on_line)
+            run_component(
+                component,
+                "trainer",
+                values,
+                folder=work.folder,
+                timeout_seconds=component.execution.timeout_seconds,
+                on_line=on_line,
+            )
     except (CommandStartError, CommandTimeoutError):
         raise
     except CommandError as error:

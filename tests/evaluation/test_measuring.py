@@ -8,14 +8,13 @@ import pytest
 
 from src.components.description import ComponentError
 from src.errors import CorruptFileError
+from src.evaluation.components import EvaluatorOutputError
 from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulated_metrics
-from src.evaluation.measuring import EvaluatorOutputError
-from src.lineage.configs import evaluator_of
 from src.lineage.verify import verdict, verify, verify_all
 from src.records.canonical import canonical_json
-from src.supervision import CommandError
+from src.supervision.errors import CommandError
 from src.training.config import read_config_file
-from src.training.pipeline import run_training_pipeline
+from src.training.pipeline import config_evaluator, run_training_pipeline
 from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
 
 FOLDER = Path("artifacts/evaluations/model_v1")
@@ -30,7 +29,7 @@ def run(config=CONFIG_PATH, **arguments):
 def evaluate(config=CONFIG_PATH, **arguments):
     from src.artifacts import Artifacts
 
-    evaluator = evaluator_of(read_config_file(config), "dataset_v1", Artifacts.open())
+    evaluator = config_evaluator(read_config_file(config), "dataset_v1", Artifacts.open())
     return evaluate_model("model_v1", metrics=evaluator, **arguments)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from src.supervision import Command, Stream, run_command
+from src.supervision.command import Command, Stream, run_command
 from tests.conftest import Child
 
 DEADLINE = 120.0  # seconds; against a hang
@@ -17,7 +17,7 @@ DEADLINE = 120.0  # seconds; against a hang
 CALLER = """
 import sys
 from pathlib import Path
-from src.supervision import Command, run_command
+from src.supervision.command import Command, run_command
 from tests.supervision.conftest import processes
 
 folder, argv, grace = Path(sys.argv[1]), sys.argv[3:], float(sys.argv[2])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.supervision import CommandError, CommandStartError, CommandTimeoutError
 from src.supervision import command as module
+from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 from tests.supervision.conftest import processes, wait_until
 
 FOREVER = "import time; print('ready', flush=True); time.sleep(600)"
@@ -257,7 +257,7 @@ def test_a_process_that_the_caller_forked_does_not_delay_the_end_of_the_command(
     code = """
 import os, signal, sys
 from pathlib import Path
-from src.supervision import Command, run_command
+from src.supervision.command import Command, run_command
 from tests.supervision.conftest import processes
 
 forked = []
@@ -553,7 +553,7 @@ def test_large_output_is_read_with_little_memory(start, tmp_path):
     code = """
 import sys
 from pathlib import Path
-from src.supervision import Command, run_command
+from src.supervision.command import Command, run_command
 
 WRITE = {
     "lines": "import os\\nfor _ in range(200): os.write(1, (b'x' * 999 + b'\\\\n') * 1000)",

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Failed
 
 from src.environment import CORE, source_digest
-from src.supervision import CommandError, CommandStartError, CommandTimeoutError
+from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 from tasks.caching import (
     TASKS,
     CacheDecision,

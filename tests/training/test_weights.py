@@ -18,7 +18,7 @@ from src.components.description import ComponentError
 from src.errors import CorruptFileError
 from src.lineage.verify import verdict, verify
 from src.records.metadata import ModelVersionConflict
-from src.supervision import CommandError, CommandStartError, CommandTimeoutError
+from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 from src.training.config import ConfigError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
@@ -253,7 +253,7 @@ def test_concurrent_runs_of_a_version_train_it_once(project, tree):
 def test_a_run_takes_the_result_of_one_that_was_killed_after_the_training(project, monkeypatch):
     trained()
     with monkeypatch.context() as patch:
-        patch.setattr("src.training.trainer.put_training", killed)
+        patch.setattr("src.training.weights.put_training", killed)
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not (MODEL / "weights").exists()

@@ -19,7 +19,7 @@ from src.evaluation.evaluator import (
     measure,
     simulated_metrics,
 )
-from src.lineage.configs import evaluator_of, recorded_config
+from src.lineage.configs import recorded_config
 from src.lineage.record import model_not_found, version_folders
 from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
 from src.lineage.verify.evidence import (
@@ -34,7 +34,8 @@ from src.lineage.verify.expected import expect
 from src.names import is_version
 from src.records.statement import weights_of
 from src.storage import Location
-from src.training.hashing import HashDataset, count_and_hash
+from src.training.hashing import HashDataset, count_and_hash, count_and_hash_once
+from src.training.pipeline import config_evaluator
 
 __all__ = [
     "Check",
@@ -222,7 +223,9 @@ def _own_evaluator(
         return None
     try:
         config_file = recorded_config(evidence.statement.value)
-        return evaluator_of(config_file, dataset_version, artifacts)
+        return config_evaluator(
+            config_file, dataset_version, artifacts, hash_dataset=count_and_hash_once
+        )
     except (OSError, ValueError) as error:
         logger.warning("%s: not measured again: %s", evidence.version, error)
         return None

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from src.components.component import SIMULATED
 from src.digest import Digest
 from src.errors import truncated_repr
-from src.evaluation.measuring import SIMULATED
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
 from src.lineage.verify.expected import Expected, json_sha256
 from src.lineage.verify.statements import (

@@ -212,7 +212,7 @@ def _read_files(folder: StorePath) -> FilesEvidence:
         reason, is_unreadable = _failure(error, folder / WEIGHTS_FOLDER)
         return FilesEvidence(reason=reason, is_unreadable=is_unreadable)
     if history is not None:
-        files[HISTORY_FILE] = Digest(len(history), sha256(history))
+        files[HISTORY_FILE] = Digest.of(history)
     return FilesEvidence(digests=files)
 
 

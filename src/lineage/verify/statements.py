@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from src.components.description import code_sha256
+from src.components.code import code_sha256
+from src.components.component import SIMULATED
 from src.environment import BUILDERS, PREFECT_BUILDER, PROJECT
 from src.errors import truncated_repr
-from src.evaluation.measuring import SIMULATED
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import (
     DATA_FILE,

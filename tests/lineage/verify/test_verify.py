@@ -1024,7 +1024,7 @@ def test_changed_code_with_the_same_results_is_a_note_and_no_mismatch(models, ch
 
 @pytest.fixture
 def derived(monkeypatch):
-    """Let the simulated evaluator give the metrics of a function."""
+    """Replace the metrics of the simulated evaluator by those of a function."""
 
     def derived(metrics):
         simulated = replace(SIMULATED_EVALUATOR, measure=lambda metadata, _: metrics(metadata))

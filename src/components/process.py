@@ -1,0 +1,77 @@
+"""Running a component: a child process, which gets its run in a file."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from src.components.child import write_json
+from src.components.component import COMMAND, Component
+from src.records.dataset_version import DatasetVersion
+from src.supervision.command import Command, run_command
+
+__all__ = ["dataset_values", "interpreter", "run_component"]
+
+CORE = Path(__file__).resolve().parents[1]
+PROGRAMS = {
+    "trainer": CORE / "training" / "child.py",
+    "evaluator": CORE / "evaluation" / "child.py",
+}
+
+
+def interpreter(component: Component) -> str:
+    """Return the Python interpreter of a component."""
+    python = component.execution.python
+    return sys.executable if python is None else str(Path.cwd() / python)
+
+
+def dataset_values(dataset: DatasetVersion) -> dict[str, Any]:
+    """Return what a run says about its data, with absolute paths."""
+    path = str(Path(dataset.path).resolve())
+    return {"dataset": path, "dataset_version": {**asdict(dataset), "path": path}}
+
+
+def run_component(
+    component: Component,
+    kind: str,
+    values: Mapping[str, Any],
+    *,
+    folder: Path,
+    timeout_seconds: float | None,
+    on_line: Callable[[Literal["stdout", "stderr"], str], None],
+) -> None:
+    """Run a component until it and all its descendants have ended.
+
+    Afterwards `folder` holds run.json, which the component gets, and processes.lock.
+
+    Args:
+        component: The component.
+        kind: `trainer` or `evaluator`.
+        values: The run, besides what follows from the component.
+        folder: A folder for this run. Two runs in one folder never overlap.
+        timeout_seconds: The longest time that it may take; not limited if `None`.
+        on_line: Receives each line that it prints, as it comes.
+
+    Raises:
+        CommandError, CommandStartError, CommandTimeoutError: See `src.supervision.command`.
+        OSError: run.json cannot be written.
+    """
+    run_file = folder / "run.json"
+    of_component = {
+        "describe": None,
+        "use": component.use,
+        "options": component.options,
+        "seed": component.seed,
+        "settings": component.execution.settings,
+    }
+    write_json(run_file, {**of_component, **values})
+    argv = [interpreter(component), str(PROGRAMS[kind])]
+    command = Command(
+        argv=component.argv if component.use == COMMAND else argv,
+        cwd=Path.cwd(),
+        run_file=run_file,
+        lock=folder / "processes.lock",
+        timeout_seconds=timeout_seconds,
+    )
+    run_command(command, on_line=on_line)

@@ -1,0 +1,84 @@
+"""Evaluators that a config names, each run as a child process."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from src.components.child import METRICS_FILE
+from src.components.component import check_may_run
+from src.components.description import Description
+from src.components.output import line_logger
+from src.components.process import dataset_values, run_component
+from src.errors import CorruptFileError
+from src.evaluation.measuring import Evaluator
+from src.records.canonical import parse_json
+from src.records.dataset_version import DatasetVersion
+from src.records.layout import METADATA_LIMIT
+from src.storage import read_file
+
+__all__ = ["EvaluatorOutputError", "component_evaluator"]
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluatorOutputError(ValueError):
+    """Raised when an evaluator has left no valid metrics."""
+
+
+def component_evaluator(description: Description, dataset: DatasetVersion) -> Evaluator:
+    """Return the evaluator that a config names; it measures in a child process."""
+    return Evaluator(
+        identity=description.component.to_dict(),
+        measure=lambda metadata, model: _measure(description, dataset, metadata, model),
+        version=description.version,
+        code=description.code,
+        measured=description.measured,
+        better=description.better,
+        dataset=dataset,
+    )
+
+
+def _measure(
+    description: Description,
+    dataset: DatasetVersion,
+    metadata: Mapping[str, Any],
+    model: Path | None,
+) -> dict[str, float]:
+    component, log_line = description.component, line_logger(logger)
+    check_may_run(f"evaluator {component.use}")
+    with TemporaryDirectory(prefix="llm-train-") as name:
+        folder = Path(name)
+        output = folder / "output"
+        output.mkdir()
+        run_component(
+            component,
+            "evaluator",
+            {
+                "model_version": metadata["model_version"],
+                "metadata": dict(metadata),
+                "config": metadata["training_config"],
+                **dataset_values(dataset),
+                "model": None if model is None else str(model),
+                "output": str(output),
+            },
+            folder=folder,
+            timeout_seconds=component.execution.timeout_seconds,
+            on_line=lambda _, line: log_line(line),
+        )
+        return _read_metrics(output / METRICS_FILE, component.use)
+
+
+def _read_metrics(path: Path, use: str) -> dict[str, float]:
+    expected = f"Expected an object of finite numbers in {METRICS_FILE} of its output folder"
+    try:
+        data = read_file(path, METADATA_LIMIT)
+        if data is None:
+            raise EvaluatorOutputError(f"evaluator {use!r}: found no file. {expected}.")
+        metrics = parse_json(data, METRICS_FILE)
+    except CorruptFileError as error:
+        raise EvaluatorOutputError(f"evaluator {use!r}: {error} {expected}.") from error
+    if not metrics:
+        raise EvaluatorOutputError(f"evaluator {use!r}: found no metrics. {expected}.")
+    return metrics
