@@ -17,13 +17,14 @@ run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MOD
 up: .venv/ready ## Start a server with UI and a worker, and deploy the flows; Ctrl-C stops both: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
 
-# --dist loadfile: a server starts slowly, so all tests of a file share one.
+# A server starts slowly, so all tests of a file share one (loadfile). Tests mostly wait for other
+# processes, so there are more workers than cores.
 test: .venv/ready ## Run all tests except those of make e2e
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore=tests/e2e --cov=src --cov-branch --cov-fail-under=95
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --ignore=tests/e2e --cov=src --cov-branch --cov-fail-under=95
 
 e2e: .venv/e2e ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e
 
 packages: ## Install the Debian packages that make e2e and make torture need (as root)
 	apt-get update

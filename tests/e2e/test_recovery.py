@@ -169,7 +169,7 @@ def test_a_run_whose_process_is_killed_is_tried_again(recovered):
     with FileLock(models / "registry.json.lock", preserve_lock_file=True):
         run = new_run(recovered, "killed", days=0)
         eventually((models / "killed/metadata.json").exists)
-        [process] = [process.pid for process in processes() if process.run_id == run]
+        [process] = eventually(lambda: [each.pid for each in processes() if each.run_id == run])
         os.kill(process, signal.SIGKILL)
     eventually(lambda: is_completed(recovered, run))
     assert [name for name, _ in states(recovered, run)].count("AwaitingRetry") == 1
