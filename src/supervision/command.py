@@ -15,7 +15,7 @@ from typing import Literal
 
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 
-__all__ = ["Command", "Stream", "run_command"]
+__all__ = ["DEFAULTS", "Command", "Stream", "run_command"]
 
 Stream = Literal["stdout", "stderr"]
 OnLine = Callable[[Stream, str], None]
@@ -31,6 +31,7 @@ WAKE_SECONDS = 0.25
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 RUN_FILE = "LLM_TRAIN_RUN"
 DEFAULTS = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+"""Variables that a command gets unless they are set."""
 WITHHELD = ("PREFECT_", "LLM_TRAIN_LOCK")
 """Prefixes of the variables of the caller that a command does not get."""
 

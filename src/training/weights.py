@@ -6,6 +6,7 @@ work folder; see `src.components.work`.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -33,6 +34,7 @@ from src.records.layout import (
 )
 from src.records.metadata import ModelVersionConflict, all_conflict_details
 from src.storage import FileChangedError, FolderStore, StorePath, open_file, read_file
+from src.supervision.command import DEFAULTS
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 from src.training.config import ConfigFile
 from src.training.hashing import count_and_hash_once
@@ -265,9 +267,10 @@ def _run(
         raise TrainerFailedError(str(error)) from error
     try:
         data = read_file(environment_file, ENVIRONMENT_LIMIT)
-        return (parse_json(data, environment_file) if data else {}) or machine()
+        environment = parse_json(data, environment_file) if data else {}
     except CorruptFileError:  # written by the trainer's code; informative only
-        return machine()
+        environment = {}
+    return environment or machine({**DEFAULTS, **os.environ})
 
 
 def _check_data(dataset: DatasetVersion) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from src.artifacts import Artifacts
 from src.components.description import ComponentError
+from src.components.work import locked_work
 from src.errors import CorruptFileError
 from src.lineage.verify import verdict, verify
 from src.records.metadata import ModelVersionConflict
@@ -111,6 +113,23 @@ def test_the_statement_names_the_trainer_its_code_and_its_environment(project):
     assert environment["variables"]["PYTHONHASHSEED"] == "0"
 
 
+def test_the_environment_of_a_command_has_the_hash_seed_that_the_command_got(project, monkeypatch):
+    write_module(COMMAND, "train.py")
+    config = write_config({"use": "command", "argv": [sys.executable, "train.py"]})
+    recorded = []
+    for seed in (None, "1"):
+        monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+        if seed is not None:
+            monkeypatch.setenv("PYTHONHASHSEED", seed)
+        version = f"seed_{seed}"
+        run(config, version)
+        definition = statement(f"models/{version}")["predicate"]["buildDefinition"]
+        inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+        variables = inputs["training environment"]["annotations"]["variables"]
+        recorded.append(variables["PYTHONHASHSEED"])
+    assert recorded == ["0", "1"]
+
+
 def test_metadata_json_and_the_registry_keep_the_form_of_the_specification(project, metadata):
     run(trained(steps=2))
     assert json.loads((MODEL / "metadata.json").read_bytes()) == metadata
@@ -120,6 +139,17 @@ def test_metadata_json_and_the_registry_keep_the_form_of_the_specification(proje
 def test_nothing_but_a_lock_file_is_left_of_the_work(project):
     run(trained(steps=2))
     assert [path.name for path in WORK.iterdir()] == [".model_v1.lock"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664)])
+def test_the_lock_file_of_a_version_has_the_mode_of_the_umask(umask, mode, project):
+    before = os.umask(umask)
+    try:
+        with locked_work(Artifacts.open().models, "model_v1"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((WORK / ".model_v1.lock").stat().st_mode) == mode
 
 
 def test_a_second_run_trains_and_measures_nothing_and_changes_no_byte(project, tree):
