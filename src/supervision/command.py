@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ MAX_COMMAND = 200  # characters
 READ = 1 << 16  # bytes
 PIPE = 1 << 20  # bytes; the largest capacity of a pipe without privileges
 WAKE_SECONDS = 0.25
+STOPPED_SECONDS = 5.0  # a process that stops its supervisor again and again is ended
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 RUN_FILE = "LLM_TRAIN_RUN"
@@ -141,7 +143,7 @@ def _read(process: subprocess.Popen[bytes], connection: socket.socket, on_line: 
     The end of the output is not waited for: the command may close it early, and a process may
     hold it open after the supervisor was killed.
     """
-    report = b""
+    report, stopped_since = b"", None
     outputs = [_Output("stdout", on_line), _Output("stderr", on_line)]
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
@@ -149,6 +151,7 @@ def _read(process: subprocess.Popen[bytes], connection: socket.socket, on_line: 
             assert pipe is not None  # noqa: S101  # only for types
             selector.register(pipe, selectors.EVENT_READ, output)
         while connection in selector.get_map():
+            stopped_since = _continue(process, stopped_since)
             # An exception that another thread sets in this one is raised when select returns.
             for key, _ in selector.select(WAKE_SECONDS):
                 data = os.read(key.fd, READ)
@@ -163,6 +166,28 @@ def _read(process: subprocess.Popen[bytes], connection: socket.socket, on_line: 
     for output in outputs:
         output.finish()
     return report.decode()
+
+
+def _continue(process: subprocess.Popen[bytes], stopped_since: float | None) -> float | None:
+    """Continue a supervisor that was stopped (SIGSTOP), or kill it after `STOPPED_SECONDS`.
+
+    Args:
+        process: The supervisor. While it is stopped, it applies no limit, and ends no process.
+        stopped_since: What the last call returned.
+
+    Returns:
+        The time since which every call has found it stopped; `None` if it is not.
+    """
+    try:
+        state = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:
+        return None
+    if state != b"T":
+        return None
+    now = time.monotonic()
+    since = now if stopped_since is None else stopped_since
+    process.send_signal(signal.SIGCONT if now - since < STOPPED_SECONDS else signal.SIGKILL)
+    return since
 
 
 class _Output:

@@ -368,6 +368,32 @@ def test_a_process_of_a_user_with_the_same_run_file_is_not_killed(commands):
         process.kill()
 
 
+STOPS_SUPERVISOR = "import os, signal, time; os.kill(os.getppid(), signal.SIGSTOP)"
+
+
+def test_a_command_that_stops_its_supervisor_and_succeeds_has_succeeded(commands):
+    assert commands.run(STOPS_SUPERVISOR) == []
+
+
+def test_a_command_that_stops_its_supervisor_is_ended_after_its_timeout(commands):
+    with pytest.raises(CommandTimeoutError):
+        commands.run(f"{STOPS_SUPERVISOR}; time.sleep(600)", timeout_seconds=0.5)
+    assert commands.left() == []
+
+
+def test_a_command_that_stops_its_supervisor_again_and_again_is_ended(commands, monkeypatch):
+    monkeypatch.setattr(module, "STOPPED_SECONDS", 0.3)
+    code = """
+import os, signal, time
+while True:
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(0.01)
+"""
+    with pytest.raises(CommandError, match="its supervisor was killed by signal SIGKILL"):
+        commands.run(code)
+    commands.wait_until_gone()
+
+
 def test_kill_0_in_a_command_does_not_reach_the_supervisor(commands):
     with pytest.raises(CommandError, match=r": was killed by signal SIGKILL\."):
         commands.run(["sh", "-c", "kill -KILL 0"])
