@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread, main_thread
+
+import pytest
 
 from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
@@ -115,6 +118,28 @@ def trainers(project):
         except OSError:
             continue
     return found
+
+
+def test_an_interrupted_sweep_ends_its_trainers_although_its_process_continues(
+    project,
+):
+    write_module("import time\ndef train(run):\n    run.log(1)\n    time.sleep(600)\n")
+    write_config({"use": "mine:train"})
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\nepochs: [1, 2]\n")
+
+    def interrupt():
+        while len(list(Path("artifacts/.work").glob("*/*/history.jsonl"))) < 2:
+            time.sleep(0.05)
+        signal.pthread_kill(main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            training_sweep(grid="grid.yaml")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trainers(project) == []
 
 
 def test_a_sweep_ranks_by_what_the_evaluators_call_better(project):

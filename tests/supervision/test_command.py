@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextvars import copy_context
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -306,6 +308,18 @@ def test_an_exception_that_another_thread_sets_ends_the_command(commands, in_thr
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Stop))
     thread.join()
     assert isinstance(thread.error, Stop)
+    assert commands.left() == []
+
+
+def test_a_command_in_a_thread_is_ended_when_the_event_of_its_context_is_set(commands, in_thread):
+    stop = Event()
+    with module.commands_until(stop):
+        context = copy_context()
+    thread = in_thread(lambda: context.run(commands.run, FOREVER))
+    wait_until(lambda: commands.lines != [])
+    stop.set()
+    thread.join()
+    assert isinstance(thread.error, KeyboardInterrupt)
     assert commands.left() == []
 
 
