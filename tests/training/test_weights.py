@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -24,7 +25,7 @@ from src.supervision.errors import CommandError, CommandStartError, CommandTimeo
 from src.training.config import ConfigError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
-from src.training.weights import TrainerFailedError, TrainingOutputError
+from src.training.weights import InputChangedError, TrainerFailedError, TrainingOutputError
 from tests.conftest import REPOSITORY
 from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
 
@@ -36,6 +37,9 @@ sys.path.insert(0, {str(REPOSITORY)!r})
 from src.training.pipeline import run_training_pipeline
 run_training_pipeline({CONFIG_PATH!r}, "model_v1")
 """
+
+
+CHANGED = "changed from sha256 [0-9a-f]{64} to [0-9a-f]{64}"
 
 
 def run(config=CONFIG_PATH, version="model_v1"):
@@ -624,16 +628,36 @@ def test_what_a_failed_trainer_left_does_not_disturb_the_next_try(body, project)
     assert (MODEL / "weights/w").read_text() == "1"
 
 
-def test_data_that_changes_during_a_training_stops_the_run(project):
+@pytest.mark.parametrize(
+    ("change", "changed", "how"),
+    [
+        (
+            "open(run.dataset.path, 'a').write('{}')",
+            "artifacts/datasets/dataset_v1/data.jsonl",
+            CHANGED,
+        ),
+        ("open(__file__, 'a').write('# changed')", "mine.py", CHANGED),
+        ("open('base/model.bin', 'a').write('2')", "base/model.bin", CHANGED),
+        ("__import__('os').unlink('base/model.bin')", "base/model.bin", "deleted"),
+    ],
+    ids=["data", "code", "base model", "deleted base model"],
+)
+def test_an_input_that_changes_during_a_training_stops_the_run(change, changed, how, project):
+    Path("base").mkdir()
+    Path("base/model.bin").write_text("1")
     write_module(
         "def train(run):\n"
         "    (run.output / 'w').write_text('1')\n"
-        "    with open(run.dataset.path, 'a') as file:\n"
-        "        file.write('{}\\n')\n"
+        "    (run.checkpoints / 'w').write_text('1')\n"
+        f"    {change}\n"
     )
-    with pytest.raises(OSError, match="changed while a model was trained on it"):
-        run(write_config({"use": "mine:train"}))
+    with pytest.raises(InputChangedError) as caught:
+        run(write_config({"use": "mine:train", "base_model": ["base/*"]}))
+    end = r"with it\. The model and its checkpoints were discarded; run again\."
+    message = rf"\S*{changed}: {how} while a model was trained {end}"
+    assert re.fullmatch(message, str(caught.value))
     assert nothing_is_registered()
+    assert list(WORK.glob("model_v1/*/checkpoints")) == []
 
 
 def test_a_version_that_is_registered_with_other_content_is_refused_before_the_training(project):
