@@ -24,6 +24,7 @@ from flows.sending import wait_until_sent
 from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
 from flows.steps import step_evaluator
 from src.artifacts import Artifacts
+from src.components.description import shared_descriptions
 from src.evaluation.evaluator import Evaluator
 from src.records.evaluation import is_metric
 from src.rendering.text import one_line
@@ -188,6 +189,7 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
         _quiet_steps(),
         _frozen_heap(),
         step_results(artifacts),
+        shared_descriptions(),
         progress_artifact(len(trials), "configs", key="sweep-progress") as progress,
     ):
         for start in range(0, len(trials), BATCH_SIZE):

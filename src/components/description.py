@@ -1,11 +1,15 @@
 """Description of a component: its checked options, its code, and what it declares."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 from src.components.code import code_sha256
@@ -17,7 +21,7 @@ from src.records.canonical import parse_json
 from src.storage import open_file, read_file
 from src.storage.memo import read_memo, write_memo
 
-__all__ = ["ComponentError", "Description", "changed_file", "describe"]
+__all__ = ["ComponentError", "Description", "changed_file", "describe", "shared_descriptions"]
 
 DESCRIBE_SECONDS = 300.0  # to import a large library on a busy machine
 DESCRIPTION_LIMIT = 1 << 20
@@ -75,7 +79,7 @@ def describe(
     if component.use == COMMAND:
         described, files = {}, _argv_files(component)
     else:
-        described = _ask(component, kind, fault, config or {})
+        described = _ask_once(component, kind, fault, config or {})
         module = described["module"]
         files = [] if module is None else [Path(module)]
     for pattern in component.code:
@@ -191,6 +195,68 @@ def _digest_once(path: Path) -> Digest:
 
 
 # --- Components in Python ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a component says about itself.
+
+    Attributes:
+        found: The answer; `None` before the first one, and if it depends on the config.
+        module: State of the file of its module when it answered.
+        is_shared: Whether one answer is that for all configs.
+    """
+
+    lock: Lock = field(default_factory=Lock)
+    found: dict[str, Any] | None = None
+    module: tuple[int, ...] = ()
+    is_shared: bool = True
+
+
+_ANSWERS: ContextVar[dict[tuple[str, ...], _Answer] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def shared_descriptions() -> Iterator[None]:
+    """Import each component once in the block, also in threads with its context.
+
+    A component is imported again if the file of its module has changed.
+    """
+    token = _ANSWERS.set({})
+    try:
+        yield
+    finally:
+        _ANSWERS.reset(token)
+
+
+def _ask_once(
+    component: Component, kind: str, fault: _Fault, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a component says about itself; see `shared_descriptions`."""
+    if (answers := _ANSWERS.get()) is not None:
+        options = json.dumps(dict(component.options), sort_keys=True)
+        key = (kind, component.use, interpreter(component), options)
+        answer = answers.setdefault(key, _Answer())
+        with answer.lock:
+            if answer.found is not None and answer.module == _state(answer.found["module"]):
+                return answer.found
+            if answer.is_shared:
+                found = _ask(component, kind, fault, config)
+                answer.is_shared = not found["depends_on_config"]
+                if answer.is_shared:
+                    answer.found, answer.module = found, _state(found["module"])
+                return found
+    return _ask(component, kind, fault, config)
+
+
+def _state(module: str | None) -> tuple[int, ...]:
+    if module is None:
+        return ()
+    try:
+        status = Path(module).stat()
+    except OSError:  # deleted; an import fails with the better message
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _ask(

@@ -7,7 +7,7 @@ import pytest
 
 from src.components import description as module
 from src.components.component import Component
-from src.components.description import changed_file, describe
+from src.components.description import changed_file, describe, shared_descriptions
 from src.digest import Digest
 from src.storage import folder, open_file
 from src.training.hashing import count_and_hash_once
@@ -64,3 +64,52 @@ def test_a_file_of_code_or_base_model_that_changed_since_is_named(hashed):
     )
     shutil.rmtree("base")
     assert changed_file(description) == f"{changed}: deleted"
+
+
+# --- Components in Python ------------------------------------------------------------------------
+
+MODULE = """
+open("imports", "a").write("x")
+def train(run): pass
+"""
+
+
+def described_for(epochs, **options):
+    component = Component(use="mine:train", options=options)
+    return describe(component, "trainer", "config.yaml", {"epochs": epochs})
+
+
+def imports():
+    return len(Path("imports").read_text())
+
+
+def test_configs_that_share_descriptions_import_a_component_once(project):
+    Path("mine.py").write_text(MODULE)
+    with shared_descriptions():
+        first = described_for(1)
+        assert described_for(2) == first
+        assert imports() == 1
+        described_for(2, rank=8)
+        assert imports() == 2
+    described_for(2)
+    assert imports() == 3
+
+
+def test_a_component_that_was_changed_is_imported_again(project):
+    Path("mine.py").write_text(MODULE)
+    with shared_descriptions():
+        described_for(1)
+        Path("mine.py").write_text(f"{MODULE}train.version = '2'\n")
+        assert described_for(1).version == "2"
+
+
+def test_a_component_whose_base_model_depends_on_the_config_is_imported_for_each_config(project):
+    Path("mine.py").write_text(
+        f"{MODULE}train.base_model = lambda config, options: f'base-{{config[\"epochs\"]}}'\n"
+    )
+    for name in ("base-1", "base-2"):
+        Path(name).mkdir()
+        Path(name, name).write_text("1")
+    with shared_descriptions():
+        found = [described_for(epochs).base_model for epochs in (1, 2)]
+    assert found == [{"base-1": ONE}, {"base-2": ONE}]

@@ -151,6 +151,16 @@ def test_a_sweep_ranks_by_what_the_evaluators_call_better(project):
     assert "quality_score" not in rows[0]
 
 
+def test_a_sweep_imports_a_trainer_once_to_describe_it_and_once_to_train_each_config(project):
+    write_module(
+        "open('imports', 'a').write('x')\ndef train(run):\n    (run.output / 'w').write_text('1')\n"
+    )
+    write_config({"use": "mine:train"})
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\nepochs: [1, 2]\n")
+    training_sweep(grid="grid.yaml")
+    assert Path("imports").read_text() == "x" * 3
+
+
 def test_a_sweep_of_metrics_that_no_chart_has_is_reported(project):
     write_module(
         "def measure(run):\n    return {'accuracy': run.metadata['num_training_samples']}\n"
