@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from prefect import flow, runtime
@@ -24,9 +24,12 @@ from flows.sending import wait_until_sent
 from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
 from flows.steps import step_evaluator
 from src.artifacts import Artifacts
+from src.components.description import shared_descriptions
 from src.evaluation.evaluator import Evaluator
 from src.records.evaluation import is_metric
 from src.rendering.text import one_line
+from src.supervision.command import GRACE_SECONDS as COMMAND_GRACE_SECONDS
+from src.supervision.command import commands_until
 from src.training.grids import find_configs, write_grid
 from src.training.registry import check_registry, register_models
 from src.training.trainer import derive_model_version, describe_trainer
@@ -186,6 +189,7 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
         _quiet_steps(),
         _frozen_heap(),
         step_results(artifacts),
+        shared_descriptions(),
         progress_artifact(len(trials), "configs", key="sweep-progress") as progress,
     ):
         for start in range(0, len(trials), BATCH_SIZE):
@@ -206,12 +210,13 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
 def _each(concurrency: int, step: Callable[[_Trial], None], trials: list[_Trial]) -> None:
     """Run a step for every trial that has not failed, in threads.
 
-    After an exception in this thread, no further trial is started, and running ones may finish for
-    `GRACE_SECONDS`. The threads are daemons: unlike those of an executor, they do not keep the
-    process from exiting.
+    After an exception in this thread, no further trial is started, running trainers and evaluators
+    are ended, and other steps may finish for `GRACE_SECONDS`. The threads are daemons: unlike those
+    of an executor, they do not keep the process from exiting.
     """
     waiting = deque(trial for trial in trials if trial.error is None)
     threads = [Future[None]() for _ in range(min(concurrency, len(waiting)))]
+    stop = Event()
 
     def run(thread: Future[None]) -> None:
         try:
@@ -227,8 +232,9 @@ def _each(concurrency: int, step: Callable[[_Trial], None], trials: list[_Trial]
             thread.set_result(None)
 
     try:
-        for thread in threads:
-            Thread(target=copy_context().run, args=(run, thread), daemon=True).start()
+        with commands_until(stop):
+            for thread in threads:
+                Thread(target=copy_context().run, args=(run, thread), daemon=True).start()
         while wait(threads, TIMEOUT_SECONDS).not_done:
             # Trainers and evaluators have separate limits.
             if not any(trial.has_component for trial in trials):
@@ -238,7 +244,9 @@ def _each(concurrency: int, step: Callable[[_Trial], None], trials: list[_Trial]
                 )
     finally:
         waiting.clear()
-        wait(threads, GRACE_SECONDS)
+        stop.set()
+        has_commands = any(trial.has_component for trial in trials)
+        wait(threads, GRACE_SECONDS + (COMMAND_GRACE_SECONDS if has_commands else 0))
     for thread in threads:
         thread.result()
 

@@ -16,16 +16,18 @@ class Snapshot(NamedTuple):
         done: Number of units that are done, e.g. bytes or configs.
         total: Number of units in all.
         seconds: Time since the start.
+        done_before: Number of units that were done at the start.
     """
 
     done: int
     total: int
     seconds: float
+    done_before: int = 0
 
     @property
     def rate(self) -> float:
         """Units per second."""
-        return self.done / self.seconds if self.seconds else 0.0
+        return (self.done - self.done_before) / self.seconds if self.seconds else 0.0
 
     @property
     def percent(self) -> float:
@@ -46,6 +48,7 @@ class Progress:
         report: Called with the present state.
         interval: Least number of seconds before the first report and between two reports.
         report_end: Whether the last unit is always reported.
+        done_before: Number of units that are done already, as in an operation that continues.
     """
 
     def __init__(
@@ -55,10 +58,11 @@ class Progress:
         *,
         interval: float = REPORT_SECONDS,
         report_end: bool = False,
+        done_before: int = 0,
     ) -> None:
         self._total, self._report, self._interval = total, report, interval
         self._report_end = report_end
-        self._done = 0
+        self._done = self._done_before = done_before
         self._started = self._reported = time.monotonic()
 
     def advance(self, units: int) -> None:
@@ -68,4 +72,5 @@ class Progress:
         is_end = self._report_end and self._done == self._total
         if now - self._reported >= self._interval or is_end:
             self._reported = now
-            self._report(Snapshot(self._done, self._total, now - self._started))
+            seconds = now - self._started
+            self._report(Snapshot(self._done, self._total, seconds, self._done_before))

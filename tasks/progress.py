@@ -16,7 +16,9 @@ __all__ = ["progress_artifact", "training_progress"]
 
 
 @contextmanager
-def progress_artifact(total: int, unit: str, key: str) -> Iterator[Callable[[int], None]]:
+def progress_artifact(
+    total: int, unit: str, key: str, *, done_before: int = 0
+) -> Iterator[Callable[[int], None]]:
     """Yield a function that counts units as done and reports the progress every few seconds.
 
     Reports are sent to the server in the background, and skipped while one is being sent.
@@ -25,8 +27,11 @@ def progress_artifact(total: int, unit: str, key: str) -> Iterator[Callable[[int
         total: Number of units, at least 1.
         unit: Name of the units, e.g. `configs`.
         key: Key of the artifact.
+        done_before: Number of units that are done already.
     """
-    artifact: Any = create_progress_artifact(0.0, key=key, description=f"{unit.capitalize()} done")
+    artifact: Any = create_progress_artifact(
+        100 * done_before / total, key=key, description=f"{unit.capitalize()} done"
+    )
     log = get_run_logger()
     sent: Future[Any] | None = None
 
@@ -46,7 +51,7 @@ def progress_artifact(total: int, unit: str, key: str) -> Iterator[Callable[[int
             )
 
     with ThreadPoolExecutor(1) as sender:
-        yield Progress(total, report, report_end=True).advance
+        yield Progress(total, report, report_end=True, done_before=done_before).advance
 
 
 MAX_STEPS = 10**12
@@ -60,7 +65,8 @@ def _ignore(_: int) -> None:
 def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Yield a function that receives the points of a training and reports its progress.
 
-    Only a point with `total_steps` says how far a training is.
+    Only a point with `total_steps` says how far a training is. The rate is that since the first
+    point, because a training may continue from a checkpoint.
     """
     with ExitStack() as stack:
         advance: Callable[[int], None] | None = None
@@ -68,18 +74,23 @@ def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any
 
         def on_point(point: Mapping[str, Any]) -> None:
             nonlocal advance, done
-            total, step = point.get("total_steps"), point["step"]
+            total = point.get("total_steps")
             if isinstance(total, bool) or not isinstance(total, int) or not 0 < total <= MAX_STEPS:
                 return
+            step = min(point["step"], total)
             if advance is None:
                 key = artifact_key("training-progress", model_version)
                 try:
-                    advance = stack.enter_context(progress_artifact(total, "steps", key))
+                    advance = stack.enter_context(
+                        progress_artifact(total, "steps", key, done_before=step)
+                    )
+                    done = step
+                    advance(0)
                 except Exception as error:  # a server that is away ends no training
                     get_run_logger().warning("The progress is not shown: %s", error)
                     advance = _ignore
             if step > done:
-                advance(min(step, total) - done)
-                done = min(step, total)
+                advance(step - done)
+                done = step
 
         yield on_point

@@ -32,6 +32,11 @@ def test_without_a_rate_the_time_left_is_zero(snapshot, rate, percent):
     assert (snapshot.rate, snapshot.percent, snapshot.seconds_left) == (rate, percent, 0.0)
 
 
+def test_the_rate_of_an_operation_that_continues_is_that_of_what_it_has_done_itself():
+    snapshot = Snapshot(done=90, total=120, seconds=10.0, done_before=60)
+    assert (snapshot.rate, snapshot.percent, snapshot.seconds_left) == (3.0, 75.0, 10.0)
+
+
 # --- Reports -------------------------------------------------------------------------------------
 
 
@@ -98,6 +103,10 @@ def test_an_end_that_is_due_anyway_is_reported_once(clock):
 
 def test_an_operation_that_stops_before_its_end_has_no_report_of_the_end(clock):
     assert reports_of(clock, [(0.25, 50), (0.5, 49)], report_end=True) == []
+
+
+def test_an_operation_that_continues_reports_what_was_done_before(clock):
+    assert reports_of(clock, [(3.0, 20)], done_before=60) == [Snapshot(80, 100, 3.0, 60)]
 
 
 def test_no_interval_means_a_report_of_every_step(clock):

@@ -110,6 +110,7 @@ def _describe(component: Callable[..., Any], run: Mapping[str, Any]) -> dict[str
         "version": None if version is None else str(version),
         "module": None if version is not None else _file_of(component),
         "base_model": None if folder is None else str(Path(folder).resolve()),
+        "depends_on_config": base_model is not None,
         "measured": sorted(map(str, getattr(component, "measured", ()))),
         "better": {str(k): str(v) for k, v in dict(getattr(component, "better", {})).items()},
     }

@@ -1,11 +1,15 @@
 """Description of a component: its checked options, its code, and what it declares."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 from src.components.code import code_sha256
@@ -14,9 +18,10 @@ from src.components.process import interpreter, run_component
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
 from src.records.canonical import parse_json
-from src.storage import read_file
+from src.storage import open_file, read_file
+from src.storage.memo import read_memo, write_memo
 
-__all__ = ["ComponentError", "Description", "describe"]
+__all__ = ["ComponentError", "Description", "changed_file", "describe", "shared_descriptions"]
 
 DESCRIBE_SECONDS = 300.0  # to import a large library on a busy machine
 DESCRIPTION_LIMIT = 1 << 20
@@ -38,6 +43,7 @@ class Description:
         base_model: Size and SHA-256 by path of the files of the base model.
         measured: Metrics that are measured on the clock.
         better: `higher` or `lower` by metric.
+        files: The files of its code and of the base model, with the SHA-256 of each.
     """
 
     component: Component
@@ -46,6 +52,7 @@ class Description:
     base_model: Mapping[str, Digest] = field(default_factory=dict)
     measured: tuple[str, ...] = ()
     better: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[Path, str] = field(default_factory=dict, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return all that makes this component another one, as JSON."""
@@ -72,7 +79,7 @@ def describe(
     if component.use == COMMAND:
         described, files = {}, _argv_files(component)
     else:
-        described = _ask(component, kind, fault, config or {})
+        described = _ask_once(component, kind, fault, config or {})
         module = described["module"]
         files = [] if module is None else [Path(module)]
     for pattern in component.code:
@@ -91,14 +98,33 @@ def describe(
         base_model |= {path.relative_to(folder).as_posix(): path for path in found}
     if len(files) + len(base_model) > MAX_FILES:
         raise fault("code", f"expected at most {MAX_FILES:,} files.")
+    code = {path: _digest(path).sha256 for path in files}
+    base = {path: _digest_once(path) for path in base_model.values()}
     return Description(
         component=replace(component, options=described.get("options", component.options)),
         version=described.get("version"),
-        code={_shown(path): _digest(path).sha256 for path in files},
-        base_model={name: _digest(path) for name, path in base_model.items()},
+        code={_shown(path): digest for path, digest in code.items()},
+        base_model={name: base[path] for name, path in base_model.items()},
         measured=tuple(described.get("measured", component.measured)),
         better=described.get("better", component.better),
+        files={**code, **{path: digest.sha256 for path, digest in base.items()}},
     )
+
+
+def changed_file(description: Description) -> str | None:
+    """Return which file of a component or of its base model has changed since, and how.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    for path, expected in description.files.items():
+        try:
+            found = _digest_once(path).sha256
+        except FileNotFoundError:
+            return f"{path}: deleted"
+        if found != expected:
+            return f"{path}: changed from sha256 {expected} to {found}"
+    return None
 
 
 class _Fault:
@@ -153,7 +179,84 @@ def _digest(path: Path) -> Digest:
         return Digest(size=file.tell(), sha256=digest)
 
 
+def _digest_once(path: Path) -> Digest:
+    """Return size and SHA-256 of a file, from a memo if it is unchanged since it was hashed."""
+    store_path = open_file(path)
+    file, memo = store_path.stat(), store_path.memo()
+    if file is None or file.identity is None:
+        return _digest(path)
+    # Two lines: the memo of a dataset has three, with a number of lines.
+    known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
+    if len(known) == 2 and known[0] == file.identity:
+        return Digest(size=file.size, sha256=known[1])
+    digest = _digest(path)
+    write_memo(memo, f"{file.identity}\n{digest.sha256}".encode())
+    return digest
+
+
 # --- Components in Python ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a component says about itself.
+
+    Attributes:
+        found: The answer; `None` before the first one, and if it depends on the config.
+        module: State of the file of its module when it answered.
+        is_shared: Whether one answer is that for all configs.
+    """
+
+    lock: Lock = field(default_factory=Lock)
+    found: dict[str, Any] | None = None
+    module: tuple[int, ...] = ()
+    is_shared: bool = True
+
+
+_ANSWERS: ContextVar[dict[tuple[str, ...], _Answer] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def shared_descriptions() -> Iterator[None]:
+    """Import each component once in the block, also in threads with its context.
+
+    A component is imported again if the file of its module has changed.
+    """
+    token = _ANSWERS.set({})
+    try:
+        yield
+    finally:
+        _ANSWERS.reset(token)
+
+
+def _ask_once(
+    component: Component, kind: str, fault: _Fault, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a component says about itself; see `shared_descriptions`."""
+    if (answers := _ANSWERS.get()) is not None:
+        options = json.dumps(dict(component.options), sort_keys=True)
+        key = (kind, component.use, interpreter(component), options)
+        answer = answers.setdefault(key, _Answer())
+        with answer.lock:
+            if answer.found is not None and answer.module == _state(answer.found["module"]):
+                return answer.found
+            if answer.is_shared:
+                found = _ask(component, kind, fault, config)
+                answer.is_shared = not found["depends_on_config"]
+                if answer.is_shared:
+                    answer.found, answer.module = found, _state(found["module"])
+                return found
+    return _ask(component, kind, fault, config)
+
+
+def _state(module: str | None) -> tuple[int, ...]:
+    if module is None:
+        return ()
+    try:
+        status = Path(module).stat()
+    except OSError:  # deleted; an import fails with the better message
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _ask(

@@ -8,6 +8,7 @@ import contextlib
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ LIBRARIES = (
 )
 
 
-def machine() -> dict[str, Any]:
-    """Return the processor, the platform, and the variables that change floating-point results."""
+def machine(variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Return the processor, the platform, and those of `variables` that change the bytes."""
     system = os.uname()
     return {
         "cpu": _cpu(),
         "platform": f"{system.sysname} {system.machine}",
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "variables": {name: variables[name] for name in VARIABLES if name in variables},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from src.components.child import write_json
 from src.components.component import COMMAND, Component
+from src.errors import with_filename
 from src.records.dataset_version import DatasetVersion
 from src.supervision.command import Command, run_command
 
@@ -65,7 +66,8 @@ def run_component(
         "seed": component.seed,
         "settings": component.execution.settings,
     }
-    write_json(run_file, {**of_component, **values})
+    with with_filename(run_file):
+        write_json(run_file, {**of_component, **values})
     argv = [interpreter(component), str(PROGRAMS[kind])]
     command = Command(
         argv=component.argv if component.use == COMMAND else argv,

@@ -55,12 +55,12 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
     folder = (models.parent / WORK_FOLDER).local_folder()
     path = folder / f".{model_version}.lock"  # no version begins with a dot
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = os.open(path, flags, 0o666)
     try:
         if not lock(descriptor, 0.0):
             logger.info("%s: another run trains this version. Waiting for it.", path)
             os.close(descriptor)
-            descriptor = os.open(path, flags, 0o600)
+            descriptor = os.open(path, flags, 0o666)
             lock(descriptor, None)
         try:
             _make(folder / model_version)

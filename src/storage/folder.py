@@ -10,7 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -175,8 +175,12 @@ class FolderStore:
         remove_empty_folders(self.root, prefix)
         for name, digest in files.items():
             key = f"{prefix}/{name}"
-            with self._entry(key) as entry, _locked_temporary(entry) as temporary:
-                temporary.write(copy_pieces(folder, name, digest))
+            with (
+                self._entry(key) as entry,
+                _locked_temporary(entry) as temporary,
+                closing(copy_pieces(folder, name, digest)) as pieces,
+            ):
+                temporary.write(pieces)
                 temporary.entry.replace(entry)
                 entry.sync_folder()
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def hash_file(root: Path, key: Key) -> Digest:
     return Digest(before.st_size, digest)
 
 
-def copy_pieces(root: Path, key: Key, expected: Digest) -> Iterator[bytes]:
+def copy_pieces(root: Path, key: Key, expected: Digest) -> Generator[bytes, None, None]:
     """Yield the contents of a file in pieces.
 
     Raises:

@@ -8,6 +8,8 @@ Together they guarantee, for each call of `run_command`:
   period, until the command and all its descendants have ended. A double fork or another session
   does not exempt a descendant.
 - The lock is held while one of these processes lives, so two commands over one lock never overlap.
+- A supervisor that is stopped (SIGSTOP) is continued; one that is stopped again and again for some
+  seconds is killed.
 - If the supervisor is killed, the kernel kills the command. Its descendants may survive; the next
   command over the same lock kills them before it starts.
 

@@ -7,15 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Literal
 
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 
-__all__ = ["Command", "Stream", "run_command"]
+__all__ = ["DEFAULTS", "GRACE_SECONDS", "Command", "Stream", "commands_until", "run_command"]
 
 Stream = Literal["stdout", "stderr"]
 OnLine = Callable[[Stream, str], None]
@@ -26,13 +30,19 @@ MAX_LAST_LINE = 500  # characters
 MAX_COMMAND = 200  # characters
 READ = 1 << 16  # bytes
 PIPE = 1 << 20  # bytes; the largest capacity of a pipe without privileges
+GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 WAKE_SECONDS = 0.25
+STOPPED_SECONDS = 5.0  # a process that stops its supervisor again and again is ended
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 RUN_FILE = "LLM_TRAIN_RUN"
 DEFAULTS = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+"""Variables that a command gets unless they are set."""
 WITHHELD = ("PREFECT_", "LLM_TRAIN_LOCK")
 """Prefixes of the variables of the caller that a command does not get."""
+
+
+_STOP: ContextVar[Event | None] = ContextVar("stop", default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +68,20 @@ class Command:
     lock: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None
-    grace_seconds: float = 10.0
+    grace_seconds: float = GRACE_SECONDS
+
+
+@contextmanager
+def commands_until(stop: Event) -> Iterator[None]:
+    """End the commands of the block when `stop` is set, also those of threads with its context.
+
+    Their `run_command` then raises KeyboardInterrupt: Ctrl-C itself reaches the main thread alone.
+    """
+    token = _STOP.set(stop)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
 
 
 def run_command(command: Command, *, on_line: OnLine) -> None:
@@ -100,7 +123,7 @@ def run_command(command: Command, *, on_line: OnLine) -> None:
             process = _start(command, other_end)
         with process:
             try:
-                report = _read(process, connection, deliver)
+                report = _read(process, connection, deliver, _STOP.get())
             except BaseException:
                 connection.shutdown(socket.SHUT_WR)  # which the supervisor waits for
                 # A command that cannot write its output might not write its checkpoint either.
@@ -134,13 +157,21 @@ def _environment(command: Command) -> dict[str, str]:
     return {**DEFAULTS, **inherited, **command.environment, **run_file}
 
 
-def _read(process: subprocess.Popen[bytes], connection: socket.socket, on_line: OnLine) -> str:
+def _read(
+    process: subprocess.Popen[bytes],
+    connection: socket.socket,
+    on_line: OnLine,
+    stop: Event | None = None,
+) -> str:
     """Deliver the output until the supervisor has ended; return its report.
 
     The end of the output is not waited for: the command may close it early, and a process may
     hold it open after the supervisor was killed.
+
+    Raises:
+        KeyboardInterrupt: `stop` is set.
     """
-    report = b""
+    report, stopped_since = b"", None
     outputs = [_Output("stdout", on_line), _Output("stderr", on_line)]
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
@@ -148,6 +179,9 @@ def _read(process: subprocess.Popen[bytes], connection: socket.socket, on_line: 
             assert pipe is not None  # noqa: S101  # only for types
             selector.register(pipe, selectors.EVENT_READ, output)
         while connection in selector.get_map():
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
+            stopped_since = _continue(process, stopped_since)
             # An exception that another thread sets in this one is raised when select returns.
             for key, _ in selector.select(WAKE_SECONDS):
                 data = os.read(key.fd, READ)
@@ -162,6 +196,28 @@ def _read(process: subprocess.Popen[bytes], connection: socket.socket, on_line: 
     for output in outputs:
         output.finish()
     return report.decode()
+
+
+def _continue(process: subprocess.Popen[bytes], stopped_since: float | None) -> float | None:
+    """Continue a supervisor that was stopped (SIGSTOP), or kill it after `STOPPED_SECONDS`.
+
+    Args:
+        process: The supervisor. While it is stopped, it applies no limit, and ends no process.
+        stopped_since: What the last call returned.
+
+    Returns:
+        The time since which every call has found it stopped; `None` if it is not.
+    """
+    try:
+        state = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:
+        return None
+    if state != b"T":
+        return None
+    now = time.monotonic()
+    since = now if stopped_since is None else stopped_since
+    process.send_signal(signal.SIGCONT if now - since < STOPPED_SECONDS else signal.SIGKILL)
+    return since
 
 
 class _Output:

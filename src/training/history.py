@@ -11,6 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from src.errors import with_filename
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
 from src.storage import StorePath
 
@@ -51,8 +52,9 @@ class History:
         if start + len(line) > HISTORY_LIMIT:
             return
         written = 0
-        while written < len(line):  # on a full disk, a part is written before the error
-            written += self._file.write(line[written:]) or 0
+        with with_filename(self._path):
+            while written < len(line):  # on a full disk, a part is written before the error
+                written += self._file.write(line[written:]) or 0
         ends.append((step, start + len(line)))
 
     def _open(self) -> tuple[FileIO, list[tuple[int, int]]]:

@@ -6,6 +6,7 @@ work folder; see `src.components.work`.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -15,7 +16,7 @@ from typing import Any
 
 from src.artifacts import read_statement
 from src.components.component import COMMAND, check_may_run, may_run
-from src.components.description import Description
+from src.components.description import Description, changed_file
 from src.components.hardware import machine
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
@@ -33,6 +34,7 @@ from src.records.layout import (
 )
 from src.records.metadata import ModelVersionConflict, all_conflict_details
 from src.storage import FileChangedError, FolderStore, StorePath, open_file, read_file
+from src.supervision.command import DEFAULTS
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 from src.training.config import ConfigFile
 from src.training.hashing import count_and_hash_once
@@ -40,6 +42,7 @@ from src.training.history import History, parse_point
 from src.training.trained import Training, recorded_training
 
 __all__ = [
+    "InputChangedError",
     "TrainerFailedError",
     "TrainingOutputError",
     "put_training",
@@ -55,6 +58,10 @@ logger = logging.getLogger(__name__)
 
 class TrainingOutputError(ValueError):
     """Raised when a trainer has left something that is not a model."""
+
+
+class InputChangedError(ValueError):
+    """Raised when data, code or base model changed while a model was trained."""
 
 
 class TrainerFailedError(CommandError):
@@ -87,6 +94,7 @@ def train(
         ModelVersionConflict: The version exists with another trainer, other options, another base
             model, or without weights. Nothing was trained.
         CorruptFileError: The weights of the version were altered or deleted.
+        InputChangedError: The data, the code of the trainer or its base model changed meanwhile.
         CommandError: The trainer failed, or took too long. Its checkpoints are kept.
         TrainingOutputError: The trainer has left something that is not a model.
         OSError: A file cannot be read or written.
@@ -114,8 +122,11 @@ def train(
             environment = _run(
                 config_file, dataset, description, model_version, work, folder, on_point
             )
-            _check_data(dataset)
+            _check_inputs(dataset, description)
             return _finish(folder, new, environment)
+        except InputChangedError:
+            remove_tree(folder)  # a checkpoint may be of the other input
+            raise
         except BaseException:
             remove_tree(folder / "output")  # it could fill the disk; checkpoints are kept
             raise
@@ -265,19 +276,24 @@ def _run(
         raise TrainerFailedError(str(error)) from error
     try:
         data = read_file(environment_file, ENVIRONMENT_LIMIT)
-        return (parse_json(data, environment_file) if data else {}) or machine()
+        environment = parse_json(data, environment_file) if data else {}
     except CorruptFileError:  # written by the trainer's code; informative only
-        return machine()
+        environment = {}
+    return environment or machine({**DEFAULTS, **os.environ})
 
 
-def _check_data(dataset: DatasetVersion) -> None:
-    """Check that the data is still that which the run began with."""
-    _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
-    if digest != dataset.sha256:
-        raise FileChangedError(
-            f"{dataset.path}: changed while a model was trained on it, from sha256 "
-            f"{dataset.sha256} to {digest}. The model was not taken; run again."
-        )
+def _check_inputs(dataset: DatasetVersion, description: Description) -> None:
+    """Check that code, base model and data are still those that the run began with."""
+    reason = changed_file(description)
+    if reason is None:
+        _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
+        if digest == dataset.sha256:
+            return
+        reason = f"{dataset.path}: changed from sha256 {dataset.sha256} to {digest}"
+    raise InputChangedError(
+        f"{reason} while a model was trained with it. The model and its checkpoints were "
+        "discarded; run again."
+    )
 
 
 def _finish(folder: Path, new: Training, environment: Mapping[str, Any]) -> Training:

@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread, main_thread
+
+import pytest
 
 from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
@@ -117,6 +120,28 @@ def trainers(project):
     return found
 
 
+def test_an_interrupted_sweep_ends_its_trainers_although_its_process_continues(
+    project,
+):
+    write_module("import time\ndef train(run):\n    run.log(1)\n    time.sleep(600)\n")
+    write_config({"use": "mine:train"})
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\nepochs: [1, 2]\n")
+
+    def interrupt():
+        while len(list(Path("artifacts/.work").glob("*/*/history.jsonl"))) < 2:
+            time.sleep(0.05)
+        signal.pthread_kill(main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            training_sweep(grid="grid.yaml")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trainers(project) == []
+
+
 def test_a_sweep_ranks_by_what_the_evaluators_call_better(project):
     trained(steps=1)
     Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\nlearning_rate: [0.1, 0.3, 0.2]\n")
@@ -124,6 +149,16 @@ def test_a_sweep_ranks_by_what_the_evaluators_call_better(project):
     assert [row["learning_rate"] for row in rows] == [0.3, 0.2, 0.1]
     assert rows[0].keys() >= {"loss", "seconds"}
     assert "quality_score" not in rows[0]
+
+
+def test_a_sweep_imports_a_trainer_once_to_describe_it_and_once_to_train_each_config(project):
+    write_module(
+        "open('imports', 'a').write('x')\ndef train(run):\n    (run.output / 'w').write_text('1')\n"
+    )
+    write_config({"use": "mine:train"})
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\nepochs: [1, 2]\n")
+    training_sweep(grid="grid.yaml")
+    assert Path("imports").read_text() == "x" * 3
 
 
 def test_a_sweep_of_metrics_that_no_chart_has_is_reported(project):

@@ -1,5 +1,6 @@
 """Folders of files as one value, on every back end: hashing, copying, and reading them locally."""
 
+import errno
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from src.digest import Digest
 from src.errors import CorruptFileError
-from src.storage import FileChangedError, FolderStore, tree
+from src.storage import FileChangedError, FolderStore, folder, tree
 from tests.stores import MemoryStore
 
 FILES = {"a/b/c.bin": b"three", "config.json": b"{}", "empty": b""}
@@ -64,6 +65,21 @@ def test_a_file_with_other_contents_than_it_was_hashed_with_is_not_copied(store,
     with pytest.raises(FileChangedError, match="written to after it was hashed"):
         store.put_files("w", source, expected)
     assert "config.json" not in store.digests("w")
+
+
+def test_a_copy_that_fails_keeps_no_file_open_while_its_error_exists(
+    folder_store, source, monkeypatch
+):
+    def full(_, pieces):
+        next(iter(pieces))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folder._LockedFile, "write", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        folder_store.put_files("w", source, digests(FILES))
+    opened = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+    assert [path for path in opened if path.startswith(str(source))] == []
+    assert caught.value.filename == str(folder_store.root / "w/a/b/c.bin")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextvars import copy_context
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -309,6 +311,18 @@ def test_an_exception_that_another_thread_sets_ends_the_command(commands, in_thr
     assert commands.left() == []
 
 
+def test_a_command_in_a_thread_is_ended_when_the_event_of_its_context_is_set(commands, in_thread):
+    stop = Event()
+    with module.commands_until(stop):
+        context = copy_context()
+    thread = in_thread(lambda: context.run(commands.run, FOREVER))
+    wait_until(lambda: commands.lines != [])
+    stop.set()
+    thread.join()
+    assert isinstance(thread.error, KeyboardInterrupt)
+    assert commands.left() == []
+
+
 # --- The supervisor ------------------------------------------------------------------------------
 
 PRINTS_PID = "import os; print(os.getpid(), flush=True)"
@@ -366,6 +380,32 @@ def test_a_process_of_a_user_with_the_same_run_file_is_not_killed(commands):
         commands.run(["true"])
         assert process.poll() is None
         process.kill()
+
+
+STOPS_SUPERVISOR = "import os, signal, time; os.kill(os.getppid(), signal.SIGSTOP)"
+
+
+def test_a_command_that_stops_its_supervisor_and_succeeds_has_succeeded(commands):
+    assert commands.run(STOPS_SUPERVISOR) == []
+
+
+def test_a_command_that_stops_its_supervisor_is_ended_after_its_timeout(commands):
+    with pytest.raises(CommandTimeoutError):
+        commands.run(f"{STOPS_SUPERVISOR}; time.sleep(600)", timeout_seconds=0.5)
+    assert commands.left() == []
+
+
+def test_a_command_that_stops_its_supervisor_again_and_again_is_ended(commands, monkeypatch):
+    monkeypatch.setattr(module, "STOPPED_SECONDS", 0.3)
+    code = """
+import os, signal, time
+while True:
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(0.01)
+"""
+    with pytest.raises(CommandError, match="its supervisor was killed by signal SIGKILL"):
+        commands.run(code)
+    commands.wait_until_gone()
 
 
 def test_kill_0_in_a_command_does_not_reach_the_supervisor(commands):

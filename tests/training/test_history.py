@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,13 @@ def test_points_are_written_one_per_line_in_full_precision(tmp_path):
     assert (tmp_path / "h").read_bytes() == (
         b'{"loss": 0.30000000000000004, "step": 1}\n{"loss": 1e-300, "step": 2}\n'
     )
+
+
+def test_a_history_that_cannot_be_written_is_named():
+    with closing(History(Path("/dev/full"))) as history:
+        history._file, history._ends = history._path.open("r+b", buffering=0), []
+        with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+            history.append({"step": 1})
 
 
 @given(stop=st.integers(0, 20), resume=st.integers(0, 20), torn=st.integers(0, 30))

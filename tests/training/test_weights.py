@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 
 from src.artifacts import Artifacts
 from src.components.description import ComponentError
+from src.components.work import locked_work
 from src.errors import CorruptFileError
 from src.lineage.verify import verdict, verify
 from src.records.metadata import ModelVersionConflict
@@ -22,7 +25,7 @@ from src.supervision.errors import CommandError, CommandStartError, CommandTimeo
 from src.training.config import ConfigError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
-from src.training.weights import TrainerFailedError, TrainingOutputError
+from src.training.weights import InputChangedError, TrainerFailedError, TrainingOutputError
 from tests.conftest import REPOSITORY
 from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
 
@@ -34,6 +37,9 @@ sys.path.insert(0, {str(REPOSITORY)!r})
 from src.training.pipeline import run_training_pipeline
 run_training_pipeline({CONFIG_PATH!r}, "model_v1")
 """
+
+
+CHANGED = "changed from sha256 [0-9a-f]{64} to [0-9a-f]{64}"
 
 
 def run(config=CONFIG_PATH, version="model_v1"):
@@ -111,6 +117,23 @@ def test_the_statement_names_the_trainer_its_code_and_its_environment(project):
     assert environment["variables"]["PYTHONHASHSEED"] == "0"
 
 
+def test_the_environment_of_a_command_has_the_hash_seed_that_the_command_got(project, monkeypatch):
+    write_module(COMMAND, "train.py")
+    config = write_config({"use": "command", "argv": [sys.executable, "train.py"]})
+    recorded = []
+    for seed in (None, "1"):
+        monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+        if seed is not None:
+            monkeypatch.setenv("PYTHONHASHSEED", seed)
+        version = f"seed_{seed}"
+        run(config, version)
+        definition = statement(f"models/{version}")["predicate"]["buildDefinition"]
+        inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+        variables = inputs["training environment"]["annotations"]["variables"]
+        recorded.append(variables["PYTHONHASHSEED"])
+    assert recorded == ["0", "1"]
+
+
 def test_metadata_json_and_the_registry_keep_the_form_of_the_specification(project, metadata):
     run(trained(steps=2))
     assert json.loads((MODEL / "metadata.json").read_bytes()) == metadata
@@ -120,6 +143,17 @@ def test_metadata_json_and_the_registry_keep_the_form_of_the_specification(proje
 def test_nothing_but_a_lock_file_is_left_of_the_work(project):
     run(trained(steps=2))
     assert [path.name for path in WORK.iterdir()] == [".model_v1.lock"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664)])
+def test_the_lock_file_of_a_version_has_the_mode_of_the_umask(umask, mode, project):
+    before = os.umask(umask)
+    try:
+        with locked_work(Artifacts.open().models, "model_v1"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((WORK / ".model_v1.lock").stat().st_mode) == mode
 
 
 def test_a_second_run_trains_and_measures_nothing_and_changes_no_byte(project, tree):
@@ -594,16 +628,36 @@ def test_what_a_failed_trainer_left_does_not_disturb_the_next_try(body, project)
     assert (MODEL / "weights/w").read_text() == "1"
 
 
-def test_data_that_changes_during_a_training_stops_the_run(project):
+@pytest.mark.parametrize(
+    ("change", "changed", "how"),
+    [
+        (
+            "open(run.dataset.path, 'a').write('{}')",
+            "artifacts/datasets/dataset_v1/data.jsonl",
+            CHANGED,
+        ),
+        ("open(__file__, 'a').write('# changed')", "mine.py", CHANGED),
+        ("open('base/model.bin', 'a').write('2')", "base/model.bin", CHANGED),
+        ("__import__('os').unlink('base/model.bin')", "base/model.bin", "deleted"),
+    ],
+    ids=["data", "code", "base model", "deleted base model"],
+)
+def test_an_input_that_changes_during_a_training_stops_the_run(change, changed, how, project):
+    Path("base").mkdir()
+    Path("base/model.bin").write_text("1")
     write_module(
         "def train(run):\n"
         "    (run.output / 'w').write_text('1')\n"
-        "    with open(run.dataset.path, 'a') as file:\n"
-        "        file.write('{}\\n')\n"
+        "    (run.checkpoints / 'w').write_text('1')\n"
+        f"    {change}\n"
     )
-    with pytest.raises(OSError, match="changed while a model was trained on it"):
-        run(write_config({"use": "mine:train"}))
+    with pytest.raises(InputChangedError) as caught:
+        run(write_config({"use": "mine:train", "base_model": ["base/*"]}))
+    end = r"with it\. The model and its checkpoints were discarded; run again\."
+    message = rf"\S*{changed}: {how} while a model was trained {end}"
+    assert re.fullmatch(message, str(caught.value))
     assert nothing_is_registered()
+    assert list(WORK.glob("model_v1/*/checkpoints")) == []
 
 
 def test_a_version_that_is_registered_with_other_content_is_refused_before_the_training(project):

@@ -1,0 +1,115 @@
+"""Descriptions of components: the files of their code and of their base model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from src.components import description as module
+from src.components.component import Component
+from src.components.description import changed_file, describe, shared_descriptions
+from src.digest import Digest
+from src.storage import folder, open_file
+from src.training.hashing import count_and_hash_once
+
+ONE = Digest(1, "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b")
+OTHER = Digest(2, "785f3ec7eb32f30b90cd0fcf3657d388b5ff4297f2f9716ff66e9b69c05ddd09")
+
+
+@pytest.fixture
+def hashed(project, monkeypatch):
+    """The names of the files that are hashed."""
+    monkeypatch.setattr(folder, "RACY_NS", -(10**18))  # a file that was just written has a memo
+    hashed = []
+    digest = module._digest
+    monkeypatch.setattr(module, "_digest", lambda path: hashed.append(path.name) or digest(path))
+    Path("train.sh").write_text("true")
+    Path("base").mkdir()
+    Path("base/model.bin").write_text("1")
+    return hashed
+
+
+def described():
+    component = Component(use="command", argv=("sh", "train.sh"), base_model=("base/*",))
+    return describe(component, "trainer", "config.yaml")
+
+
+def test_an_unchanged_file_of_a_base_model_is_hashed_once(hashed):
+    assert [described().base_model for _ in range(3)] == [{"base/model.bin": ONE}] * 3
+    assert hashed == ["train.sh", "model.bin", "train.sh", "train.sh"]
+
+
+def test_a_file_of_a_base_model_that_was_changed_is_hashed_again(hashed):
+    described()
+    Path("base/model.bin").write_text("22")
+    assert described().base_model == {"base/model.bin": OTHER}
+
+
+def test_a_dataset_that_is_a_base_model_keeps_its_number_of_lines(hashed):
+    path = open_file("base/model.bin")
+    assert (count_and_hash_once(path), described().base_model) == (
+        (1, ONE.sha256),
+        {"base/model.bin": ONE},
+    )
+    assert count_and_hash_once(path) == (1, ONE.sha256)
+
+
+def test_a_file_of_code_or_base_model_that_changed_since_is_named(hashed):
+    description = described()
+    assert changed_file(description) is None
+    Path("base/model.bin").write_text("22")
+    changed = Path("base/model.bin").resolve()
+    assert changed_file(description) == (
+        f"{changed}: changed from sha256 {ONE.sha256} to {OTHER.sha256}"
+    )
+    shutil.rmtree("base")
+    assert changed_file(description) == f"{changed}: deleted"
+
+
+# --- Components in Python ------------------------------------------------------------------------
+
+MODULE = """
+open("imports", "a").write("x")
+def train(run): pass
+"""
+
+
+def described_for(epochs, **options):
+    component = Component(use="mine:train", options=options)
+    return describe(component, "trainer", "config.yaml", {"epochs": epochs})
+
+
+def imports():
+    return len(Path("imports").read_text())
+
+
+def test_configs_that_share_descriptions_import_a_component_once(project):
+    Path("mine.py").write_text(MODULE)
+    with shared_descriptions():
+        first = described_for(1)
+        assert described_for(2) == first
+        assert imports() == 1
+        described_for(2, rank=8)
+        assert imports() == 2
+    described_for(2)
+    assert imports() == 3
+
+
+def test_a_component_that_was_changed_is_imported_again(project):
+    Path("mine.py").write_text(MODULE)
+    with shared_descriptions():
+        described_for(1)
+        Path("mine.py").write_text(f"{MODULE}train.version = '2'\n")
+        assert described_for(1).version == "2"
+
+
+def test_a_component_whose_base_model_depends_on_the_config_is_imported_for_each_config(project):
+    Path("mine.py").write_text(
+        f"{MODULE}train.base_model = lambda config, options: f'base-{{config[\"epochs\"]}}'\n"
+    )
+    for name in ("base-1", "base-2"):
+        Path(name).mkdir()
+        Path(name, name).write_text("1")
+    with shared_descriptions():
+        found = [described_for(epochs).base_model for epochs in (1, 2)]
+    assert found == [{"base-1": ONE}, {"base-2": ONE}]
