@@ -21,7 +21,7 @@ from src.records.canonical import parse_json
 from src.storage import open_file, read_file
 from src.storage.memo import read_memo, write_memo
 
-__all__ = ["ComponentError", "Description", "changed_file", "describe", "shared_descriptions"]
+__all__ = ["ComponentError", "Description", "changed_files", "describe", "shared_descriptions"]
 
 DESCRIBE_SECONDS = 300.0  # to import a large library on a busy machine
 DESCRIPTION_LIMIT = 1 << 20
@@ -43,7 +43,8 @@ class Description:
         base_model: Size and SHA-256 by path of the files of the base model.
         measured: Metrics that are measured on the clock.
         better: `higher` or `lower` by metric.
-        files: The files of its code and of the base model, with the SHA-256 of each.
+        code_files: The files of its code, with the SHA-256 of each.
+        base_model_files: The files of the base model, with the SHA-256 of each.
     """
 
     component: Component
@@ -52,7 +53,8 @@ class Description:
     base_model: Mapping[str, Digest] = field(default_factory=dict)
     measured: tuple[str, ...] = ()
     better: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[Path, str] = field(default_factory=dict, compare=False)
+    code_files: Mapping[Path, str] = field(default_factory=dict, compare=False)
+    base_model_files: Mapping[Path, str] = field(default_factory=dict, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return all that makes this component another one, as JSON."""
@@ -107,24 +109,27 @@ def describe(
         base_model={name: base[path] for name, path in base_model.items()},
         measured=tuple(described.get("measured", component.measured)),
         better=described.get("better", component.better),
-        files={**code, **{path: digest.sha256 for path, digest in base.items()}},
+        code_files=code,
+        base_model_files={path: digest.sha256 for path, digest in base.items()},
     )
 
 
-def changed_file(description: Description) -> str | None:
-    """Return which file of a component or of its base model has changed since, and how.
+def changed_files(files: Mapping[Path, str]) -> dict[Path, str]:
+    """Return how the files have changed that no longer have the SHA-256 given for them.
 
     Raises:
         OSError: A file cannot be read.
     """
-    for path, expected in description.files.items():
+    changed = {}
+    for path, expected in files.items():
         try:
             found = _digest_once(path).sha256
         except FileNotFoundError:
-            return f"{path}: deleted"
-        if found != expected:
-            return f"{path}: changed from sha256 {expected} to {found}"
-    return None
+            changed[path] = "deleted"
+        else:
+            if found != expected:
+                changed[path] = f"changed from sha256 {expected} to {found}"
+    return changed
 
 
 class _Fault:

@@ -16,7 +16,7 @@ from typing import Any
 
 from src.artifacts import read_statement
 from src.components.component import COMMAND, check_may_run, may_run
-from src.components.description import Description, changed_file
+from src.components.description import Description, changed_files
 from src.components.hardware import machine
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
@@ -61,7 +61,7 @@ class TrainingOutputError(ValueError):
 
 
 class InputChangedError(ValueError):
-    """Raised when data, code or base model changed while a model was trained."""
+    """Raised when the data or the base model changed while a model was trained."""
 
 
 class TrainerFailedError(CommandError):
@@ -94,7 +94,7 @@ def train(
         ModelVersionConflict: The version exists with another trainer, other options, another base
             model, or without weights. Nothing was trained.
         CorruptFileError: The weights of the version were altered or deleted.
-        InputChangedError: The data, the code of the trainer or its base model changed meanwhile.
+        InputChangedError: The data or the base model changed meanwhile.
         CommandError: The trainer failed, or took too long. Its checkpoints are kept.
         TrainingOutputError: The trainer has left something that is not a model.
         OSError: A file cannot be read or written.
@@ -123,6 +123,7 @@ def train(
                 config_file, dataset, description, model_version, work, folder, on_point
             )
             _check_inputs(dataset, description)
+            environment |= _code_changes(description, model_version)
             return _finish(folder, new, environment)
         except InputChangedError:
             remove_tree(folder)  # a checkpoint may be of the other input
@@ -283,17 +284,33 @@ def _run(
 
 
 def _check_inputs(dataset: DatasetVersion, description: Description) -> None:
-    """Check that code, base model and data are still those that the run began with."""
-    reason = changed_file(description)
-    if reason is None:
-        _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
-        if digest == dataset.sha256:
-            return
-        reason = f"{dataset.path}: changed from sha256 {dataset.sha256} to {digest}"
-    raise InputChangedError(
-        f"{reason} while a model was trained with it. The model and its checkpoints were "
-        "discarded; run again."
-    )
+    """Check that base model and data are still those that the run began with."""
+    changed = {str(k): v for k, v in changed_files(description.base_model_files).items()}
+    _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
+    if digest != dataset.sha256:
+        changed[dataset.path] = f"changed from sha256 {dataset.sha256} to {digest}"
+    for path, how in changed.items():
+        raise InputChangedError(
+            f"{path}: {how} while a model was trained with it. The model and its checkpoints were "
+            "discarded; run again."
+        )
+
+
+def _code_changes(description: Description, model_version: str) -> dict[str, Any]:
+    """Return which code was changed during the training, for the recorded environment.
+
+    A process keeps the code that it has imported, so a training of hours is not discarded for this.
+    """
+    changed = {str(k): v for k, v in changed_files(description.code_files).items()}
+    for path, how in changed.items():
+        logger.warning(
+            "%s: %s while it trained %s. The record names the code that the training began with, "
+            "and this change.",
+            path,
+            how,
+            model_version,
+        )
+    return {"code_changed": changed} if changed else {}
 
 
 def _finish(folder: Path, new: Training, environment: Mapping[str, Any]) -> Training:

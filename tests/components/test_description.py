@@ -7,7 +7,7 @@ import pytest
 
 from src.components import description as module
 from src.components.component import Component
-from src.components.description import changed_file, describe, shared_descriptions
+from src.components.description import changed_files, describe, shared_descriptions
 from src.digest import Digest
 from src.storage import folder, open_file
 from src.training.hashing import count_and_hash_once
@@ -54,16 +54,15 @@ def test_a_dataset_that_is_a_base_model_keeps_its_number_of_lines(hashed):
     assert count_and_hash_once(path) == (1, ONE.sha256)
 
 
-def test_a_file_of_code_or_base_model_that_changed_since_is_named(hashed):
-    description = described()
-    assert changed_file(description) is None
+def test_files_that_have_changed_since_are_named(hashed):
+    files = described().base_model_files
+    assert changed_files(files) == {}
     Path("base/model.bin").write_text("22")
     changed = Path("base/model.bin").resolve()
-    assert changed_file(description) == (
-        f"{changed}: changed from sha256 {ONE.sha256} to {OTHER.sha256}"
-    )
+    how = f"changed from sha256 {ONE.sha256} to {OTHER.sha256}"
+    assert changed_files(files) == {changed: how}
     shutil.rmtree("base")
-    assert changed_file(description) == f"{changed}: deleted"
+    assert changed_files(files) == {changed: "deleted"}
 
 
 # --- Components in Python ------------------------------------------------------------------------

@@ -636,11 +636,10 @@ def test_what_a_failed_trainer_left_does_not_disturb_the_next_try(body, project)
             "artifacts/datasets/dataset_v1/data.jsonl",
             CHANGED,
         ),
-        ("open(__file__, 'a').write('# changed')", "mine.py", CHANGED),
         ("open('base/model.bin', 'a').write('2')", "base/model.bin", CHANGED),
         ("__import__('os').unlink('base/model.bin')", "base/model.bin", "deleted"),
     ],
-    ids=["data", "code", "base model", "deleted base model"],
+    ids=["data", "base model", "deleted base model"],
 )
 def test_an_input_that_changes_during_a_training_stops_the_run(change, changed, how, project):
     Path("base").mkdir()
@@ -658,6 +657,26 @@ def test_an_input_that_changes_during_a_training_stops_the_run(change, changed, 
     assert re.fullmatch(message, str(caught.value))
     assert nothing_is_registered()
     assert list(WORK.glob("model_v1/*/checkpoints")) == []
+
+
+def test_code_that_changes_during_a_training_is_a_warning_and_recorded(project, caplog):
+    write_module(
+        "def train(run):\n"
+        "    (run.output / 'w').write_text('1')\n"
+        "    open(__file__, 'a').write('# changed')\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    [warning] = [each for each in caplog.messages if "while it trained" in each]
+    end = "The record names the code that the training began with, and this change."
+    assert re.fullmatch(
+        rf"\S*mine\.py: {CHANGED} while it trained model_v1\. {re.escape(end)}", warning
+    )
+    definition = statement("models/model_v1")["predicate"]["buildDefinition"]
+    inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+    recorded = inputs["training environment"]["annotations"]["code_changed"]
+    path, _, how = warning.partition(" while it trained")[0].partition(": ")
+    assert recorded == {path: how}
+    assert verdict(verify("model_v1")) == "MATCH"
 
 
 def test_a_version_that_is_registered_with_other_content_is_refused_before_the_training(project):
