@@ -11,6 +11,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from src.names import is_metric_name
+from src.records.evaluation import MAX_METRICS
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
 from src.storage import StorePath
 
@@ -97,8 +99,9 @@ def parse_point(line: bytes | str) -> dict[str, Any] | None:
     """Parse a line that a trainer printed.
 
     Returns:
-        The point: a `step`, which is an integer from 0, and further values by name. A number that
-        is not finite is `None`, as JSON has no such number. `None` if the line is not a point.
+        The point: a `step`, which is an integer from 0, and at most `MAX_METRICS` further values by
+        names of `is_metric_name`. A number that is not finite is `None`, as JSON has no such
+        number. `None` if the line is not a point.
     """
     if len(line) > MAX_POINT_BYTES or line[:1] not in (b"{", "{"):
         return None
@@ -109,7 +112,8 @@ def parse_point(line: bytes | str) -> dict[str, Any] | None:
         return None
     step = value.get("step")
     is_step = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP
-    return value if is_step else None
+    has_names = len(value) <= MAX_METRICS + 1 and all(map(is_metric_name, value))
+    return value if is_step and has_names else None
 
 
 def _finite(text: str) -> float | None:

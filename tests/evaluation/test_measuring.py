@@ -329,6 +329,61 @@ def test_metrics_that_are_no_numbers_are_refused_and_the_next_run_measures(text,
         run()
 
 
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("[1, 2]", "expected a dict of numbers, found list."),
+        ("None", "expected a dict of numbers, found NoneType."),
+        ("'low'", "expected a dict of numbers, found str."),
+        ("{1: 2.0}", "expected names that are texts, found 1."),
+        ("{'loss': object}", "'loss': expected a number, found <class 'object'> (type)."),
+        ("{'loss': None}", "'loss': expected a number, found None (NoneType)."),
+        ("{'loss': Array(1, 2)}", "'loss': expected one number, found Array of 2 (Array)."),
+    ],
+    ids=["a list", "None", "text", "a key", "an object", "nothing", "an array"],
+)
+def test_an_evaluator_that_returns_no_metrics_is_an_error_that_names_them(result, message, project):
+    write_module(ARRAY + f"def measure(run):\n    return {result}\n")
+    with pytest.raises(EvaluatorOutputError) as caught:
+        run(write_config(None, {"use": "mine:measure"}))
+    assert str(caught.value) == f"evaluator 'mine:measure' returned no metrics: {message}"
+    assert not FILE.exists()
+
+
+def test_scalars_of_a_tensor_library_are_numbers(project):
+    write_module(ARRAY + "def measure(run):\n    return {'loss': Array(0.25), 'n': Array(3)}\n")
+    evaluation = run(write_config(None, {"use": "mine:measure"}))
+    assert evaluation["metrics"] == {"loss": 0.25, "n": 3}
+
+
+ARRAY = """
+class Array:
+    def __init__(self, *values):
+        self.values = values
+    def item(self):
+        [value] = self.values
+        return value
+    def __repr__(self):
+        return f"Array of {len(self.values)}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("measured = 'seconds'", "measured: expected a list of names, found str."),
+        ("better = ['loss']", "better: expected a dict, found list."),
+        ("better = {'a\\n': 'higher'}", "expected names of metrics, found 'a\\n'."),
+    ],
+)
+def test_an_evaluator_that_declares_no_names_is_refused_with_its_line(declared, message, project):
+    write_module(f"def measure(run):\n    return {{'loss': 1}}\nmeasure.{declared}\n")
+    with pytest.raises(ComponentError) as caught:
+        run(write_config(None, {"use": "mine:measure"}))
+    assert str(caught.value).startswith(f"{CONFIG_PATH}:8: evaluator.use: 'mine:measure': ")
+    assert str(caught.value).endswith(message)
+
+
 def test_an_evaluator_that_fails_says_so_with_its_last_lines(project):
     write_module("def broken(run):\n    raise RuntimeError('no GPU')\n")
     with pytest.raises(CommandError, match="RuntimeError: no GPU"):
