@@ -169,6 +169,7 @@ def _ask(
                 kind,
                 {"describe": str(answer), "config": dict(config)},
                 folder=Path(folder),
+                is_temporary=True,
                 timeout_seconds=DESCRIBE_SECONDS,
                 on_line=lambda *_: None,
             )

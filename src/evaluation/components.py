@@ -64,6 +64,7 @@ def _measure(
                 "output": str(output),
             },
             folder=folder,
+            is_temporary=True,
             timeout_seconds=component.execution.timeout_seconds,
             on_line=lambda _, line: log_line(line),
         )

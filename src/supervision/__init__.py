@@ -8,6 +8,7 @@ Together they guarantee, for each call of `run_command`:
   period, until the command and all its descendants have ended. A double fork or another session
   does not exempt a descendant.
 - The lock is held while one of these processes lives, so two commands over one lock never overlap.
+- If the caller is killed, the supervisor removes the scratch folder of the command, if it has one.
 - If the supervisor is killed, the kernel kills the command. Its descendants may survive; the next
   command over the same lock kills them before it starts.
 

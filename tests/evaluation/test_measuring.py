@@ -15,6 +15,7 @@ from src.records.canonical import canonical_json
 from src.supervision.errors import CommandError
 from src.training.config import read_config_file
 from src.training.pipeline import config_evaluator, run_training_pipeline
+from tests.supervision.conftest import wait_until
 from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
 
 FOLDER = Path("artifacts/evaluations/model_v1")
@@ -389,6 +390,25 @@ def test_an_evaluator_that_fails_says_so_with_its_last_lines(project):
     with pytest.raises(CommandError, match="RuntimeError: no GPU"):
         run(write_config(None, {"use": "mine:broken"}))
     assert not FILE.exists()
+
+
+def test_a_run_that_is_killed_during_an_evaluation_leaves_no_temporary_folder(
+    project, start, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(project / "tmp"))
+    Path("tmp").mkdir()
+    write_module(
+        "import time\ndef measure(run):\n    open('ready', 'w').close()\n    time.sleep(600)\n"
+    )
+    config = write_config(None, {"use": "mine:measure"})
+    child = start(
+        "from src.training.pipeline import run_training_pipeline\n"
+        f"run_training_pipeline({config!r}, 'model_v1')\n"
+    )
+    wait_until(Path("ready").exists)
+    assert len(list(Path("tmp").iterdir())) == 1
+    child.process.kill()
+    wait_until(lambda: list(Path("tmp").iterdir()) == [])
 
 
 def test_an_evaluator_that_cannot_be_imported_is_named_with_its_line(project):
