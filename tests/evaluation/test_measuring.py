@@ -11,7 +11,7 @@ from src.errors import CorruptFileError
 from src.evaluation.components import EvaluatorOutputError
 from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulated_metrics
 from src.lineage.verify import verdict, verify, verify_all
-from src.records.canonical import canonical_json
+from src.records.canonical import canonical_json, sha256
 from src.supervision.errors import CommandError
 from src.training.config import read_config_file
 from src.training.pipeline import config_evaluator, run_training_pipeline
@@ -133,15 +133,13 @@ def test_other_numbers_with_a_statement_that_agrees_are_found_by_measuring_again
 
 def forge(**numbers):
     """Replace metrics, and let the statement of the evaluation agree."""
-    from hashlib import sha256
-
     evaluation = json.loads(FILE.read_bytes())
     evaluation["metrics"] |= numbers
     data = json.dumps(evaluation, sort_keys=True, indent=2).encode() + b"\n"
     FILE.write_bytes(data)
     path = FOLDER / "provenance.json"
     value = json.loads(path.read_bytes())
-    value["subject"][0]["digest"]["sha256"] = sha256(data).hexdigest()
+    value["subject"][0]["digest"]["sha256"] = sha256(data)
     path.write_bytes(json.dumps(value, sort_keys=True, indent=2).encode() + b"\n")
 
 
@@ -212,15 +210,186 @@ def test_a_forged_statement_of_an_evaluation_is_a_mismatch(change, project):
     assert verdict_of() == "MISMATCH"
 
 
-def test_other_data_than_an_evaluator_measured_on_is_a_mismatch(project):
+def parameters(**values):
+    """Return a change of what a statement says about the evaluator."""
+    return lambda definition: definition["externalParameters"]["evaluator"].update(values)
+
+
+def without_seed(definition):
+    definition["externalParameters"]["evaluator"] = {"use": "mine:evaluate"}
+
+
+def dependency(**values):
+    """Return a change of the data in a statement."""
+
+    def change(definition):
+        inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+        inputs["evaluation dataset"] |= values
+
+    return change
+
+
+def without_data(definition):
+    inputs = definition["resolvedDependencies"]
+    inputs[:] = [each for each in inputs if each["name"] != "evaluation dataset"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "expected", "found"),
+    [
+        (parameters(seed=1), "evaluator.seed", "0", "1"),
+        (parameters(options={"a": 1}), "evaluator.options", "None", "{'a': 1}"),
+        (
+            parameters(measured=["loss", "seconds"]),
+            "evaluator.measured",
+            "['seconds']",
+            "['loss', 'seconds']",
+        ),
+        (parameters(better={"loss": "higher"}), "evaluator.better.loss", "'lower'", "'higher'"),
+        (parameters(use="mine:other"), "evaluator.use", "'mine:evaluate'", "'mine:other'"),
+        (without_seed, "evaluator.seed", "0", "None"),
+        (without_data, "evaluation dataset", "{", "None"),
+    ],
+    ids=["seed", "options", "measured", "direction", "name", "a function", "no data"],
+)
+def test_what_the_config_and_the_evaluator_do_not_declare_is_a_mismatch_that_names_both_values(
+    change, field, expected, found, project
+):
+    run(trained())
+    edit_statement(FOLDER, change)
+    assert verdict_of() == "AS RECORDED"
+    [(_, checks)] = verify_all(versions=["model_v1"], reevaluate=True)
+    [check] = [each for each in checks if each.verdict == "MISMATCH"]
+    assert check.what == "evaluation's provenance"
+    assert f"{field}: expected {expected}" in check.found
+    assert f", found {found}" in check.found
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (parameters(seed=-1), "seed: expected an integer >= 0, found -1"),
+        (
+            parameters(better={"loss": "best"}),
+            "better: expected an object whose values are 'higher' or 'lower', found",
+        ),
+        (parameters(dataset_version="eval_v1"), "uri: expected 'eval_v1', found 'dataset_v1'"),
+        (dependency(uri="../x"), "uri: expected the name of a dataset version, found '../x'"),
+    ],
+    ids=["seed", "direction", "another dataset", "no dataset version"],
+)
+def test_a_statement_of_an_evaluation_that_contradicts_itself_is_a_mismatch(change, fault, project):
+    run(trained())
+    edit_statement(FOLDER, change)
+    [check] = [each for each in verify("model_v1") if each.verdict == "MISMATCH"]
+    assert fault in check.found
+
+
+def test_another_count_of_the_data_of_an_evaluation_is_a_mismatch(project):
+    run(trained())
+    edit_statement(FOLDER, dependency(annotations={"num_samples": 4}))
+    [check] = [each for each in verify("model_v1") if each.verdict == "MISMATCH"]
+    assert (check.what, check.note) == (
+        "evaluation dataset bytes",
+        "expected 4 samples, found 3.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({"dataset_version": "other"}, "Expected model_version, dataset_version and metrics"),
+        ({"more": 1}, "Expected model_version, dataset_version and metrics"),
+        ({"metrics": [1]}, "Expected model_version, dataset_version and metrics"),
+        ({"metrics": {"loss": "low"}}, "metrics of 'model_v1': loss: expected a finite number"),
+        ({"metrics": {"a\x1b": 1}}, "metrics of 'model_v1': expected names of 1 to 128 printable"),
+    ],
+    ids=["a version", "a field", "a list", "text", "a name"],
+)
+def test_an_evaluation_of_another_form_is_a_mismatch_without_measuring_again(values, note, project):
+    run(trained())
+    evaluation = canonical_json({**json.loads(FILE.read_bytes()), **values})
+    FILE.write_bytes(evaluation)
+    path = FOLDER / "provenance.json"
+    value = json.loads(path.read_bytes())
+    value["subject"][0]["digest"]["sha256"] = sha256(evaluation)
+    path.write_bytes(canonical_json(value))
+    [check] = [each for each in verify("model_v1") if each.verdict == "MISMATCH"]
+    assert check.what == "evaluation.json"
+    assert check.note.startswith(note)
+
+
+def test_a_simulated_evaluation_in_place_of_one_by_the_evaluator_of_the_config_is_a_mismatch(
+    project,
+):
+    write_module("def count(run):\n    return {'count': run.dataset.num_samples}\n")
+    run(SIMULATED)
+    config = write_config(None, {"use": "mine:count"})
+    with pytest.raises(EvaluationConflict):
+        run(config)
+    assert verdict_of() == "MATCH"
+    assert verdict_of(reevaluate=True) == "MATCH"
+    assert verdict_of(reevaluate=True, config_file=read_config_file(config)) == "MISMATCH"
+
+
+def test_an_evaluation_by_another_config_is_measured_again_with_that_config(project):
+    run(trained())
+    other = measure_again()
+    evaluate(other, replace=True)
+    assert verdict_of() == "AS RECORDED"
+    assert verdict_of(reevaluate=True) == "MISMATCH"
+    assert verdict_of(reevaluate=True, config_file=read_config_file(other)) == "MATCH"
+
+
+def test_code_of_an_evaluator_that_changed_is_noted(project):
+    run(trained())
+    with Path("mine.py").open("a") as module:
+        module.write("# changed\n")
+    [(_, checks)] = verify_all(reevaluate=True)
+    assert verdict(checks) == "MATCH"
+    assert checks[-1].note == "The code of the evaluator changed since."
+
+
+def own_data(text='{"a": 1}\n'):
+    """Evaluate a model on other data than that of the model; return the file of the data."""
     write_module("def count(run):\n    return {'count': run.dataset.num_samples}\n")
     data = Path("artifacts/datasets/eval_v1/data.jsonl")
     data.parent.mkdir()
-    data.write_text('{"a": 1}\n')
+    data.write_text(text)
     run(write_config(None, {"use": "mine:count", "dataset_version": "eval_v1"}))
-    assert verdict_of() == "AS RECORDED"
+    return data
+
+
+def test_a_dataset_of_an_evaluator_that_does_not_exist_stops_the_run_before_anything_is_written(
+    project,
+):
+    write_module()
+    with pytest.raises(FileNotFoundError, match="eval_v1"):
+        run(write_config(None, {"use": "mine:evaluate", "dataset_version": "eval_v1"}))
+    assert not Path("artifacts/models").exists()
+
+
+@pytest.mark.parametrize("reevaluate", [False, True])
+def test_data_of_an_evaluator_that_was_deleted_is_named(reevaluate, project):
+    data = own_data()
+    data.unlink()
+    [(_, checks)] = verify_all(reevaluate=reevaluate)
+    [check] = [each for each in checks if each.verdict == "MISMATCH"]
+    assert (check.what, check.found) == (
+        "evaluation dataset bytes",
+        "artifacts/datasets/eval_v1/data.jsonl: no such file",
+    )
+
+
+@pytest.mark.parametrize("reevaluate", [False, True])
+def test_data_of_an_evaluator_that_was_altered_is_named(reevaluate, project):
+    data = own_data()
     data.write_text('{"a": 2}\n')
-    assert verdict_of() == "MISMATCH"
+    [(_, checks)] = verify_all(reevaluate=reevaluate)
+    found = {each.what: each.found for each in checks if each.verdict == "MISMATCH"}
+    assert found["evaluation dataset bytes"] == (
+        "sha256 4356524800e99cb1d0f41e9376cc484ece80e8ccef54d6152ea3a7a89a160c33"
+    )
 
 
 def test_an_evaluator_that_fails_when_it_is_run_again_stops_no_verification(project, warnings):
