@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from src.components.description import Description
 
 __all__ = [
+    "DERIVED_DIGITS",
     "derive_model_version",
+    "derived_name",
     "describe_trainer",
     "model_dependencies",
     "model_metadata",
@@ -45,6 +47,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+DERIVED_DIGITS = 12  # of the digest in a derived version
 
 RESTORE = (
     "The file was edited after it was written: restore it, or delete it to have it written again."
@@ -169,12 +173,19 @@ def derive_model_version(
     the simulated one, the trainer with its options, seed and code. The same inputs always give the
     same name; any other input gives another name.
     """
+    return derived_name(config, dataset, None if trainer is None else trainer.identity())
+
+
+def derived_name(
+    config: TrainingConfig, dataset: DatasetVersion, identity: Mapping[str, Any] | None
+) -> str:
+    """Return what `derive_model_version` returns, for a trainer of this identity."""
     inputs: dict[str, Any] = {"config": config.config_hash, "data": dataset.sha256}
-    if trainer is not None:
-        inputs["trainer"] = trainer.identity()
+    if identity is not None:
+        inputs["trainer"] = identity
     digest = sha256(canonical_json(inputs))
     base_model = re.sub("[^A-Za-z0-9._-]+", "-", config.base_model).lstrip("._-") or "model"
-    return f"{base_model[:50]}-{dataset.name[:50]}-{digest[:12]}"
+    return f"{base_model[:50]}-{dataset.name[:50]}-{digest[:DERIVED_DIGITS]}"
 
 
 def model_metadata(

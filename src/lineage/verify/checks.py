@@ -10,7 +10,7 @@ from src.digest import Digest
 from src.errors import truncated_repr
 from src.evaluation.measuring import Evaluator
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
-from src.lineage.verify.expected import Expected, json_sha256
+from src.lineage.verify.expected import Expected, json_sha256, name_mismatch
 from src.lineage.verify.statements import (
     declaration_mismatches,
     digest_mismatches,
@@ -18,6 +18,7 @@ from src.lineage.verify.statements import (
     model_faults,
     run_mismatches,
     time_notes,
+    trainer_mismatches,
     weights_mismatches,
 )
 from src.records.canonical import canonical_json, parse_json, sha256
@@ -174,6 +175,10 @@ def _check_statement(case: Case) -> Check:
         if not is_derived and not expected.is_metadata_changed_by_code:
             mismatches.append(f"Its config and num_samples do not give {METADATA_FILE}.")
         mismatches += [f"{each}." for each in digest_mismatches(statement)]
+        if evidence.config is not None:
+            mismatches += [f"{each}." for each in trainer_mismatches(statement, evidence.config)]
+        if name := name_mismatch(statement, evidence.version):
+            mismatches.append(f"Its config, data and trainer give the name {name}.")
         if case.model_faults:
             mismatches.append(f"{'; '.join(case.model_faults)}.")
         else:

@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from src.components.code import code_sha256
-from src.components.component import SIMULATED
+from src.components.component import COMMAND, SIMULATED
 from src.environment import BUILDERS, PREFECT_BUILDER, PROJECT
 from src.errors import truncated_repr
 from src.evaluation.measuring import Evaluator
+from src.lineage.verify.evidence import ConfigEvidence
 from src.names import is_version
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import (
@@ -210,6 +211,27 @@ def weights_mismatches(model: Statement, evaluation: Statement) -> list[str]:
     expected = {name: each.sha256 for name, each in weights_of(model.files).items()} or None
     found = evaluation.annotations("weights").get("files")
     return [] if found == expected else ["weights: not those of the model's statement"]
+
+
+def trainer_mismatches(statement: Statement, config: ConfigEvidence) -> list[str]:
+    """Return how the trainer of a model differs from that of its config, if that is unchanged.
+
+    The options of a function are not compared: it can add others.
+    """
+    if config.sha256 is None or config.sha256 != statement.digest("config"):
+        return []
+    if config.base_sha256 != statement.digest("base config"):  # edited, unless it is not named
+        is_named = statement.dependency("base config") is not None
+        return [] if is_named else [f"base config: {config.uri} names one, found none"]
+    keys = ["use", "seed", "argv"]
+    expected, found = config.trainer, statement.parameters.get("trainer")
+    if expected and expected["use"] == COMMAND:
+        keys.append("options")
+    values = [
+        {"trainer": {key: each.get(key) for key in keys} if isinstance(each, Mapping) else None}
+        for each in (expected, found)
+    ]
+    return [each.text(f"in {config.uri}", "recorded") for each in all_differences(*values)]
 
 
 def declaration_mismatches(evaluation: Statement, declared: Evaluator) -> list[str]:
