@@ -39,7 +39,10 @@ def write_json(path: str | Path, value: object) -> None:
     """Write a value to a file, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
+    text = json.dumps(value)
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x", encoding="utf-8") as file:  # not one that is a link
+        file.write(text)
     temporary.replace(path)
 
 

@@ -20,6 +20,7 @@ __all__ = ["MAX_POINT_BYTES", "History", "parse_point", "read_history"]
 
 MAX_POINT_BYTES = 1 << 16
 MAX_STEP = 2**53 - 1
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class History:
@@ -58,7 +59,7 @@ class History:
         ends.append((step, start + len(line)))
 
     def _open(self) -> tuple[FileIO, list[tuple[int, int]]]:
-        file = FileIO(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+")
+        file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
         ends: list[tuple[int, int]] = []
         end = 0
         for line in file.readall().splitlines(keepends=True):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from src.artifacts import Artifacts
 from src.components.description import ComponentError
+from src.components.work import remove_tree
 from src.errors import CorruptFileError
 from src.lineage.verify import verdict, verify
 from src.records.metadata import ModelVersionConflict
@@ -259,6 +261,93 @@ def test_a_run_takes_the_result_of_one_that_was_killed_after_the_training(projec
     assert not (MODEL / "weights").exists()
     run()
     assert calls() == ["train", "evaluate"]
+
+
+def stop_after_the_training(config, monkeypatch):
+    """Train, stop before the result is in the record, and return the folder of the training."""
+    with monkeypatch.context() as patch:
+        patch.setattr("src.training.weights.put_training", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    return max(WORK.glob("model_v1/*/"), key=lambda path: (path / "result.json").stat().st_mtime_ns)
+
+
+def test_the_result_of_another_training_is_not_taken(project, monkeypatch):
+    other = stop_after_the_training(trained(steps=1), monkeypatch)
+    own = stop_after_the_training(trained(steps=2), monkeypatch)
+    shutil.rmtree(own)
+    other.rename(own)
+    run()
+    assert calls() == ["train", "train", "train", "evaluate"]
+
+
+def alter(folder):
+    (folder / "output/samples.txt").write_text("9")
+
+
+def leave_nothing(folder):
+    shutil.rmtree(folder / "output")
+    (folder / "output").mkdir()
+    result = json.loads((folder / "result.json").read_bytes())
+    del result["files"]["weights/samples.txt"], result["files"]["weights/adapter/weights.json"]
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def leave_an_empty_file(folder):
+    (folder / "output/samples.txt").write_text("")
+    result = json.loads((folder / "result.json").read_bytes())
+    result["files"]["weights/samples.txt"] = {"sha256": sha256(b"").hexdigest(), "size": 0}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("change", [alter, leave_nothing, leave_an_empty_file])
+def test_a_result_that_is_not_what_a_trainer_may_leave_is_not_taken(change, project, monkeypatch):
+    change(stop_after_the_training(trained(), monkeypatch))
+    run()
+    assert calls() == ["train", "train", "evaluate"]
+    assert (MODEL / "weights/samples.txt").read_text() == "3"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../processes.lock",
+        "../.run.json.tmp",
+        "../run.json",
+        "history.jsonl",
+        ".environment.json.tmp",
+        "environment.json",
+        "result.json",
+        "output",
+        "checkpoints",
+    ],
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_nothing_is_written_through_a_link_in_the_work_folder(name, exists, project, monkeypatch):
+    folder = stop_after_the_training(trained(), monkeypatch)
+    (folder / "result.json").unlink()
+    outside = Path("outside")
+    if name in ("output", "checkpoints"):
+        outside.mkdir()
+    elif exists:
+        outside.write_text("mine")
+    path = folder / name
+    remove_tree(path)
+    path.symlink_to(outside.resolve())
+    run()
+    if outside.is_dir():
+        assert list(outside.iterdir()) == []
+    else:
+        assert (outside.read_text() if outside.exists() else None) == ("mine" if exists else None)
+
+
+def test_a_fifo_in_the_work_folder_is_not_waited_for(project, monkeypatch):
+    folder = stop_after_the_training(trained(), monkeypatch)
+    (folder / "result.json").unlink()
+    (folder / "history.jsonl").unlink()
+    os.mkfifo(folder / "history.jsonl")
+    run()
+    assert calls() == ["train", "train", "evaluate"]
 
 
 def killed(*_):
