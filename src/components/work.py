@@ -21,7 +21,7 @@ from src.records.layout import WORK_FOLDER
 from src.storage import StorePath
 from src.storage.locking import lock, unlock
 
-__all__ = ["Work", "locked_work", "remove_links", "remove_tree", "remove_work"]
+__all__ = ["Work", "has_lock", "locked_work", "remove_links", "remove_tree", "remove_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
         OSError: The folder or its lock file cannot be created.
     """
     folder = (models.parent / WORK_FOLDER).local_folder()
-    path = folder / f".{model_version}.lock"  # no version begins with a dot
+    path = folder / _lock_name(model_version)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -72,6 +72,15 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
             unlock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def has_lock(models: StorePath, model_version: str) -> bool:
+    """Return whether a run has ever locked the work folder of a version."""
+    return (models.parent / WORK_FOLDER / _lock_name(model_version)).stat() is not None
+
+
+def _lock_name(model_version: str) -> str:
+    return f".{model_version}.lock"  # no version begins with a dot
 
 
 def remove_work(models: StorePath, model_version: str) -> None:

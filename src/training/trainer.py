@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.artifacts import read_statement
-from src.components.work import locked_work
+from src.components.component import may_run
+from src.components.work import has_lock, locked_work
 from src.environment import Invocation
 from src.errors import CorruptFileError
 from src.names import check_version
@@ -20,6 +21,7 @@ from src.records.layout import (
     METADATA_LIMIT,
     REGISTRY_FILE,
     STATEMENT_FILE,
+    WEIGHTS_FOLDER,
 )
 from src.records.metadata import ModelVersionConflict, conflict_details
 from src.records.statement import ResolvedDependency
@@ -277,7 +279,7 @@ def write_metadata(
         is_registered(metadata, models / REGISTRY_FILE)
     invocation = invocation or Invocation()
     if training is None:
-        is_new = bind_model(metadata, path.parent, dependencies, invocation)
+        is_new = _bind_simulated(metadata, path.parent, dependencies, invocation)
     else:
         is_new = _bind_training(metadata, path.parent, dependencies, invocation, training)
     if is_new and found is not None:
@@ -305,6 +307,27 @@ def _find_metadata(
     if found not in (None, expected):
         raise _mismatch(path, metadata, expected, found, dependencies)
     return found
+
+
+def _bind_simulated(
+    metadata: dict[str, Any],
+    folder: StorePath,
+    dependencies: Sequence[ResolvedDependency],
+    invocation: Invocation,
+) -> bool:
+    """Bind a version that has no trainer; wait for a run that trains it, which is a conflict."""
+    if not may_run() or not has_lock(folder.parent, folder.name):
+        return bind_model(metadata, folder, dependencies, invocation)
+    if (folder / STATEMENT_FILE).stat() is not None:
+        return bind_model(metadata, folder, dependencies, invocation)
+    with locked_work(folder.parent, folder.name):
+        is_bound = (folder / STATEMENT_FILE).stat() is not None
+        if not is_bound and (folder / WEIGHTS_FOLDER).digests():
+            raise CorruptFileError(
+                f"{folder / WEIGHTS_FOLDER}: left by a training of this version that was stopped. "
+                "Nothing was changed. Run its config again, or delete the folder of the version."
+            )
+        return bind_model(metadata, folder, dependencies, invocation)
 
 
 def _bind_training(

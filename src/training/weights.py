@@ -137,6 +137,11 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
         raise FileNotFoundError(
             f"{work.folder}: the result of the training was deleted or altered. Run again."
         )
+    if HISTORY_FILE not in training.files and (model / HISTORY_FILE).stat() is not None:
+        raise CorruptFileError(
+            f"{model / HISTORY_FILE}: left by another training of this version, which was stopped. "
+            "Nothing was changed. Delete the file and run again."
+        )
     (model / WEIGHTS_FOLDER).put_files(folder / "output", training.weights)
     if HISTORY_FILE in training.files:
         history = read_file(folder / "history.jsonl", HISTORY_LIMIT) or b""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import venv
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from src.errors import CorruptFileError
 from src.lineage.verify import verdict, verify
 from src.records.metadata import ModelVersionConflict
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
+from src.training import trainer as trainer_module
 from src.training.config import ConfigError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
@@ -362,6 +364,102 @@ def test_checkpoints_of_other_options_are_not_used(project):
     process.wait()
     run(trained(steps=4))
     assert json.loads((MODEL / "weights/adapter/weights.json").read_bytes())["step"] == 4
+
+
+# --- Two runs of one version ---------------------------------------------------------------------
+
+OTHER = {"steps": 4}
+
+
+def other_config(trainer):
+    """Write a config with the same settings and this trainer; return its path."""
+    path = "configs/training/other.yaml"
+    return write_config(trainer, {"use": "mine:evaluate"} if trainer else None, path=path)
+
+
+def run_before(function, config, monkeypatch):
+    """Run a config at the moment when another run calls a function of `src.training.trainer`."""
+    called = getattr(trainer_module, function)
+
+    def call(*arguments, **keywords):
+        monkeypatch.setattr(trainer_module, function, called)
+        run(config)
+        return called(*arguments, **keywords)
+
+    monkeypatch.setattr(trainer_module, function, call)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "detail"),
+    [
+        ({"use": "mine:train", "seed": 7, "options": OTHER}, "trainer.options.steps: recorded 4"),
+        (None, "trainer: recorded None, now {"),
+    ],
+    ids=["other options", "no trainer"],
+)
+def test_of_two_runs_that_trained_a_version_the_first_to_write_wins_and_the_other_is_a_conflict(
+    trainer, detail, project, monkeypatch, tree
+):
+    config = trained(steps=2)
+    run(other_config(trainer))
+    alone = weights(tree), verdict(verify("model_v1"))
+    for folder in ("models", "evaluations", ".cache"):
+        shutil.rmtree(Path("artifacts") / folder, ignore_errors=True)
+    run_before("write_metadata", other_config(trainer), monkeypatch)
+    with pytest.raises(ModelVersionConflict) as caught:
+        run(config)
+    assert any(line.startswith(detail) for line in caught.value.details)
+    assert (weights(tree), verdict(verify("model_v1"))) == alone
+
+
+def stop_after_the_weights(config, monkeypatch):
+    """Train, and stop after the weights were copied, before the statement lists them."""
+    with monkeypatch.context() as patch:
+        patch.setattr("src.training.trainer.bind_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+
+
+def test_weights_without_a_statement_are_not_mixed_with_a_simulated_model(
+    project, monkeypatch, tree
+):
+    config = trained(steps=2)
+    stop_after_the_weights(config, monkeypatch)
+    before = tree(MODEL)
+    with pytest.raises(CorruptFileError, match="weights: left by a training of this version"):
+        run(other_config(None))
+    assert tree(MODEL) == before
+    run(config)
+    assert verdict(verify("model_v1")) == "AS RECORDED"
+
+
+def test_a_history_without_a_statement_is_not_mixed_with_another_training(project, monkeypatch):
+    stop_after_the_weights(trained(steps=2), monkeypatch)
+    write_module("def train(run):\n    (run.output / 'w').write_text('1')\n", "silent.py")
+    other = write_config({"use": "silent:train"}, path="configs/training/other.yaml")
+    with pytest.raises(CorruptFileError, match=r"training\.jsonl: left by another training"):
+        run(other)
+    (MODEL / "training.jsonl").unlink()
+    run(other)
+    assert verdict(verify("model_v1")) == "MATCH"
+
+
+def test_a_run_without_a_trainer_locks_a_version_that_was_trained_and_no_other(
+    project, monkeypatch
+):
+    locked = []
+
+    @contextmanager
+    def locked_work(models, version):
+        locked.append(version)
+        yield
+
+    stop_after_the_training(trained(), monkeypatch)
+    monkeypatch.setattr(trainer_module, "locked_work", locked_work)
+    run(other_config(None), "model_v2")
+    assert locked == []
+    run(other_config(None), "model_v1")
+    assert locked == ["model_v1"]
 
 
 # --- Altered weights -----------------------------------------------------------------------------
