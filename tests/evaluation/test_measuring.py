@@ -160,6 +160,14 @@ def test_code_that_is_gone_or_a_config_that_was_edited_is_not_run(project, warni
     assert calls() == ["train", "evaluate"]
 
 
+def test_simulated_numbers_are_derived_again_also_if_the_config_was_edited(project, warnings):
+    run(SIMULATED)
+    with Path(SIMULATED).open("a") as config:
+        config.write("# edited\n")
+    assert verdict_of(reevaluate=True) == "MATCH"
+    assert warnings == []
+
+
 def test_no_name_of_an_evaluator_keeps_simulated_numbers_from_being_derived_again(project):
     run(SIMULATED)
     forge(quality_score=0.99)

@@ -156,7 +156,8 @@ def verify_evidence(
             entries = _entries(registry)
             evidence = replace(evidence, registry=registry, entry=entries.get(version))
         declared = None
-        if reevaluate and not _is_by(evaluator, evidence):
+        is_given = not evaluator.is_simulated and _is_by(evaluator, evidence)
+        if reevaluate and not is_given:
             declared = _declared_evaluator(evidence, config_file, artifacts)
         expected = expect(evidence, partial(_measure_again, evaluator, declared, artifacts))
         dataset = None
@@ -229,10 +230,9 @@ def _measure_again(
 
 
 def _is_by(evaluator: Evaluator, evidence: ModelEvidence) -> bool:
-    """Return whether an evaluation names this evaluator, which a caller passed."""
+    """Return whether an evaluation names this evaluator."""
     statement = evidence.evaluation_statement.value
-    is_named = statement is not None and _named(statement) == evaluator.to_dict()
-    return is_named and not evaluator.is_simulated
+    return statement is not None and _named(statement) == evaluator.to_dict()
 
 
 def _named(statement: Statement) -> Any:
@@ -262,5 +262,6 @@ def _declared_evaluator(
             hash_dataset=count_and_hash_once,
         )
     except (OSError, ValueError) as error:
-        logger.warning("%s: not measured again: %s", evidence.version, error)
+        if not _is_by(SIMULATED_EVALUATOR, evidence):  # which needs no config
+            logger.warning("%s: not measured again: %s", evidence.version, error)
         return None
