@@ -53,7 +53,6 @@ INTERRUPTED = """
 import os, signal, time
 import flows.training_sweep as sweep
 from src.evaluation import evaluator
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job in the background
 evaluate_model = evaluator.evaluate_model
 def slow(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
