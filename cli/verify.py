@@ -11,6 +11,7 @@ from cli.terminal import print_json, print_line
 from src.artifacts import Artifacts
 from src.lineage.verify import Check, Verdict, verdict, verify_all
 from src.rendering.text import one_line
+from src.training.config import read_config_file
 from src.training.registry import list_models
 
 __all__ = ["verify"]
@@ -24,12 +25,19 @@ COLOURS = {"MATCH": "green", "AS RECORDED": "green", "UNFINISHED": "yellow"}
 @click.option(
     "--reevaluate", is_flag=True, help="Run the evaluators that the configs of the models name."
 )
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="With --reevaluate: the config that names the evaluator; by default, that of each model.",
+)
 @artifacts_dir_option
 @json_option
 def verify(
     versions: tuple[str, ...],
     everything: bool,
     reevaluate: bool,
+    config: str | None,
     artifacts_dir: str,
     as_json: bool,
 ) -> None:
@@ -38,10 +46,13 @@ def verify(
     Recomputes the records of model VERSIONS and compares; changes nothing. Exits with 1 if a model
     does not match, if a file cannot be read, or if a run was stopped before it wrote all of a
     record (UNFINISHED). The numbers of an evaluator other than the simulated one are compared with
-    their record alone (AS RECORDED), unless --reevaluate measures them again.
+    their record alone (AS RECORDED), unless --reevaluate measures them again. An evaluation by
+    `evaluate --config FILE` is measured again with the same --config.
     """
     if everything == bool(versions):
         raise click.UsageError("Pass the versions to verify, or --all.")
+    if config is not None and not reevaluate:
+        raise click.UsageError("--config needs --reevaluate.")
     if reevaluate:
         check_working_directory(artifacts_dir)  # below it, configs name no code
     results = {}
@@ -50,6 +61,7 @@ def verify(
         versions=versions or None,
         hash_dataset=hash_with_progress,
         reevaluate=reevaluate,
+        config_file=None if config is None else read_config_file(config),
     ):
         results[version] = checks
         if not as_json:

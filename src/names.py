@@ -1,4 +1,4 @@
-"""Names of dataset and model versions."""
+"""Names of dataset and model versions, and of metrics."""
 
 import re
 from bisect import bisect
@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 from src.errors import truncated_repr
 
-__all__ = ["MAX_LENGTH", "REGISTRY_FILE", "check_version", "closest", "is_version", "nearest"]
+__all__ = [
+    "MAX_LENGTH",
+    "REGISTRY_FILE",
+    "check_version",
+    "closest",
+    "is_metric_name",
+    "is_version",
+    "nearest",
+]
 
 MAX_LENGTH = 128
 REGISTRY_FILE = "registry.json"
@@ -43,6 +51,11 @@ def check_version(field: str, name: object) -> str:
         f"{field}: expected a name of at most {MAX_LENGTH} letters, digits, '.', '_' and '-' that "
         f"starts with a letter or digit and is not {REGISTRY_FILE!r}, found {truncated_repr(name)}."
     )
+
+
+def is_metric_name(name: object) -> bool:
+    """Return whether `name` can name a metric: 1 to 128 printable characters."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_LENGTH and name.isprintable()
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -15,14 +15,15 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["METRICS_FILE", "plain_number", "serve", "write_json"]
+__all__ = ["FAULT_FILE", "METRICS_FILE", "plain_number", "serve", "write_json"]
 
 RUN_VARIABLE = "LLM_TRAIN_RUN"
 METRICS_FILE = "metrics.json"  # what an evaluator leaves in its output folder
+FAULT_FILE = ".fault.json"  # why there is no METRICS_FILE, if the evaluator returned no metrics
 GROUPS = {
     "trainer": "llm_training_pipeline.trainers",
     "evaluator": "llm_training_pipeline.evaluators",
@@ -38,7 +39,10 @@ def write_json(path: str | Path, value: object) -> None:
     """Write a value to a file, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
+    text = json.dumps(value)
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x", encoding="utf-8") as file:  # not one that is a link
+        file.write(text)
     temporary.replace(path)
 
 
@@ -105,14 +109,19 @@ def _describe(component: Callable[..., Any], run: Mapping[str, Any]) -> dict[str
     base_model = getattr(component, "base_model", None)
     folder = base_model(run["config"], dict(options)) if base_model else None
     version = getattr(component, "version", None)
+    measured, better = getattr(component, "measured", ()), getattr(component, "better", {})
+    if isinstance(measured, str) or not isinstance(measured, Iterable):
+        return {"error": f"measured: expected a list of names, found {type(measured).__name__}."}
+    if not isinstance(better, Mapping):
+        return {"error": f"better: expected a dict, found {type(better).__name__}."}
     return {
         "options": dict(options),
         "version": None if version is None else str(version),
         "module": None if version is not None else _file_of(component),
         "base_model": None if folder is None else str(Path(folder).resolve()),
         "depends_on_config": base_model is not None,
-        "measured": sorted(map(str, getattr(component, "measured", ()))),
-        "better": {str(k): str(v) for k, v in dict(getattr(component, "better", {})).items()},
+        "measured": sorted(map(str, measured)),
+        "better": {str(name): str(direction) for name, direction in better.items()},
     }
 
 

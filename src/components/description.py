@@ -17,6 +17,7 @@ from src.components.component import COMMAND, Component
 from src.components.process import interpreter, run_component
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
+from src.names import is_metric_name
 from src.records.canonical import parse_json
 from src.storage import open_file, read_file
 from src.storage.memo import read_memo, write_memo
@@ -276,6 +277,7 @@ def _ask(
                 kind,
                 {"describe": str(answer), "config": dict(config)},
                 folder=Path(folder),
+                is_temporary=True,
                 timeout_seconds=DESCRIBE_SECONDS,
                 on_line=lambda *_: None,
             )
@@ -297,7 +299,12 @@ def _checked(data: bytes, component: Component, fault: _Fault) -> dict[str, Any]
     if "faults" in found:
         faults = [_option_fault(str(each), component, fault) for each in found["faults"]]
         raise ComponentError("\n".join(map(str, faults)))
-    for name, direction in found.get("better", {}).items():
+    better = found.get("better", {})
+    for name in [*found.get("measured", ()), *better]:
+        if not is_metric_name(name):
+            reason = f"expected names of metrics, found {truncated_repr(name)}."
+            raise fault("use", f"{component.use!r}: measured, better: {reason}")
+    for name, direction in better.items():
         if direction not in ("higher", "lower"):
             raise fault(
                 "use",

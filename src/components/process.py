@@ -39,6 +39,7 @@ def run_component(
     values: Mapping[str, Any],
     *,
     folder: Path,
+    is_temporary: bool = False,
     timeout_seconds: float | None,
     on_line: Callable[[Literal["stdout", "stderr"], str], None],
 ) -> None:
@@ -51,6 +52,7 @@ def run_component(
         kind: `trainer` or `evaluator`.
         values: The run, besides what follows from the component.
         folder: A folder for this run. Two runs in one folder never overlap.
+        is_temporary: Whether the folder is removed if this process is killed meanwhile.
         timeout_seconds: The longest time that it may take; not limited if `None`.
         on_line: Receives each line that it prints, as it comes.
 
@@ -74,6 +76,7 @@ def run_component(
         cwd=Path.cwd(),
         run_file=run_file,
         lock=folder / "processes.lock",
+        scratch=folder if is_temporary else None,
         timeout_seconds=timeout_seconds,
     )
     run_command(command, on_line=on_line)

@@ -6,7 +6,7 @@
 <root>/.work/<model version>/<digest>/       for the digest of all that the training depends on:
     checkpoints/, history.jsonl              kept between tries
     output/                                  emptied before each try
-    result.json                              written when output/ is whole
+    result.json                              written when output/ is whole; names <digest>
 """
 
 import logging
@@ -14,13 +14,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from src.records.layout import WORK_FOLDER
 from src.storage import StorePath
 from src.storage.locking import lock, unlock
 
-__all__ = ["Work", "locked_work", "remove_tree", "remove_work"]
+__all__ = ["Work", "has_lock", "locked_work", "remove_links", "remove_tree", "remove_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
         OSError: The folder or its lock file cannot be created.
     """
     folder = (models.parent / WORK_FOLDER).local_folder()
-    path = folder / f".{model_version}.lock"  # no version begins with a dot
+    path = folder / _lock_name(model_version)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -73,11 +74,32 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
         os.close(descriptor)
 
 
+def has_lock(models: StorePath, model_version: str) -> bool:
+    """Return whether a run has ever locked the work folder of a version."""
+    return (models.parent / WORK_FOLDER / _lock_name(model_version)).stat() is not None
+
+
+def _lock_name(model_version: str) -> str:
+    return f".{model_version}.lock"  # no version begins with a dot
+
+
 def remove_work(models: StorePath, model_version: str) -> None:
     """Remove the work folder of a version that is in the record, if a run has left one."""
     if ((models.parent / WORK_FOLDER).local_folder() / model_version).exists():
         with locked_work(models, model_version) as work:
             work.remove()
+
+
+def remove_links(folder: Path) -> None:
+    """Remove the links in a folder, and the FIFOs, sockets and devices; not in folders below it.
+
+    No run creates one next to its files. Through a link in place of a file, a run would write to
+    the target.
+    """
+    for path in [*folder.iterdir()]:
+        mode = path.lstat().st_mode
+        if not (S_ISREG(mode) or S_ISDIR(mode)):
+            path.unlink()
 
 
 def remove_tree(path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from src.components.child import METRICS_FILE, plain_number, serve, write_json
+from src.components.child import FAULT_FILE, METRICS_FILE, plain_number, serve, write_json
+from src.errors import truncated_repr
 from src.evaluation.contract import EvaluationRun
 from src.records.dataset_version import DatasetVersion
 
@@ -32,8 +33,38 @@ def _evaluate(evaluator: Callable[..., Any], run: dict[str, Any], _: int) -> Non
             settings=run["settings"],
         )
     )
-    numbers = {str(name): plain_number(value) for name, value in metrics.items()}
-    write_json(Path(run["output"]) / METRICS_FILE, numbers)
+    output = Path(run["output"])
+    try:
+        write_json(output / METRICS_FILE, _numbers(metrics))
+    except ValueError as error:
+        write_json(output / FAULT_FILE, {"error": str(error)})
+
+
+def _numbers(metrics: object) -> dict[str, float]:
+    """Return the metrics that an evaluator returned, as plain numbers by name.
+
+    Raises:
+        ValueError: They are something else; says what.
+    """
+    if not isinstance(metrics, Mapping):
+        raise ValueError(f"expected a dict of numbers, found {type(metrics).__name__}.")
+    numbers = {}
+    for name, value in metrics.items():
+        if not isinstance(name, str):
+            raise ValueError(f"expected names that are texts, found {truncated_repr(name)}.")
+        at = truncated_repr(name)
+        try:
+            number = plain_number(value)
+        except Exception as error:  # of the library of the value, e.g. for an array
+            raise ValueError(f"{at}: expected one number, found {_kind(value)}.") from error
+        if not isinstance(number, int | float):
+            raise ValueError(f"{at}: expected a number, found {_kind(number)}.")
+        numbers[name] = number
+    return numbers
+
+
+def _kind(value: object) -> str:
+    return f"{truncated_repr(value)} ({type(value).__name__})"
 
 
 if __name__ == "__main__":

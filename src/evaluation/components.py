@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from src.components.child import METRICS_FILE
+from src.components.child import FAULT_FILE, METRICS_FILE
 from src.components.component import check_may_run
 from src.components.description import Description
 from src.components.output import line_logger
@@ -64,16 +64,20 @@ def _measure(
                 "output": str(output),
             },
             folder=folder,
+            is_temporary=True,
             timeout_seconds=component.execution.timeout_seconds,
             on_line=lambda _, line: log_line(line),
         )
-        return _read_metrics(output / METRICS_FILE, component.use)
+        return _read_metrics(output, component.use)
 
 
-def _read_metrics(path: Path, use: str) -> dict[str, float]:
+def _read_metrics(output: Path, use: str) -> dict[str, float]:
     expected = f"Expected an object of finite numbers in {METRICS_FILE} of its output folder"
     try:
-        data = read_file(path, METADATA_LIMIT)
+        if (fault := read_file(output / FAULT_FILE, METADATA_LIMIT)) is not None:
+            reason = parse_json(fault, FAULT_FILE).get("error")
+            raise EvaluatorOutputError(f"evaluator {use!r} returned no metrics: {reason}")
+        data = read_file(output / METRICS_FILE, METADATA_LIMIT)
         if data is None:
             raise EvaluatorOutputError(f"evaluator {use!r}: found no file. {expected}.")
         metrics = parse_json(data, METRICS_FILE)

@@ -254,10 +254,17 @@ def measure(
     """
     versions = {key: metadata[key] for key in ("model_version", "dataset_version")}
     if not weights:
-        metrics = dict(evaluator.measure(metadata, None))
+        measured = evaluator.measure(metadata, None)
     else:
         with (model / WEIGHTS_FOLDER).local_files(weights) as folder:
-            metrics = dict(evaluator.measure(metadata, folder))
+            measured = evaluator.measure(metadata, folder)
+    try:
+        metrics = dict(measured)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metrics of {metadata['model_version']!r}: expected numbers by name, found "
+            f"{truncated_repr(measured)}. No evaluation was written."
+        ) from error
     if found is not None and evaluator.measured:
         times = _recorded_times(found, evaluator, metrics)
         restored = evaluation_bytes(versions, {**metrics, **times})

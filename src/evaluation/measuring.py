@@ -66,18 +66,22 @@ class Evaluator:
         declared = {"measured": list(self.measured), "better": dict(self.better)}
         return {**self.identity, **{key: value for key, value in declared.items() if value}}
 
+    def dataset_dependency(self) -> ResolvedDependency | None:
+        """Return its data as a resolved dependency; `None` if it needs none."""
+        if self.dataset is None:
+            return None
+        return ResolvedDependency(
+            name="evaluation dataset",
+            uri=self.dataset.name,
+            digest={"sha256": self.dataset.sha256},
+            annotations={"num_samples": self.dataset.num_samples},
+        )
+
     def dependencies(self, weights: Mapping[str, Digest]) -> list[ResolvedDependency]:
         """Return the evaluator, its data and the weights as resolved dependencies."""
         dependencies = [code_dependency("evaluator", self.version, self.code)]
-        if self.dataset is not None:
-            dependencies.append(
-                ResolvedDependency(
-                    name="evaluation dataset",
-                    uri=self.dataset.name,
-                    digest={"sha256": self.dataset.sha256},
-                    annotations={"num_samples": self.dataset.num_samples},
-                )
-            )
+        if (dataset := self.dataset_dependency()) is not None:
+            dependencies.append(dataset)
         if weights:
             files = {name: each.sha256 for name, each in weights.items()}
             dependencies.append(

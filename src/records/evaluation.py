@@ -5,10 +5,12 @@ from sys import float_info
 from typing import Any, TypeGuard
 
 from src.errors import truncated_repr
+from src.names import MAX_LENGTH, is_metric_name
 from src.records.canonical import canonical_json
-from src.records.layout import EVALUATION_FILE, METADATA_LIMIT
 
-__all__ = ["evaluation_bytes", "is_metric"]
+__all__ = ["MAX_METRICS", "evaluation_bytes", "is_metric"]
+
+MAX_METRICS = 1000
 
 
 def is_metric(value: object) -> TypeGuard[float]:
@@ -26,24 +28,30 @@ def evaluation_bytes(metadata: Mapping[str, Any], metrics: Mapping[str, float]) 
         metrics: Its metrics by name.
 
     Raises:
-        ValueError: A metric is not a finite number, or the file would be too large to be read.
+        ValueError: The metrics are not at most `MAX_METRICS` finite numbers by names of
+            `is_metric_name`.
     """
-    for name, value in metrics.items():
-        if not is_metric(value):
-            raise ValueError(
-                f"metrics of {metadata['model_version']!r}: {name}: expected a finite number, "
-                f"found {truncated_repr(value)}. No evaluation was written."
-            )
-    data = canonical_json(
+    if fault := _fault(metrics):
+        raise ValueError(
+            f"metrics of {metadata['model_version']!r}: {fault}. No evaluation was written."
+        )
+    return canonical_json(
         {
             "model_version": metadata["model_version"],
             "dataset_version": metadata["dataset_version"],
             "metrics": dict(metrics),
         }
     )
-    if len(data) > METADATA_LIMIT:
-        raise ValueError(
-            f"metrics of {metadata['model_version']!r}: expected an {EVALUATION_FILE} of at most "
-            f"{METADATA_LIMIT:,} bytes, found {len(data):,}. No evaluation was written."
-        )
-    return data
+
+
+def _fault(metrics: Mapping[Any, object]) -> str | None:
+    """Return why values are not the metrics of a model; `None` if they are."""
+    if len(metrics) > MAX_METRICS:
+        return f"expected at most {MAX_METRICS:,} metrics, found {len(metrics):,}"
+    for name, value in metrics.items():
+        if not is_metric_name(name):
+            found = truncated_repr(name)
+            return f"expected names of 1 to {MAX_LENGTH} printable characters, found {found}"
+        if not is_metric(value):
+            return f"{name}: expected a finite number, found {truncated_repr(value)}"
+    return None

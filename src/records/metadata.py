@@ -11,6 +11,7 @@ __all__ = [
     "Difference",
     "ModelVersionConflict",
     "all_conflict_details",
+    "all_differences",
     "check_metadata",
     "conflict_details",
     "differences",
@@ -82,19 +83,22 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Di
             yield Difference(key, found, value)
 
 
+def all_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    """Return `differences`, and one for each field that only `one` has."""
+    found = {each.field: each for each in differences(one, other)}
+    for each in differences(other, one):
+        found.setdefault(each.field, Difference(each.field, each.other, each.one))
+    return list(found.values())
+
+
 def conflict_details(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return `differences` as lines for a `ModelVersionConflict`."""
     return [each.text("recorded", "now") for each in differences(recorded, new)]
 
 
 def all_conflict_details(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return `conflict_details`, and a line for each field that only `recorded` has."""
-    lines = {each.field: each.text("recorded", "now") for each in differences(recorded, new)}
-    for each in differences(new, recorded):
-        lines.setdefault(
-            each.field, Difference(each.field, each.other, each.one).text("recorded", "now")
-        )
-    return list(lines.values())
+    """Return `all_differences` as lines for a `ModelVersionConflict`."""
+    return [each.text("recorded", "now") for each in all_differences(recorded, new)]
 
 
 def check_metadata(metadata: Mapping[str, Any], source: object) -> str:

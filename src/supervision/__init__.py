@@ -10,6 +10,7 @@ Together they guarantee, for each call of `run_command`:
 - The lock is held while one of these processes lives, so two commands over one lock never overlap.
 - A supervisor that is stopped (SIGSTOP) is continued; one that is stopped again and again for some
   seconds is killed.
+- If the caller is killed, the supervisor removes the scratch folder of the command, if it has one.
 - If the supervisor is killed, the kernel kills the command. Its descendants may survive; the next
   command over the same lock kills them before it starts.
 

@@ -58,6 +58,7 @@ class Command:
         environment: Variables that the command gets besides those of the caller. Of the caller's,
             those of Prefect are withheld, because some are secrets. PYTHONHASHSEED is 0 and
             PYTHONUNBUFFERED is 1 unless set.
+        scratch: Folder that is removed if the caller is killed; by default none.
         timeout_seconds: How long the command may run, without the wait for the lock.
         grace_seconds: Time between SIGTERM and SIGKILL when the command is ended.
     """
@@ -67,6 +68,7 @@ class Command:
     run_file: Path
     lock: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    scratch: Path | None = None
     timeout_seconds: float | None = None
     grace_seconds: float = GRACE_SECONDS
 
@@ -135,7 +137,9 @@ def run_command(command: Command, *, on_line: OnLine) -> None:
 def _start(command: Command, connection: socket.socket) -> subprocess.Popen[bytes]:
     """Start the supervisor in a new session, so that Ctrl-C in a terminal does not reach it."""
     timeout = float("inf") if command.timeout_seconds is None else command.timeout_seconds
-    limits = [os.path.abspath(command.lock), str(command.grace_seconds), str(timeout)]  # noqa: PTH100
+    scratch = "" if command.scratch is None else os.path.abspath(command.scratch)  # noqa: PTH100
+    lock = os.path.abspath(command.lock)  # noqa: PTH100
+    limits = [lock, str(command.grace_seconds), str(timeout), scratch]
     try:
         return subprocess.Popen(  # noqa: S603  # the command of a user
             [sys.executable, "-I", "-S", str(SUPERVISOR), *limits, *command.argv],

@@ -1,10 +1,11 @@
 """Run a command, and end it with all its descendants when the caller closes the connection.
 
-    python -I -S supervisor.py LOCK GRACE_SECONDS TIMEOUT_SECONDS ARGV...
+    python -I -S supervisor.py LOCK GRACE_SECONDS TIMEOUT_SECONDS SCRATCH ARGV...
 
 A program that imports nothing of this project, so that it starts fast. Its stdin is a socket to the
 caller; LOCK is locked, `flock(2)`, until the last descendant has ended. The report, one line
-written to the socket, says why the command ended, and its exit code or negated signal:
+written to the socket, says why the command ended, and its exit code or negated signal. If the
+caller is gone by then, the folder SCRATCH is removed, unless that argument is empty.
 
     exited CODE     it ended without a request
     timeout CODE    it was still running after TIMEOUT_SECONDS
@@ -184,6 +185,10 @@ def supervise(lock: str, grace_seconds: float, timeout_seconds: float, argv: lis
 
 
 if __name__ == "__main__":
-    report = supervise(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
-    with suppress(OSError):  # the caller is gone
+    lock, grace, timeout, scratch, *argv = sys.argv[1:]
+    report = supervise(lock, float(grace), float(timeout), argv)
+    try:
         os.write(CALLER, report.encode(errors="replace"))
+    except OSError:  # the caller is gone
+        if scratch:
+            subprocess.run(["rm", "-rf", "--", scratch], check=False)  # noqa: S603, S607

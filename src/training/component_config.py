@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from src.components.component import COMMAND, Component, Execution
-from src.names import check_version
+from src.names import check_version, is_metric_name
 from src.training.faults import Faults, yaml_repr
 from src.training.settings import MAX_INTEGER
 from src.training.yaml12 import json_value, mapping_entries, scalar_value
@@ -114,6 +114,14 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(_text(each) for each in value)
 
 
+def _metric_names(value: object) -> tuple[str, ...]:
+    names = _texts(value)
+    for name in names:
+        if not is_metric_name(name):
+            raise ValueError(f"expected names of metrics, found {yaml_repr(name)}.")
+    return names
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     patterns = _texts(value if isinstance(value, list) else [value])
     for pattern in patterns:
@@ -153,7 +161,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "code": _patterns,
     "base_model": _patterns,
     "dataset_version": _version,
-    "measured": _texts,
+    "measured": _metric_names,
     "better": _directions,
     "python": _text,
     "timeout_seconds": _seconds,

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import with_filename
+from src.names import is_metric_name
+from src.records.evaluation import MAX_METRICS
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
 from src.storage import StorePath
 
@@ -19,6 +21,7 @@ __all__ = ["MAX_POINT_BYTES", "History", "parse_point", "read_history"]
 
 MAX_POINT_BYTES = 1 << 16
 MAX_STEP = 2**53 - 1
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class History:
@@ -58,7 +61,7 @@ class History:
         ends.append((step, start + len(line)))
 
     def _open(self) -> tuple[FileIO, list[tuple[int, int]]]:
-        file = FileIO(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+")
+        file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
         ends: list[tuple[int, int]] = []
         end = 0
         for line in file.readall().splitlines(keepends=True):
@@ -99,8 +102,9 @@ def parse_point(line: bytes | str) -> dict[str, Any] | None:
     """Parse a line that a trainer printed.
 
     Returns:
-        The point: a `step`, which is an integer from 0, and further values by name. A number that
-        is not finite is `None`, as JSON has no such number. `None` if the line is not a point.
+        The point: a `step`, which is an integer from 0, and at most `MAX_METRICS` further values by
+        names of `is_metric_name`. A number that is not finite is `None`, as JSON has no such
+        number. `None` if the line is not a point.
     """
     if len(line) > MAX_POINT_BYTES or line[:1] not in (b"{", "{"):
         return None
@@ -111,7 +115,8 @@ def parse_point(line: bytes | str) -> dict[str, Any] | None:
         return None
     step = value.get("step")
     is_step = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP
-    return value if is_step else None
+    has_names = len(value) <= MAX_METRICS + 1 and all(map(is_metric_name, value))
+    return value if is_step and has_names else None
 
 
 def _finite(text: str) -> float | None:

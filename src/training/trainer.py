@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.artifacts import read_statement
-from src.components.work import locked_work
+from src.components.component import may_run
+from src.components.work import has_lock, locked_work
 from src.environment import Invocation
 from src.errors import CorruptFileError
 from src.names import check_version
@@ -20,6 +21,7 @@ from src.records.layout import (
     METADATA_LIMIT,
     REGISTRY_FILE,
     STATEMENT_FILE,
+    WEIGHTS_FOLDER,
 )
 from src.records.metadata import ModelVersionConflict, conflict_details
 from src.records.statement import ResolvedDependency
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from src.components.description import Description
 
 __all__ = [
+    "DERIVED_DIGITS",
     "derive_model_version",
+    "derived_name",
     "describe_trainer",
     "model_dependencies",
     "model_metadata",
@@ -45,6 +49,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+DERIVED_DIGITS = 12  # of the digest in a derived version
 
 RESTORE = (
     "The file was edited after it was written: restore it, or delete it to have it written again."
@@ -169,12 +175,19 @@ def derive_model_version(
     the simulated one, the trainer with its options, seed and code. The same inputs always give the
     same name; any other input gives another name.
     """
+    return derived_name(config, dataset, None if trainer is None else trainer.identity())
+
+
+def derived_name(
+    config: TrainingConfig, dataset: DatasetVersion, identity: Mapping[str, Any] | None
+) -> str:
+    """Return what `derive_model_version` returns, for a trainer of this identity."""
     inputs: dict[str, Any] = {"config": config.config_hash, "data": dataset.sha256}
-    if trainer is not None:
-        inputs["trainer"] = trainer.identity()
+    if identity is not None:
+        inputs["trainer"] = identity
     digest = sha256(canonical_json(inputs))
     base_model = re.sub("[^A-Za-z0-9._-]+", "-", config.base_model).lstrip("._-") or "model"
-    return f"{base_model[:50]}-{dataset.name[:50]}-{digest[:12]}"
+    return f"{base_model[:50]}-{dataset.name[:50]}-{digest[:DERIVED_DIGITS]}"
 
 
 def model_metadata(
@@ -266,7 +279,7 @@ def write_metadata(
         is_registered(metadata, models / REGISTRY_FILE)
     invocation = invocation or Invocation()
     if training is None:
-        is_new = bind_model(metadata, path.parent, dependencies, invocation)
+        is_new = _bind_simulated(metadata, path.parent, dependencies, invocation)
     else:
         is_new = _bind_training(metadata, path.parent, dependencies, invocation, training)
     if is_new and found is not None:
@@ -294,6 +307,27 @@ def _find_metadata(
     if found not in (None, expected):
         raise _mismatch(path, metadata, expected, found, dependencies)
     return found
+
+
+def _bind_simulated(
+    metadata: dict[str, Any],
+    folder: StorePath,
+    dependencies: Sequence[ResolvedDependency],
+    invocation: Invocation,
+) -> bool:
+    """Bind a version that has no trainer; wait for a run that trains it, which is a conflict."""
+    if not may_run() or not has_lock(folder.parent, folder.name):
+        return bind_model(metadata, folder, dependencies, invocation)
+    if (folder / STATEMENT_FILE).stat() is not None:
+        return bind_model(metadata, folder, dependencies, invocation)
+    with locked_work(folder.parent, folder.name):
+        is_bound = (folder / STATEMENT_FILE).stat() is not None
+        if not is_bound and (folder / WEIGHTS_FOLDER).digests():
+            raise CorruptFileError(
+                f"{folder / WEIGHTS_FOLDER}: left by a training of this version that was stopped. "
+                "Nothing was changed. Run its config again, or delete the folder of the version."
+            )
+        return bind_model(metadata, folder, dependencies, invocation)
 
 
 def _bind_training(

@@ -20,7 +20,7 @@ from src.components.description import Description, changed_files
 from src.components.hardware import machine
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
-from src.components.work import Work, locked_work, remove_tree, remove_work
+from src.components.work import Work, locked_work, remove_links, remove_tree, remove_work
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
 from src.records.canonical import canonical_json, parse_json, sha256
@@ -110,6 +110,7 @@ def train(
             work.remove()
             return found
         inputs = {
+            "model_version": model_version,
             "config": config_file.config.config_hash,
             "data": dataset.sha256,
             **new.inputs(),
@@ -147,6 +148,11 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
     if folder is None:
         raise FileNotFoundError(
             f"{work.folder}: the result of the training was deleted or altered. Run again."
+        )
+    if HISTORY_FILE not in training.files and (model / HISTORY_FILE).stat() is not None:
+        raise CorruptFileError(
+            f"{model / HISTORY_FILE}: left by another training of this version, which was stopped. "
+            "Nothing was changed. Delete the file and run again."
         )
     (model / WEIGHTS_FOLDER).put_files(folder / "output", training.weights)
     if HISTORY_FILE in training.files:
@@ -190,20 +196,25 @@ def _finished(folder: Path, new: Training) -> Training | None:
         is_unchanged = files == _digests(folder)
     except CorruptFileError:
         return None
-    return replace(new, files=files, environment=environment) if is_unchanged else None
+    is_model = is_unchanged and not _output_fault(folder, files)
+    return replace(new, files=files, environment=environment) if is_model else None
 
 
 def _result(folder: Path) -> tuple[dict[str, Digest], dict[str, Any]] | None:
-    """Return the files and the environment of an earlier try that was finished."""
+    """Return the files and the environment of an earlier try that was finished.
+
+    The result names what the training depended on, so that one of another training is not taken.
+    """
     data = read_file(folder / "result.json", STATEMENT_LIMIT)
     if data is None:
         return None
     try:
         result = parse_json(data, folder)
         files, environment = digests_from_json(result["files"]), result["environment"]
+        is_own = result["key"] == folder.name
     except (KeyError, ValueError):
         return None
-    return (files, environment) if isinstance(environment, dict) else None
+    return (files, environment) if is_own and isinstance(environment, dict) else None
 
 
 def _digests(folder: Path) -> dict[str, Digest]:
@@ -231,12 +242,14 @@ def _run(
     """Run the trainer; return its environment."""
     component = description.component
     checkpoints, output = folder / "checkpoints", folder / "output"
+    environment_file, history_file = folder / "environment.json", folder / "history.jsonl"
+    for each in (work.folder, folder):
+        remove_links(each)
     checkpoints.mkdir(exist_ok=True)
     remove_tree(output)
     output.mkdir()
-    environment_file = folder / "environment.json"
     environment_file.unlink(missing_ok=True)
-    history = History(folder / "history.jsonl")
+    history = History(history_file)
     has_points, log_line = False, line_logger(logger)
 
     def on_line(stream: str, line: str) -> None:
@@ -256,7 +269,7 @@ def _run(
         **dataset_values(dataset),
         "output": str(output),
         "checkpoints": str(checkpoints),
-        "history": str(folder / "history.jsonl"),
+        "history": str(history_file),
         "environment": str(environment_file),
     }
     try:
@@ -319,21 +332,26 @@ def _finish(folder: Path, new: Training, environment: Mapping[str, Any]) -> Trai
         files = _digests(folder)
     except CorruptFileError as error:
         raise TrainingOutputError(f"{error} A trainer may leave only files and folders.") from error
+    if fault := _output_fault(folder, files):
+        raise TrainingOutputError(fault)
+    result = {"key": folder.name, "files": digests_to_json(files), "environment": environment}
+    FolderStore(folder).replace("result.json", json.dumps(result).encode())
+    return replace(new, files=files, environment=environment)
+
+
+def _output_fault(folder: Path, files: Mapping[str, Digest]) -> str | None:
+    """Return why files that a trainer has left are not a model; `None` if they are."""
     weights = [name for name in files if name != HISTORY_FILE]
     if refused := [name for name in weights if _REFUSED_NAME.search(name)]:
-        raise TrainingOutputError(
+        return (
             f"{_output(folder, refused[0])}: expected names of at most 200 characters, and none "
             "like `.name.tmp`, which this project uses."
         )
     if not weights:
-        raise TrainingOutputError(f"{folder / 'output'}: the trainer has left no file.")
+        return f"{folder / 'output'}: the trainer has left no file."
     if empty := [name for name in weights if files[name].size == 0]:
-        raise TrainingOutputError(
-            f"{_output(folder, empty[0])}: the trainer has left an empty file."
-        )
-    result = {"files": digests_to_json(files), "environment": environment}
-    FolderStore(folder).replace("result.json", json.dumps(result).encode())
-    return replace(new, files=files, environment=environment)
+        return f"{_output(folder, empty[0])}: the trainer has left an empty file."
+    return None
 
 
 def _output(folder: Path, name: str) -> Path:

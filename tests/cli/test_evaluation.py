@@ -57,6 +57,25 @@ def test_verify_reports_as_recorded_and_exits_with_0(project, llm_train):
     assert "Measured by evaluator 'mine:evaluate', and not measured again." in done.stdout
 
 
+def test_verify_measures_with_the_config_that_it_is_given_and_only_to_reevaluate(
+    project, llm_train
+):
+    run()
+    write_module("def measure(run):\n    return {'loss': 0.5}\n", "other.py")
+    path = Path("configs/training/other.yaml")
+    path.write_text(Path(CONFIG_PATH).read_text().replace("mine:evaluate", "other:measure"))
+    other = ("--config", str(path))
+    assert llm_train("evaluate", "model_v1", "--replace", *other).exit_code == 0
+    done = llm_train("verify", "model_v1", "--reevaluate")
+    assert done.exit_code == 1
+    assert "evaluator.use: expected 'mine:evaluate', found 'other:measure'" in done.stdout
+    assert "An evaluation with another config is verified with that --config." in done.stdout
+    done = llm_train("verify", "model_v1", "--reevaluate", *other)
+    assert done.stdout.splitlines()[0] == "MATCH     model_v1"
+    done = llm_train("verify", "model_v1", *other)
+    assert (done.exit_code, "--config needs --reevaluate." in done.stderr) == (2, True)
+
+
 def test_verify_counts_as_recorded_apart_from_match(project, llm_train):
     run()
     run_training_pipeline(SIMULATED, "simulated")

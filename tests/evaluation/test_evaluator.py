@@ -230,17 +230,35 @@ def test_a_metric_larger_than_any_float_is_refused_and_nothing_is_written(artifa
     assert not FILE.parent.parent.exists()
 
 
-def test_an_evaluation_that_would_be_too_large_to_read_is_refused_and_nothing_is_written(
-    artifacts, files
+@pytest.mark.parametrize(
+    ("metrics", "reason"),
+    [
+        ({"a\x1b[2J": 1}, r"expected names of 1 to 128 printable characters, found 'a\x1b[2J'"),
+        ({"": 1}, "expected names of 1 to 128 printable characters, found ''"),
+        ({7: 1}, "expected names of 1 to 128 printable characters, found 7"),
+        ({"n" * 129: 1}, "expected names of 1 to 128 printable characters, found 'nnnn"),
+        ({str(n): n for n in range(1001)}, "expected at most 1,000 metrics, found 1,001"),
+        ([1, 2], "expected numbers by name, found [1, 2]"),
+        (None, "expected numbers by name, found None"),
+        ("loss", "expected numbers by name, found 'loss'"),
+    ],
+    ids=["a control character", "empty", "a number", "long", "many", "a list", "None", "text"],
+)
+def test_metrics_of_another_form_are_refused_and_nothing_is_written(
+    metrics, reason, artifacts, files
 ):
     before = files(artifacts)
     with pytest.raises(ValueError) as caught:
-        evaluate(artifacts, metrics=lambda _: {"n" * (1 << 24): 1.0})
-    assert str(caught.value) == (
-        "metrics of 'model_v1': expected an evaluation.json of at most 16,777,216 bytes, "
-        "found 16,777,317. No evaluation was written."
-    )
+        evaluate(artifacts, metrics=lambda _: metrics)
+    assert str(caught.value).startswith(f"metrics of 'model_v1': {reason}")
+    assert str(caught.value).endswith(" No evaluation was written.")
     assert files(artifacts) == before
+
+
+def test_names_of_128_characters_and_1000_metrics_are_accepted(artifacts, file):
+    metrics = {f"{n:0128}": n for n in range(1000)}
+    evaluate(artifacts, metrics=lambda _: metrics)
+    assert json.loads(contents(file))["metrics"] == metrics
 
 
 def test_metrics_may_be_given_as_pairs(artifacts, file):

@@ -11,10 +11,11 @@ from src.errors import CorruptFileError
 from src.evaluation.components import EvaluatorOutputError
 from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulated_metrics
 from src.lineage.verify import verdict, verify, verify_all
-from src.records.canonical import canonical_json
+from src.records.canonical import canonical_json, sha256
 from src.supervision.errors import CommandError
 from src.training.config import read_config_file
 from src.training.pipeline import config_evaluator, run_training_pipeline
+from tests.supervision.conftest import wait_until
 from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
 
 FOLDER = Path("artifacts/evaluations/model_v1")
@@ -132,15 +133,13 @@ def test_other_numbers_with_a_statement_that_agrees_are_found_by_measuring_again
 
 def forge(**numbers):
     """Replace metrics, and let the statement of the evaluation agree."""
-    from hashlib import sha256
-
     evaluation = json.loads(FILE.read_bytes())
     evaluation["metrics"] |= numbers
     data = json.dumps(evaluation, sort_keys=True, indent=2).encode() + b"\n"
     FILE.write_bytes(data)
     path = FOLDER / "provenance.json"
     value = json.loads(path.read_bytes())
-    value["subject"][0]["digest"]["sha256"] = sha256(data).hexdigest()
+    value["subject"][0]["digest"]["sha256"] = sha256(data)
     path.write_bytes(json.dumps(value, sort_keys=True, indent=2).encode() + b"\n")
 
 
@@ -159,6 +158,14 @@ def test_code_that_is_gone_or_a_config_that_was_edited_is_not_run(project, warni
     Path(CONFIG_PATH).unlink()
     assert verdict_of(reevaluate=True) == "AS RECORDED"
     assert calls() == ["train", "evaluate"]
+
+
+def test_simulated_numbers_are_derived_again_also_if_the_config_was_edited(project, warnings):
+    run(SIMULATED)
+    with Path(SIMULATED).open("a") as config:
+        config.write("# edited\n")
+    assert verdict_of(reevaluate=True) == "MATCH"
+    assert warnings == []
 
 
 def test_no_name_of_an_evaluator_keeps_simulated_numbers_from_being_derived_again(project):
@@ -211,15 +218,186 @@ def test_a_forged_statement_of_an_evaluation_is_a_mismatch(change, project):
     assert verdict_of() == "MISMATCH"
 
 
-def test_other_data_than_an_evaluator_measured_on_is_a_mismatch(project):
+def parameters(**values):
+    """Return a change of what a statement says about the evaluator."""
+    return lambda definition: definition["externalParameters"]["evaluator"].update(values)
+
+
+def without_seed(definition):
+    definition["externalParameters"]["evaluator"] = {"use": "mine:evaluate"}
+
+
+def dependency(**values):
+    """Return a change of the data in a statement."""
+
+    def change(definition):
+        inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+        inputs["evaluation dataset"] |= values
+
+    return change
+
+
+def without_data(definition):
+    inputs = definition["resolvedDependencies"]
+    inputs[:] = [each for each in inputs if each["name"] != "evaluation dataset"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "expected", "found"),
+    [
+        (parameters(seed=1), "evaluator.seed", "0", "1"),
+        (parameters(options={"a": 1}), "evaluator.options", "None", "{'a': 1}"),
+        (
+            parameters(measured=["loss", "seconds"]),
+            "evaluator.measured",
+            "['seconds']",
+            "['loss', 'seconds']",
+        ),
+        (parameters(better={"loss": "higher"}), "evaluator.better.loss", "'lower'", "'higher'"),
+        (parameters(use="mine:other"), "evaluator.use", "'mine:evaluate'", "'mine:other'"),
+        (without_seed, "evaluator.seed", "0", "None"),
+        (without_data, "evaluation dataset", "{", "None"),
+    ],
+    ids=["seed", "options", "measured", "direction", "name", "a function", "no data"],
+)
+def test_what_the_config_and_the_evaluator_do_not_declare_is_a_mismatch_that_names_both_values(
+    change, field, expected, found, project
+):
+    run(trained())
+    edit_statement(FOLDER, change)
+    assert verdict_of() == "AS RECORDED"
+    [(_, checks)] = verify_all(versions=["model_v1"], reevaluate=True)
+    [check] = [each for each in checks if each.verdict == "MISMATCH"]
+    assert check.what == "evaluation's provenance"
+    assert f"{field}: expected {expected}" in check.found
+    assert f", found {found}" in check.found
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (parameters(seed=-1), "seed: expected an integer >= 0, found -1"),
+        (
+            parameters(better={"loss": "best"}),
+            "better: expected an object whose values are 'higher' or 'lower', found",
+        ),
+        (parameters(dataset_version="eval_v1"), "uri: expected 'eval_v1', found 'dataset_v1'"),
+        (dependency(uri="../x"), "uri: expected the name of a dataset version, found '../x'"),
+    ],
+    ids=["seed", "direction", "another dataset", "no dataset version"],
+)
+def test_a_statement_of_an_evaluation_that_contradicts_itself_is_a_mismatch(change, fault, project):
+    run(trained())
+    edit_statement(FOLDER, change)
+    [check] = [each for each in verify("model_v1") if each.verdict == "MISMATCH"]
+    assert fault in check.found
+
+
+def test_another_count_of_the_data_of_an_evaluation_is_a_mismatch(project):
+    run(trained())
+    edit_statement(FOLDER, dependency(annotations={"num_samples": 4}))
+    [check] = [each for each in verify("model_v1") if each.verdict == "MISMATCH"]
+    assert (check.what, check.note) == (
+        "evaluation dataset bytes",
+        "expected 4 samples, found 3.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({"dataset_version": "other"}, "Expected model_version, dataset_version and metrics"),
+        ({"more": 1}, "Expected model_version, dataset_version and metrics"),
+        ({"metrics": [1]}, "Expected model_version, dataset_version and metrics"),
+        ({"metrics": {"loss": "low"}}, "metrics of 'model_v1': loss: expected a finite number"),
+        ({"metrics": {"a\x1b": 1}}, "metrics of 'model_v1': expected names of 1 to 128 printable"),
+    ],
+    ids=["a version", "a field", "a list", "text", "a name"],
+)
+def test_an_evaluation_of_another_form_is_a_mismatch_without_measuring_again(values, note, project):
+    run(trained())
+    evaluation = canonical_json({**json.loads(FILE.read_bytes()), **values})
+    FILE.write_bytes(evaluation)
+    path = FOLDER / "provenance.json"
+    value = json.loads(path.read_bytes())
+    value["subject"][0]["digest"]["sha256"] = sha256(evaluation)
+    path.write_bytes(canonical_json(value))
+    [check] = [each for each in verify("model_v1") if each.verdict == "MISMATCH"]
+    assert check.what == "evaluation.json"
+    assert check.note.startswith(note)
+
+
+def test_a_simulated_evaluation_in_place_of_one_by_the_evaluator_of_the_config_is_a_mismatch(
+    project,
+):
+    write_module("def count(run):\n    return {'count': run.dataset.num_samples}\n")
+    run(SIMULATED)
+    config = write_config(None, {"use": "mine:count"})
+    with pytest.raises(EvaluationConflict):
+        run(config)
+    assert verdict_of() == "MATCH"
+    assert verdict_of(reevaluate=True) == "MATCH"
+    assert verdict_of(reevaluate=True, config_file=read_config_file(config)) == "MISMATCH"
+
+
+def test_an_evaluation_by_another_config_is_measured_again_with_that_config(project):
+    run(trained())
+    other = measure_again()
+    evaluate(other, replace=True)
+    assert verdict_of() == "AS RECORDED"
+    assert verdict_of(reevaluate=True) == "MISMATCH"
+    assert verdict_of(reevaluate=True, config_file=read_config_file(other)) == "MATCH"
+
+
+def test_code_of_an_evaluator_that_changed_is_noted(project):
+    run(trained())
+    with Path("mine.py").open("a") as module:
+        module.write("# changed\n")
+    [(_, checks)] = verify_all(reevaluate=True)
+    assert verdict(checks) == "MATCH"
+    assert checks[-1].note == "The code of the evaluator changed since."
+
+
+def own_data(text='{"a": 1}\n'):
+    """Evaluate a model on other data than that of the model; return the file of the data."""
     write_module("def count(run):\n    return {'count': run.dataset.num_samples}\n")
     data = Path("artifacts/datasets/eval_v1/data.jsonl")
     data.parent.mkdir()
-    data.write_text('{"a": 1}\n')
+    data.write_text(text)
     run(write_config(None, {"use": "mine:count", "dataset_version": "eval_v1"}))
-    assert verdict_of() == "AS RECORDED"
+    return data
+
+
+def test_a_dataset_of_an_evaluator_that_does_not_exist_stops_the_run_before_anything_is_written(
+    project,
+):
+    write_module()
+    with pytest.raises(FileNotFoundError, match="eval_v1"):
+        run(write_config(None, {"use": "mine:evaluate", "dataset_version": "eval_v1"}))
+    assert not Path("artifacts/models").exists()
+
+
+@pytest.mark.parametrize("reevaluate", [False, True])
+def test_data_of_an_evaluator_that_was_deleted_is_named(reevaluate, project):
+    data = own_data()
+    data.unlink()
+    [(_, checks)] = verify_all(reevaluate=reevaluate)
+    [check] = [each for each in checks if each.verdict == "MISMATCH"]
+    assert (check.what, check.found) == (
+        "evaluation dataset bytes",
+        "artifacts/datasets/eval_v1/data.jsonl: no such file",
+    )
+
+
+@pytest.mark.parametrize("reevaluate", [False, True])
+def test_data_of_an_evaluator_that_was_altered_is_named(reevaluate, project):
+    data = own_data()
     data.write_text('{"a": 2}\n')
-    assert verdict_of() == "MISMATCH"
+    [(_, checks)] = verify_all(reevaluate=reevaluate)
+    found = {each.what: each.found for each in checks if each.verdict == "MISMATCH"}
+    assert found["evaluation dataset bytes"] == (
+        "sha256 4356524800e99cb1d0f41e9376cc484ece80e8ccef54d6152ea3a7a89a160c33"
+    )
 
 
 def test_an_evaluator_that_fails_when_it_is_run_again_stops_no_verification(project, warnings):
@@ -329,11 +507,85 @@ def test_metrics_that_are_no_numbers_are_refused_and_the_next_run_measures(text,
         run()
 
 
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("[1, 2]", "expected a dict of numbers, found list."),
+        ("None", "expected a dict of numbers, found NoneType."),
+        ("'low'", "expected a dict of numbers, found str."),
+        ("{1: 2.0}", "expected names that are texts, found 1."),
+        ("{'loss': object}", "'loss': expected a number, found <class 'object'> (type)."),
+        ("{'loss': None}", "'loss': expected a number, found None (NoneType)."),
+        ("{'loss': Array(1, 2)}", "'loss': expected one number, found Array of 2 (Array)."),
+    ],
+    ids=["a list", "None", "text", "a key", "an object", "nothing", "an array"],
+)
+def test_an_evaluator_that_returns_no_metrics_is_an_error_that_names_them(result, message, project):
+    write_module(ARRAY + f"def measure(run):\n    return {result}\n")
+    with pytest.raises(EvaluatorOutputError) as caught:
+        run(write_config(None, {"use": "mine:measure"}))
+    assert str(caught.value) == f"evaluator 'mine:measure' returned no metrics: {message}"
+    assert not FILE.exists()
+
+
+def test_scalars_of_a_tensor_library_are_numbers(project):
+    write_module(ARRAY + "def measure(run):\n    return {'loss': Array(0.25), 'n': Array(3)}\n")
+    evaluation = run(write_config(None, {"use": "mine:measure"}))
+    assert evaluation["metrics"] == {"loss": 0.25, "n": 3}
+
+
+ARRAY = """
+class Array:
+    def __init__(self, *values):
+        self.values = values
+    def item(self):
+        [value] = self.values
+        return value
+    def __repr__(self):
+        return f"Array of {len(self.values)}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("measured = 'seconds'", "measured: expected a list of names, found str."),
+        ("better = ['loss']", "better: expected a dict, found list."),
+        ("better = {'a\\n': 'higher'}", "expected names of metrics, found 'a\\n'."),
+    ],
+)
+def test_an_evaluator_that_declares_no_names_is_refused_with_its_line(declared, message, project):
+    write_module(f"def measure(run):\n    return {{'loss': 1}}\nmeasure.{declared}\n")
+    with pytest.raises(ComponentError) as caught:
+        run(write_config(None, {"use": "mine:measure"}))
+    assert str(caught.value).startswith(f"{CONFIG_PATH}:8: evaluator.use: 'mine:measure': ")
+    assert str(caught.value).endswith(message)
+
+
 def test_an_evaluator_that_fails_says_so_with_its_last_lines(project):
     write_module("def broken(run):\n    raise RuntimeError('no GPU')\n")
     with pytest.raises(CommandError, match="RuntimeError: no GPU"):
         run(write_config(None, {"use": "mine:broken"}))
     assert not FILE.exists()
+
+
+def test_a_run_that_is_killed_during_an_evaluation_leaves_no_temporary_folder(
+    project, start, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(project / "tmp"))
+    Path("tmp").mkdir()
+    write_module(
+        "import time\ndef measure(run):\n    open('ready', 'w').close()\n    time.sleep(600)\n"
+    )
+    config = write_config(None, {"use": "mine:measure"})
+    child = start(
+        "from src.training.pipeline import run_training_pipeline\n"
+        f"run_training_pipeline({config!r}, 'model_v1')\n"
+    )
+    wait_until(Path("ready").exists)
+    assert len(list(Path("tmp").iterdir())) == 1
+    child.process.kill()
+    wait_until(lambda: list(Path("tmp").iterdir()) == [])
 
 
 def test_an_evaluator_that_cannot_be_imported_is_named_with_its_line(project):

@@ -26,6 +26,7 @@ command = Command(
     cwd=folder,
     run_file=folder / "run.json",
     lock=folder / "lock",
+    scratch=folder / "scratch",
     grace_seconds=grace,
 )
 try:

@@ -247,6 +247,20 @@ def test_all_processes_end_when_the_caller_is_killed(code, commands):
     commands.wait_until_gone()
 
 
+def test_the_scratch_folder_is_removed_if_and_only_if_the_caller_is_killed(commands):
+    scratch = commands.folder / "scratch"
+    (scratch / "output").mkdir(parents=True)
+    commands.run("pass", scratch=scratch)
+    with pytest.raises(Stop):
+        commands.run(FOREVER, stop, scratch=scratch)
+    assert (scratch / "output").is_dir()
+    caller = commands.caller(FOREVER, grace_seconds=0.1)
+    caller.hear()
+    caller.process.kill()
+    commands.wait_until_gone()
+    assert not scratch.exists()
+
+
 @pytest.mark.parametrize("code", [FOREVER, IGNORES_TERM, DETACHES_AND_STAYS])
 def test_all_processes_have_ended_when_an_interrupt_is_raised(code, commands):
     caller = commands.caller(code, grace_seconds=0.1)

@@ -65,6 +65,10 @@ def test_a_training_that_resumes_from_a_checkpoint_has_the_history_of_one_that_d
         ('{"step": 1, "x": "\\ud800"}', None),
         ('{"step": 1, "x": "' + "a" * (1 << 16) + '"}', None),
         ("{" * 10_000, None),
+        ('{"step": 1, "a\\u001b": 1}', None),
+        ('{"step": 1, "' + "a" * 129 + '": 1}', None),
+        ('{"step": 1, "": 1}', None),
+        (json.dumps({"step": 1} | {str(n): n for n in range(1001)}), None),
     ],
 )
 def test_a_line_is_a_point_if_it_is_an_object_with_a_step(line, point):

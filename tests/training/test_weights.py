@@ -4,12 +4,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
 import venv
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,11 +19,12 @@ import pytest
 
 from src.artifacts import Artifacts
 from src.components.description import ComponentError
-from src.components.work import locked_work
+from src.components.work import locked_work, remove_tree
 from src.errors import CorruptFileError
 from src.lineage.verify import verdict, verify
 from src.records.metadata import ModelVersionConflict
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
+from src.training import trainer as trainer_module
 from src.training.config import ConfigError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
@@ -295,6 +298,93 @@ def test_a_run_takes_the_result_of_one_that_was_killed_after_the_training(projec
     assert calls() == ["train", "evaluate"]
 
 
+def stop_after_the_training(config, monkeypatch):
+    """Train, stop before the result is in the record, and return the folder of the training."""
+    with monkeypatch.context() as patch:
+        patch.setattr("src.training.weights.put_training", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    return max(WORK.glob("model_v1/*/"), key=lambda path: (path / "result.json").stat().st_mtime_ns)
+
+
+def test_the_result_of_another_training_is_not_taken(project, monkeypatch):
+    other = stop_after_the_training(trained(steps=1), monkeypatch)
+    own = stop_after_the_training(trained(steps=2), monkeypatch)
+    shutil.rmtree(own)
+    other.rename(own)
+    run()
+    assert calls() == ["train", "train", "train", "evaluate"]
+
+
+def alter(folder):
+    (folder / "output/samples.txt").write_text("9")
+
+
+def leave_nothing(folder):
+    shutil.rmtree(folder / "output")
+    (folder / "output").mkdir()
+    result = json.loads((folder / "result.json").read_bytes())
+    del result["files"]["weights/samples.txt"], result["files"]["weights/adapter/weights.json"]
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def leave_an_empty_file(folder):
+    (folder / "output/samples.txt").write_text("")
+    result = json.loads((folder / "result.json").read_bytes())
+    result["files"]["weights/samples.txt"] = {"sha256": sha256(b"").hexdigest(), "size": 0}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("change", [alter, leave_nothing, leave_an_empty_file])
+def test_a_result_that_is_not_what_a_trainer_may_leave_is_not_taken(change, project, monkeypatch):
+    change(stop_after_the_training(trained(), monkeypatch))
+    run()
+    assert calls() == ["train", "train", "evaluate"]
+    assert (MODEL / "weights/samples.txt").read_text() == "3"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../processes.lock",
+        "../.run.json.tmp",
+        "../run.json",
+        "history.jsonl",
+        ".environment.json.tmp",
+        "environment.json",
+        "result.json",
+        "output",
+        "checkpoints",
+    ],
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_nothing_is_written_through_a_link_in_the_work_folder(name, exists, project, monkeypatch):
+    folder = stop_after_the_training(trained(), monkeypatch)
+    (folder / "result.json").unlink()
+    outside = Path("outside")
+    if name in ("output", "checkpoints"):
+        outside.mkdir()
+    elif exists:
+        outside.write_text("mine")
+    path = folder / name
+    remove_tree(path)
+    path.symlink_to(outside.resolve())
+    run()
+    if outside.is_dir():
+        assert list(outside.iterdir()) == []
+    else:
+        assert (outside.read_text() if outside.exists() else None) == ("mine" if exists else None)
+
+
+def test_a_fifo_in_the_work_folder_is_not_waited_for(project, monkeypatch):
+    folder = stop_after_the_training(trained(), monkeypatch)
+    (folder / "result.json").unlink()
+    (folder / "history.jsonl").unlink()
+    os.mkfifo(folder / "history.jsonl")
+    run()
+    assert calls() == ["train", "train", "evaluate"]
+
+
 def killed(*_):
     raise KeyboardInterrupt
 
@@ -307,6 +397,102 @@ def test_checkpoints_of_other_options_are_not_used(project):
     process.wait()
     run(trained(steps=4))
     assert json.loads((MODEL / "weights/adapter/weights.json").read_bytes())["step"] == 4
+
+
+# --- Two runs of one version ---------------------------------------------------------------------
+
+OTHER = {"steps": 4}
+
+
+def other_config(trainer):
+    """Write a config with the same settings and this trainer; return its path."""
+    path = "configs/training/other.yaml"
+    return write_config(trainer, {"use": "mine:evaluate"} if trainer else None, path=path)
+
+
+def run_before(function, config, monkeypatch):
+    """Run a config at the moment when another run calls a function of `src.training.trainer`."""
+    called = getattr(trainer_module, function)
+
+    def call(*arguments, **keywords):
+        monkeypatch.setattr(trainer_module, function, called)
+        run(config)
+        return called(*arguments, **keywords)
+
+    monkeypatch.setattr(trainer_module, function, call)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "detail"),
+    [
+        ({"use": "mine:train", "seed": 7, "options": OTHER}, "trainer.options.steps: recorded 4"),
+        (None, "trainer: recorded None, now {"),
+    ],
+    ids=["other options", "no trainer"],
+)
+def test_of_two_runs_that_trained_a_version_the_first_to_write_wins_and_the_other_is_a_conflict(
+    trainer, detail, project, monkeypatch, tree
+):
+    config = trained(steps=2)
+    run(other_config(trainer))
+    alone = weights(tree), verdict(verify("model_v1"))
+    for folder in ("models", "evaluations", ".cache"):
+        shutil.rmtree(Path("artifacts") / folder, ignore_errors=True)
+    run_before("write_metadata", other_config(trainer), monkeypatch)
+    with pytest.raises(ModelVersionConflict) as caught:
+        run(config)
+    assert any(line.startswith(detail) for line in caught.value.details)
+    assert (weights(tree), verdict(verify("model_v1"))) == alone
+
+
+def stop_after_the_weights(config, monkeypatch):
+    """Train, and stop after the weights were copied, before the statement lists them."""
+    with monkeypatch.context() as patch:
+        patch.setattr("src.training.trainer.bind_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+
+
+def test_weights_without_a_statement_are_not_mixed_with_a_simulated_model(
+    project, monkeypatch, tree
+):
+    config = trained(steps=2)
+    stop_after_the_weights(config, monkeypatch)
+    before = tree(MODEL)
+    with pytest.raises(CorruptFileError, match="weights: left by a training of this version"):
+        run(other_config(None))
+    assert tree(MODEL) == before
+    run(config)
+    assert verdict(verify("model_v1")) == "AS RECORDED"
+
+
+def test_a_history_without_a_statement_is_not_mixed_with_another_training(project, monkeypatch):
+    stop_after_the_weights(trained(steps=2), monkeypatch)
+    write_module("def train(run):\n    (run.output / 'w').write_text('1')\n", "silent.py")
+    other = write_config({"use": "silent:train"}, path="configs/training/other.yaml")
+    with pytest.raises(CorruptFileError, match=r"training\.jsonl: left by another training"):
+        run(other)
+    (MODEL / "training.jsonl").unlink()
+    run(other)
+    assert verdict(verify("model_v1")) == "MATCH"
+
+
+def test_a_run_without_a_trainer_locks_a_version_that_was_trained_and_no_other(
+    project, monkeypatch
+):
+    locked = []
+
+    @contextmanager
+    def locked_work(models, version):
+        locked.append(version)
+        yield
+
+    stop_after_the_training(trained(), monkeypatch)
+    monkeypatch.setattr(trainer_module, "locked_work", locked_work)
+    run(other_config(None), "model_v2")
+    assert locked == []
+    run(other_config(None), "model_v1")
+    assert locked == ["model_v1"]
 
 
 # --- Altered weights -----------------------------------------------------------------------------

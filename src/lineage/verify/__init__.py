@@ -32,8 +32,9 @@ from src.lineage.verify.evidence import (
 )
 from src.lineage.verify.expected import expect
 from src.names import is_version
-from src.records.statement import weights_of
+from src.records.statement import Statement, weights_of
 from src.storage import Location
+from src.training.config import ConfigFile
 from src.training.hashing import HashDataset, count_and_hash, count_and_hash_once
 from src.training.pipeline import config_evaluator
 
@@ -87,6 +88,7 @@ def verify_all(
     hash_dataset: HashDataset = count_and_hash,
     metrics: Metrics | Evaluator = simulated_metrics,
     reevaluate: bool = False,
+    config_file: ConfigFile | None = None,
 ) -> Iterator[tuple[str, list[Check]]]:
     """Verify many models, one after the other; see `verify`. Reads each dataset once.
 
@@ -96,7 +98,10 @@ def verify_all(
         hash_dataset: Counts and hashes a data.jsonl.
         metrics: What measured the models; see `verify`.
         reevaluate: Whether the evaluators that configs name are run again. Their code is taken from
-            the configs, which must have the contents that were recorded.
+            the configs, which must have the contents that were recorded. An evaluation that names
+            another evaluator than its config, or another seed, options, data or declarations, is a
+            mismatch, unless it names that of `metrics`.
+        config_file: The config that names the evaluator; that of each model if `None`.
 
     Yields:
         Each version and its checks.
@@ -111,6 +116,7 @@ def verify_all(
         hash_dataset=hash_dataset,
         metrics=metrics,
         reevaluate=reevaluate,
+        config_file=config_file,
     ):
         yield evidence.version, checks
 
@@ -122,6 +128,7 @@ def verify_evidence(
     hash_dataset: HashDataset,
     metrics: Metrics | Evaluator,
     reevaluate: bool = False,
+    config_file: ConfigFile | None = None,
 ) -> Iterator[tuple[ModelEvidence, list[Check]]]:
     """Verify many models, and yield what was read and verified, with its checks.
 
@@ -129,7 +136,7 @@ def verify_evidence(
     edited meanwhile. See `verify_all`.
     """
     artifacts = Artifacts.open(artifacts_dir)
-    measure_again = partial(_measure_again, as_evaluator(metrics), artifacts, reevaluate)
+    evaluator = as_evaluator(metrics)
     registry = read_registry(artifacts)
     entries = _entries(registry)
     versions = None if versions is None else list(versions)
@@ -148,7 +155,11 @@ def verify_evidence(
             registry = read_registry(artifacts)
             entries = _entries(registry)
             evidence = replace(evidence, registry=registry, entry=entries.get(version))
-        expected = expect(evidence, measure_again)
+        declared = None
+        is_given = not evaluator.is_simulated and _is_by(evaluator, evidence)
+        if reevaluate and not is_given:
+            declared = _declared_evaluator(evidence, config_file, artifacts)
+        expected = expect(evidence, partial(_measure_again, evaluator, declared, artifacts))
         dataset = None
         if expected.dataset_version is not None:
             dataset = read_dataset(expected.dataset_version, artifacts, hash_dataset_once)
@@ -161,6 +172,7 @@ def verify_evidence(
             expected=expected,
             dataset=dataset,
             evaluation_dataset=evaluation_dataset,
+            declared=declared,
         )
         checks = [check(case) for check in CHECKS]
         yield evidence, [check for check in checks if check is not None]
@@ -180,25 +192,27 @@ def _entries(registry: File[Registry]) -> dict[str, dict[str, Any]]:
 
 def _measure_again(
     evaluator: Evaluator,
+    declared: Evaluator | None,
     artifacts: Artifacts,
-    reevaluate: bool,
     evidence: ModelEvidence,
     metadata: Mapping[str, Any],
 ) -> bytes | None:
-    """Measure a model again, if its evaluation names the simulated or this evaluator.
+    """Measure a model again, if its evaluation names one of the evaluators.
 
-    With `reevaluate`, also if it names that of the model's config.
+    Args:
+        evaluator: The evaluator that the caller passed.
+        declared: The evaluator that a config names; `None` if it is not to be run.
+        artifacts: The artifacts root.
+        evidence: The files of the model.
+        metadata: Its metadata.
     """
     if (statement := evidence.evaluation_statement.value) is not None:
-        named = statement.parameters.get("evaluator", SIMULATED_EVALUATOR.to_dict())
-        if named == SIMULATED_EVALUATOR.to_dict():
-            evaluator = SIMULATED_EVALUATOR
-        elif named != evaluator.to_dict():
-            dataset_version = metadata["dataset_version"]
-            own = _own_evaluator(evidence, dataset_version, artifacts) if reevaluate else None
-            if own is None or named != own.to_dict():
-                return None
-            evaluator = own
+        known = [SIMULATED_EVALUATOR, evaluator, *([declared] if declared else [])]
+        named = _named(statement)
+        found = next((each for each in known if each.to_dict() == named), None)
+        if found is None:
+            return None
+        evaluator = found
     files = evidence.statement.value.files if evidence.statement.value else {}
     try:
         return measure(
@@ -215,17 +229,39 @@ def _measure_again(
         return None
 
 
-def _own_evaluator(
-    evidence: ModelEvidence, dataset_version: str, artifacts: Artifacts
+def _is_by(evaluator: Evaluator, evidence: ModelEvidence) -> bool:
+    """Return whether an evaluation names this evaluator."""
+    statement = evidence.evaluation_statement.value
+    return statement is not None and _named(statement) == evaluator.to_dict()
+
+
+def _named(statement: Statement) -> Any:
+    """Return the evaluator that the statement of an evaluation names."""
+    return statement.parameters.get("evaluator", SIMULATED_EVALUATOR.to_dict())
+
+
+def _declared_evaluator(
+    evidence: ModelEvidence, config_file: ConfigFile | None, artifacts: Artifacts
 ) -> Evaluator | None:
-    """Return the evaluator that the config of a model names; `None` if it cannot be run here."""
+    """Return the evaluator that a config names; `None` if it cannot be run here.
+
+    Args:
+        evidence: The files of the model.
+        config_file: The config; that of the model if `None`.
+        artifacts: The artifacts root.
+    """
     if evidence.statement.value is None:
         return None
     try:
-        config_file = recorded_config(evidence.statement.value)
+        config_file = config_file or recorded_config(evidence.statement.value)
+        metadata = evidence.metadata.value or evidence.entry or {}
         return config_evaluator(
-            config_file, dataset_version, artifacts, hash_dataset=count_and_hash_once
+            config_file,
+            metadata.get("dataset_version", config_file.config.dataset_version),
+            artifacts,
+            hash_dataset=count_and_hash_once,
         )
     except (OSError, ValueError) as error:
-        logger.warning("%s: not measured again: %s", evidence.version, error)
+        if not _is_by(SIMULATED_EVALUATOR, evidence):  # which needs no config
+            logger.warning("%s: not measured again: %s", evidence.version, error)
         return None

@@ -8,17 +8,21 @@ from typing import Any, Literal
 from src.components.component import SIMULATED
 from src.digest import Digest
 from src.errors import truncated_repr
+from src.evaluation.measuring import Evaluator
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
-from src.lineage.verify.expected import Expected, json_sha256
+from src.lineage.verify.expected import Expected, json_sha256, name_mismatch
 from src.lineage.verify.statements import (
+    declaration_mismatches,
     digest_mismatches,
     evaluation_faults,
     model_faults,
     run_mismatches,
     time_notes,
+    trainer_mismatches,
     weights_mismatches,
 )
 from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.evaluation import evaluation_bytes
 from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
 from src.records.metadata import differences
 from src.training.dataset import DatasetVersion, check_dataset_metadata
@@ -63,12 +67,15 @@ class Case:
         expected: Their expected contents.
         dataset: The dataset of the model; `None` if nothing names one.
         evaluation_dataset: The dataset that its evaluation names; `None` if it names none.
+        declared: The evaluator that its config names, to compare with what is recorded; `None` if
+            the config is not at hand.
     """
 
     evidence: ModelEvidence
     expected: Expected
     dataset: DatasetEvidence | None
     evaluation_dataset: DatasetEvidence | None = None
+    declared: Evaluator | None = None
 
     @property
     def has_statement_mismatch(self) -> bool:
@@ -168,6 +175,10 @@ def _check_statement(case: Case) -> Check:
         if not is_derived and not expected.is_metadata_changed_by_code:
             mismatches.append(f"Its config and num_samples do not give {METADATA_FILE}.")
         mismatches += [f"{each}." for each in digest_mismatches(statement)]
+        if evidence.config is not None:
+            mismatches += [f"{each}." for each in trainer_mismatches(statement, evidence.config)]
+        if name := name_mismatch(statement, evidence.version):
+            mismatches.append(f"Its config, data and trainer give the name {name}.")
         if case.model_faults:
             mismatches.append(f"{'; '.join(case.model_faults)}.")
         else:
@@ -282,12 +293,17 @@ def _check_evaluation_data(case: Case) -> Check | None:
     if statement is None or dataset is None:
         return None
     recorded, version = statement.digest("evaluation dataset"), dataset.version
+    samples = statement.annotations("evaluation dataset").get("num_samples")
+    is_same_count = version is None or version.num_samples == samples
     return _check(
         "evaluation dataset bytes",
-        version is not None and version.sha256 == recorded,
+        version is not None and version.sha256 == recorded and is_same_count,
         is_unreadable=dataset.is_unreadable,
         expected=_sha256(recorded),
         found=f"sha256 {version.sha256}" if version else dataset.reason,
+        note=""
+        if version is None or is_same_count
+        else f"expected {truncated_repr(samples)} samples, found {version.num_samples}.",
     )
 
 
@@ -332,7 +348,8 @@ def _check_evaluation(case: Case) -> Check:
     evaluator = statement.parameters.get("evaluator") if statement else None
     name = evaluator.get("use") if isinstance(evaluator, dict) else None
     is_shipped = name in (None, SIMULATED)
-    if measured is None and not is_shipped and file.sha256 == expected is not None:
+    fault = _evaluation_fault(case) if measured is None and not is_shipped else ""
+    if measured is None and not is_shipped and not fault and file.sha256 == expected is not None:
         return Check(
             what=EVALUATION_FILE,
             verdict="AS RECORDED",
@@ -342,14 +359,28 @@ def _check_evaluation(case: Case) -> Check:
         )
     return _check(
         EVALUATION_FILE,
-        file.sha256 == expected is not None,
+        file.sha256 == expected is not None and not fault,
         is_unreadable=file.is_unreadable,
         is_unfinished=case.is_unfinished and file.is_missing,
         expected=_sha256(expected),
         found=file.found,
         diverged=case.expected.evaluation_divergence,
-        note=_changes(parse_json(measured, file.path) if measured else None, file.value),
+        note=fault or _changes(parse_json(measured, file.path) if measured else None, file.value),
     )
+
+
+def _evaluation_fault(case: Case) -> str:
+    """Return why an evaluation.json does not have its form; empty if it has."""
+    file, metadata = case.evidence.evaluation, case.expected.metadata
+    if file.value is None or metadata is None:
+        return ""
+    metrics = file.value.get("metrics")
+    try:
+        if evaluation_bytes(metadata, metrics if isinstance(metrics, dict) else {}) == file.data:
+            return ""
+    except ValueError as error:
+        return str(error).removesuffix(" No evaluation was written.")
+    return "Expected model_version, dataset_version and metrics, in canonical form."
 
 
 def _check_evaluation_statement(case: Case) -> Check:
@@ -361,6 +392,12 @@ def _check_evaluation_statement(case: Case) -> Check:
         mismatches += [*faults, *digest_mismatches(statement)]
         if model is not None and not case.model_faults:
             mismatches += weights_mismatches(model, statement)
+        if case.declared is not None:
+            if declared := declaration_mismatches(statement, case.declared):
+                mismatches += declared
+                notes.append("An evaluation with another config is verified with that --config.")
+            if statement.digest("evaluator") not in (None, case.declared.code_sha256):
+                notes.append("The code of the evaluator changed since.")
         # Without the model's statement as it was attested, nothing is said about its run.
         is_comparable = not faults and not case.has_statement_mismatch and not case.model_faults
         if model is not None and is_comparable:

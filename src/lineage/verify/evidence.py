@@ -85,11 +85,15 @@ class ConfigEvidence:
     Attributes:
         uri: Its location.
         sha256: SHA-256 of the file; `None` if it cannot be read or parsed.
+        base_sha256: SHA-256 of its base config; `None` without one.
+        trainer: The trainer that it names; `None` for the simulated one.
         reason: Why there is no digest.
     """
 
     uri: str
     sha256: str | None = None
+    base_sha256: str | None = None
+    trainer: Mapping[str, Any] | None = None
     reason: str = ""
 
 
@@ -279,7 +283,13 @@ def _read_config(statement: Statement | None) -> ConfigEvidence | None:
     if config is None or config.uri is None:
         return None
     try:
-        return ConfigEvidence(uri=config.uri, sha256=read_config_file(config.uri).sha256)
+        file = read_config_file(config.uri)
+        return ConfigEvidence(
+            uri=config.uri,
+            sha256=file.sha256,
+            base_sha256=file.base_sha256,
+            trainer=None if file.trainer is None else file.trainer.to_dict(),
+        )
     except FileNotFoundError:
         reason = "no longer exists"
     except ConfigError:

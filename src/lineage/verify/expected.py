@@ -4,6 +4,7 @@ Several files name the digest of metadata.json. The digest that most of them nam
 `vote`. A single altered file is then the one that a mismatch names, not the files that agree.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
@@ -13,11 +14,15 @@ from typing import Any, Literal
 from src.lineage.verify.evidence import ModelEvidence
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import DATA_FILE, EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
+from src.records.statement import Statement
 from src.training.config import TrainingConfig
 from src.training.dataset import DatasetVersion
-from src.training.trainer import model_metadata
+from src.training.trained import recorded_training
+from src.training.trainer import DERIVED_DIGITS, derived_name, model_metadata
 
-__all__ = ["Expected", "Measure", "expect", "json_sha256", "vote"]
+__all__ = ["Expected", "Measure", "expect", "json_sha256", "name_mismatch", "vote"]
+
+_DIGEST = re.compile("[0-9a-f]+")
 
 Measure = Callable[[ModelEvidence, Mapping[str, Any]], bytes | None]
 """Receives the files of a model and its metadata; returns the bytes of its evaluation.json."""
@@ -121,16 +126,36 @@ def _derive_metadata(evidence: ModelEvidence) -> dict[str, Any] | None:
     if (statement := evidence.statement.value) is None:
         return None
     try:
-        config = TrainingConfig(**statement.parameters["config"])
-        dataset = DatasetVersion(
-            name=config.dataset_version,
-            path=DATA_FILE,
-            num_samples=statement.annotations("dataset")["num_samples"],
-            sha256=str(statement.digest("dataset")),
-        )
-        return model_metadata(config, dataset, evidence.version)
+        return model_metadata(*_inputs(statement), evidence.version)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def name_mismatch(statement: Statement, version: str) -> str | None:
+    """Return the name that the inputs of a model give, if its name is derived from other inputs.
+
+    A name has the form of a derived one if it differs from that in its last 12 digits alone.
+    """
+    try:
+        training = recorded_training(statement, STATEMENT_FILE)
+        derived = derived_name(*_inputs(statement), training.trainer if training else None)
+    except (KeyError, TypeError, ValueError):
+        return None
+    start, digest = version[:-DERIVED_DIGITS], version[-DERIVED_DIGITS:]
+    has_form = start == derived[:-DERIVED_DIGITS] and _DIGEST.fullmatch(digest)
+    return derived if has_form and version != derived else None
+
+
+def _inputs(statement: Statement) -> tuple[TrainingConfig, DatasetVersion]:
+    """Return the config and the data that the statement of a model names."""
+    config = TrainingConfig(**statement.parameters["config"])
+    dataset = DatasetVersion(
+        name=config.dataset_version,
+        path=DATA_FILE,
+        num_samples=statement.annotations("dataset")["num_samples"],
+        sha256=str(statement.digest("dataset")),
+    )
+    return config, dataset
 
 
 def _attestation_mismatches(

@@ -11,9 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from src.components.code import code_sha256
-from src.components.component import SIMULATED
+from src.components.component import COMMAND, SIMULATED
 from src.environment import BUILDERS, PREFECT_BUILDER, PROJECT
 from src.errors import truncated_repr
+from src.evaluation.measuring import Evaluator
+from src.lineage.verify.evidence import ConfigEvidence
+from src.names import is_version
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import (
     DATA_FILE,
@@ -23,6 +26,7 @@ from src.records.layout import (
     MODELS_FOLDER,
     STATEMENT_FILE,
 )
+from src.records.metadata import all_differences
 from src.records.statement import (
     COMPONENT_EVALUATION_BUILD,
     COMPONENT_TRAINING_BUILD,
@@ -119,7 +123,7 @@ def evaluation_faults(data: bytes, version: str) -> list[str]:
         dependencies |= {
             "evaluator": {"digest": _SHA256, "annotations": _OBJECT},
             "evaluation dataset": {
-                "uri": _STRING,
+                "uri": _data_name(evaluator),
                 "digest": _SHA256,
                 "annotations": {"num_samples": _INTEGER},
             },
@@ -146,14 +150,20 @@ def _component_form(value: Any) -> Any:
         return _OBJECT
     form: dict[str, Any] = {
         "use": _STRING,
-        "seed": _INTEGER,
+        "seed": _SEED,
         "options": _OBJECT,
         "argv": _STRINGS,
         "dataset_version": _STRING,
         "measured": _STRINGS,
-        "better": _STRING_VALUES,
+        "better": _DIRECTIONS,
     }
     return {name: each for name, each in form.items() if name == "use" or name in value}
+
+
+def _data_name(evaluator: Any) -> Any:
+    """Return the form of the name of the data that an evaluator measured on."""
+    named = evaluator.get("dataset_version") if isinstance(evaluator, dict) else None
+    return named if is_version(named) else _VERSION_NAME
 
 
 def run_mismatches(model: Statement, evaluation: Statement) -> list[str]:
@@ -201,6 +211,39 @@ def weights_mismatches(model: Statement, evaluation: Statement) -> list[str]:
     expected = {name: each.sha256 for name, each in weights_of(model.files).items()} or None
     found = evaluation.annotations("weights").get("files")
     return [] if found == expected else ["weights: not those of the model's statement"]
+
+
+def trainer_mismatches(statement: Statement, config: ConfigEvidence) -> list[str]:
+    """Return how the trainer of a model differs from that of its config, if that is unchanged.
+
+    The options of a function are not compared: it can add others.
+    """
+    if config.sha256 is None or config.sha256 != statement.digest("config"):
+        return []
+    if config.base_sha256 != statement.digest("base config"):  # edited, unless it is not named
+        is_named = statement.dependency("base config") is not None
+        return [] if is_named else [f"base config: {config.uri} names one, found none"]
+    keys = ["use", "seed", "argv"]
+    expected, found = config.trainer, statement.parameters.get("trainer")
+    if expected and expected["use"] == COMMAND:
+        keys.append("options")
+    values = [
+        {"trainer": {key: each.get(key) for key in keys} if isinstance(each, Mapping) else None}
+        for each in (expected, found)
+    ]
+    return [each.text(f"in {config.uri}", "recorded") for each in all_differences(*values)]
+
+
+def declaration_mismatches(evaluation: Statement, declared: Evaluator) -> list[str]:
+    """Return how an evaluation differs from what its config and its evaluator declare now."""
+    named = evaluation.parameters.get("evaluator", {"use": SIMULATED})
+    expected: dict[str, Any] = {"evaluator": declared.to_dict()}
+    found: dict[str, Any] = {"evaluator": named}
+    data = "evaluation dataset"
+    if (dataset := declared.dataset_dependency()) is not None:
+        recorded = evaluation.dependency(data)
+        expected[data], found[data] = dataset.to_dict(), recorded.to_dict() if recorded else None
+    return [each.text("expected", "found") for each in all_differences(expected, found)]
 
 
 def time_notes(statement: Statement, model: Statement | None = None) -> list[str]:
@@ -260,6 +303,10 @@ def _has_string_values(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
+def _has_directions(value: Any) -> bool:
+    return _has_string_values(value) and {*value.values()} <= {"higher", "lower"}
+
+
 def _is_list_of_strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
@@ -282,6 +329,9 @@ _RUN = _Form(
     f"at most {MAX_ID_LENGTH} characters without spaces",
     lambda value: _has_no_spaces(value) and len(value) <= MAX_ID_LENGTH,
 )
+_SEED = _Form("an integer >= 0", lambda value: type(value) is int and value >= 0)
+_DIRECTIONS = _Form("an object whose values are 'higher' or 'lower'", _has_directions)
+_VERSION_NAME = _Form("the name of a dataset version", is_version)
 _STRINGS = _Form("a list of texts", _is_list_of_strings)
 _SHA256 = {"sha256": _matching("64 hexadecimal digits", r"[0-9a-f]{64}")}
 _FILE = {"name": _STRING, "digest": _SHA256, "annotations": {"size": _INTEGER}}
