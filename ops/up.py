@@ -10,15 +10,22 @@ cancelled and their processes are killed. At the start and every 30 seconds, run
 that have lost their process are marked as Crashed.
 """
 
+import signal
+import sys
+
+from ops.stdio import open_standard_files
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # during the imports: no traceback
+    open_standard_files()
+
 import argparse
 import fcntl
 import json
 import os
 import shlex
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress

@@ -274,14 +274,17 @@ def test_the_address_of_a_killed_make_up_is_an_error_if_no_other_server_can_star
     )
 
 
-def test_a_failed_run_waits_until_its_step_is_recorded(llm_train, home):
-    Path("config.yaml").write_text("epochs: none")
+def test_a_failed_run_waits_until_its_steps_are_recorded(llm_train, home):
+    Path("config.yaml").write_text(CONFIG.replace("dataset_v1", "dataset_v2"))
     run = llm_train("run", "config.yaml")
     _, messages = run.communicate()
     assert run.returncode == 2, messages
     with closing(sqlite3.connect(home / "prefect.db")) as database:
-        states = database.execute("select name, state_type from task_run").fetchall()
-    assert states == [("load_config config.yaml", "FAILED")]
+        states = database.execute("select name, state_type from task_run order by 1").fetchall()
+    assert states == [
+        ("load_config config.yaml", "COMPLETED"),
+        ("resolve_dataset dataset_v2", "FAILED"),
+    ]
 
 
 def test_commands_that_create_the_database_together_all_complete(llm_train, home):
@@ -296,6 +299,7 @@ def test_commands_that_create_the_database_together_all_complete(llm_train, home
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_stopped_command_leaves_no_server(llm_train, home, signum):
+    Path("config.yaml").write_text(CONFIG)
     run = llm_train("run", "config.yaml")
     while len(processes_of(home)) < 2:
         assert run.poll() is None
@@ -310,6 +314,7 @@ def test_a_stopped_command_leaves_no_server(llm_train, home, signum):
 
 
 def test_a_server_that_cannot_start_is_an_error_with_the_end_of_its_log(llm_train, home):
+    Path("config.yaml").write_text(CONFIG)
     home.mkdir()
     (home / "prefect.db").write_text("This text is not a database. " * 99)
     run = llm_train("run", "config.yaml")

@@ -18,6 +18,25 @@ def home(tmp_path, monkeypatch):
         signal.signal(signum, handler)
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == "httpx":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+runpy.run_module("ops.up", run_name="__main__")
+"""
+
+
+def test_ctrl_c_during_the_imports_is_silent_with_exit_code_130(start):
+    process = start(INTERRUPTED).process
+    assert process.communicate() == ("", "")
+    assert process.returncode == 130
+
+
 def test_a_second_instance_is_an_error(home, capsys):
     home.mkdir()
     with (home / "up.lock").open("w") as lock:
