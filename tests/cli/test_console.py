@@ -159,14 +159,43 @@ def test_a_server_that_cannot_be_used_is_one_error_that_says_what_to_set(
     assert errors(done) == [LOADING, f"error: {place}: {fault}. {ACTIONS[fault]}"]
 
 
-def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(config, env):
+def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(
+    config, env, tmp_path
+):
     timeout = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
-    done = run(env | timeout, MAIN, "run", config)
+    done = run(env | timeout | {"TMPDIR": str(tmp_path)}, MAIN, "run", config)
+    [log] = tmp_path.glob("prefect-server-*.log")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"{LOADING}\n"
         "Starting a temporary Prefect server. (`make up` starts one for many runs.)\n"
         "error: Prefect server: not ready after 0 s. End of its log:\n\n"
+        f"  Full log: {log}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "fault"),
+    [
+        (
+            {"PREFECT_LOGGING_LEVEL": "LOUD"},
+            "LoggingSettings.level: Input should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or "
+            "'CRITICAL', found 'LOUD'.",
+        ),
+        (
+            {"PREFECT_CLIENT_MAX_RETRIES": "many"},
+            "ClientSettings.max_retries: Input should be a valid integer, unable to parse string "
+            "as an integer, found 'many'.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["sweep"]])
+def test_a_setting_that_is_not_valid_is_one_line(config, env, command, variable, fault):
+    done = run(env | variable, MAIN, *command, config)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"{LOADING}\nerror: Prefect's settings: {fault} Correct the environment variable or the "
+        "profile that sets it.\n"
     )
 
 

@@ -78,6 +78,18 @@ def test_damaged_profiles_are_an_error(home, capsys, content, reason):
     assert [path.name for path in home.iterdir()] == ["profiles.toml"]
 
 
+def test_a_setting_of_prefect_that_is_not_valid_is_an_error(home, start, monkeypatch):
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "LOUD")
+    process = start("import sys; from ops.up import main; sys.exit(main())").process
+    assert process.communicate() == (
+        "",
+        "error: Prefect's settings: LoggingSettings.level: Input should be 'DEBUG', 'INFO', "
+        "'WARNING', 'ERROR' or 'CRITICAL', found 'LOUD'. Correct the environment variable or the "
+        "profile that sets it.\n",
+    )
+    assert process.returncode == 1
+
+
 def test_a_home_folder_that_cannot_be_created_is_an_error(home, capsys):
     home.parent.joinpath("home").write_text("a file")
     assert up.main([]) == 1
