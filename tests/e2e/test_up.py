@@ -46,7 +46,7 @@ def env(project, terminal):
 
 
 def up(project, env, port, wait=True):
-    """Start ops.up, and wait until its worker has started."""
+    """Start ops.up, and wait until it is ready."""
     process = Process(
         [sys.executable, "-m", "ops.up", "--port", str(port)],
         project.parent / f"up-{len(list(project.parent.glob('up-*.log')))}.log",
@@ -54,7 +54,7 @@ def up(project, env, port, wait=True):
         env=env,
     )
     if wait:
-        eventually(lambda: f"Worker 'up-{socket.gethostname()}' started!" in process.output())
+        eventually(lambda: "  Ready. Press Ctrl-C to stop.\n" in process.output())
     return process
 
 
