@@ -24,16 +24,18 @@ def load_prefect(artifacts_dir: str) -> None:
 
     Raises:
         ValueError: The working directory is inside the artifacts root; or Prefect's profiles.toml
-            is not valid.
+            or one of its settings is not valid.
         OSError: Prefect's profiles.toml cannot be read.
     """
     check_working_directory(artifacts_dir)  # Prefect reads settings there, and some run code
     import tasks  # noqa: F401  # configures Prefect
+    from tasks.settings import checked_settings
 
     click.echo("Loading Prefect ...", err=True)
     # `ensure_server` reports the same as an error if a server needs the folder.
     warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
-    import prefect.main  # noqa: F401  # configures logging
+    with checked_settings():
+        import prefect.main  # noqa: F401  # configures logging
 
 
 @contextmanager

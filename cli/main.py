@@ -3,12 +3,14 @@
 The exit codes are in docs/usage.md.
 """
 
+import signal
 from typing import Any
 
 import click
 
 from cli.evaluation import evaluate
 from cli.models import models, show
+from cli.options import check_working_directory_exists
 from cli.rebuild import rebuild_registry
 from cli.runs import run, sweep
 from cli.terminal import print_error
@@ -27,9 +29,13 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            check_working_directory_exists()
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of stdout has closed it: click exits silently
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)
+            ctx.exit(128 + signal.SIGINT)
         except click.UsageError as error:  # may quote a file name that a pattern matched
             raise click.UsageError(message(error.format_message()), error.ctx) from error
         except (OSError, ValueError, ModelNotFoundError) as error:

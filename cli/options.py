@@ -12,9 +12,24 @@ from src.training.registry import list_models
 __all__ = [
     "artifacts_dir_option",
     "check_working_directory",
+    "check_working_directory_exists",
     "complete_version",
     "json_option",
 ]
+
+
+def check_working_directory_exists() -> None:
+    """Check that the working directory was not deleted.
+
+    Raises:
+        FileNotFoundError: It was.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            "The working directory was deleted. Change to the project's folder."
+        ) from error
 
 
 def check_working_directory(artifacts_dir: str) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from cli.console import console_run
-from cli.options import artifacts_dir_option, json_option
+from cli.options import artifacts_dir_option, check_working_directory, json_option
 from cli.prediction import dry_run as print_dry_run
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
@@ -52,22 +52,22 @@ def run(
             config, model_version or None, settings, artifacts_dir, local=local, as_json=as_json
         )
         return
+    if not local:
+        check_working_directory(artifacts_dir)
+    path = _config_path(config, settings, artifacts_dir)
     if local:
         with printed_log():
-            path = _config_path(config, settings, artifacts_dir)
             evaluation = run_training_pipeline(
                 path, model_version or None, artifacts_dir=artifacts_dir
             )
     else:
+        has_trainer = read_config_file(path).trainer is not None  # an error needs no server
         with console_run(artifacts_dir) as temporary_server:
             from flows.training_pipeline import training_pipeline
 
-            path = _config_path(config, settings, artifacts_dir)
             state = training_pipeline(path, model_version, artifacts_dir, return_state=True)
             if temporary_server:
-                count = None
-                if state.is_completed():
-                    count = STEPS + (read_config_file(path).trainer is not None)
+                count = STEPS + has_trainer if state.is_completed() else None
                 temporary_server.wait_until_recorded(
                     str(state.state_details.flow_run_id), count=count
                 )

@@ -3,6 +3,8 @@
 Uses httpx: importing Prefect's client takes more than a second.
 """
 
+from base64 import b64encode
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -24,11 +26,14 @@ class Api:
     """
 
     def __init__(self, url: str, auth_string: str, pool: str) -> None:
-        user, _, password = auth_string.partition(":")
+        credentials = b64encode(auth_string.encode()).decode()  # as Prefect, also without a colon
         self._pool = pool
         self._named = {"name": {"any_": [pool]}}
         self._client = httpx.Client(
-            base_url=url, auth=(user, password), timeout=REQUEST_SECONDS, trust_env=False
+            base_url=url,
+            headers={"Authorization": f"Basic {credentials}"},
+            timeout=REQUEST_SECONDS,
+            trust_env=False,
         )
 
     def limit_requests(self, seconds: float) -> None:
@@ -51,6 +56,15 @@ class Api:
     def pause(self, is_paused: bool) -> None:
         """Pause or resume the work pool."""
         self._update_pool(is_paused=is_paused)
+
+    def has_polled(self, worker_name: str, since: datetime) -> bool:
+        """Return whether a worker has asked for runs of the work pool after `since`."""
+        workers = self._request("POST", f"/work_pools/{self._pool}/workers/filter", {})
+        return any(
+            worker["name"] == worker_name
+            and datetime.fromisoformat(worker["last_heartbeat_time"]) > since
+            for worker in workers
+        )
 
     def active_runs(self) -> list[Run]:
         """Return the runs of the work pool that are Pending, Running or Cancelling."""

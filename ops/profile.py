@@ -23,6 +23,7 @@ from prefect.settings import (
 )
 
 from ops.server import ROOT, new_auth_string
+from src.errors import with_filename
 from tasks.settings import PROFILES, find_home
 
 __all__ = ["LOCK", "ensure_auth_string", "is_stale", "needed_variables", "set_api_url"]
@@ -103,6 +104,6 @@ def _save(home: Path, profiles: ProfilesCollection) -> None:
     """Replace the profiles by a new file, which Prefect creates with mode 0600."""
     draft = home / f".{PROFILES}.tmp"
     draft.unlink(missing_ok=True)
-    with temporary_settings({PREFECT_PROFILES_PATH: draft}):
+    with with_filename(draft), temporary_settings({PREFECT_PROFILES_PATH: draft}):
         save_profiles(profiles)
     os.replace(draft, home / PROFILES)

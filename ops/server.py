@@ -43,7 +43,22 @@ STOP_SECONDS = 20.0
 IDLE_SECONDS = 3.0  # the server writes task runs to its database every second
 RECORD_SECONDS = 20.0
 RECORD_POLL_SECONDS = 0.15
-LOG_TAIL_BYTES = 2000
+LOG_BYTES = 1 << 16
+LOG_TAIL_CHARACTERS = 2000
+NEW_DATABASE = (
+    "Delete the file, or move it away: the server creates a new one. It has the history of runs, "
+    "and no models."
+)
+FREE_SPACE = "Free space on its disk."
+MAKE_WRITABLE = "Make the file and its folder writable, or set PREFECT_HOME to another folder."
+DATABASE_FAULTS = {
+    "file is not a database": NEW_DATABASE,
+    "database disk image is malformed": NEW_DATABASE,
+    "database or disk is full": FREE_SPACE,
+    "disk I/O error": FREE_SPACE,
+    "attempt to write a readonly database": MAKE_WRITABLE,
+    "unable to open database file": MAKE_WRITABLE,
+}
 START_LOCK = "server-start.lock"  # in PREFECT_HOME; held while a server prepares its database
 # Exit when the pipe at stdin closes, that is, when the parent has ended.
 EXIT_WITH_PARENT = """
@@ -104,7 +119,8 @@ with contextlib.suppress(KeyboardInterrupt):
 class ServerError(RuntimeError):
     """Raised when no server can be used.
 
-    If a server did not start, the message includes the end of its log.
+    If a server did not start, the message says what is wrong with its database, or includes the end
+    of its log.
     """
 
 
@@ -169,15 +185,19 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     for credential in ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
         env.pop(credential, None)
     env["PREFECT_HOME"] = str(settings.home.absolute())
+    log = tempfile.TemporaryFile()  # noqa: SIM115  # open until this process exits
     server = ServerProcess(
         listen(),
         env=env,
-        log=tempfile.TemporaryFile(),  # noqa: SIM115  # open until this process exits
+        log=log,
         cwd=ROOT,  # Prefect reads settings from its working directory
     )
     os.environ |= without_proxy(os.environ)
     atexit.register(_stop_at_exit, server)
-    server.wait_until_ready(settings.server.ephemeral.startup_timeout_seconds)
+    try:
+        server.wait_until_ready(settings.server.ephemeral.startup_timeout_seconds)
+    except ServerError as error:
+        raise ServerError(f"{error}\n{_keep(log)}") from error
     client_settings = {
         PREFECT_API_URL: server.api_url,
         PREFECT_API_AUTH_STRING: auth_string,
@@ -335,11 +355,29 @@ class ServerProcess:
                 return False
 
     def _error(self, found: str) -> ServerError:
-        # pread leaves the file offset alone, which the server shares.
-        size = os.fstat(self._log.fileno()).st_size
-        tail = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
-        text = tail.decode(errors="replace").strip()
+        log = _end(self._log).decode(errors="replace")
+        if fault := _database_fault(log):
+            return ServerError(f"Prefect server: {fault}")
+        text = log[-LOG_TAIL_CHARACTERS:].strip()
         return ServerError(f"Prefect server: {found}. End of its log:\n{text}")
+
+
+def _end(log: IO[bytes]) -> bytes:
+    """Return the last `LOG_BYTES` of a log; the file offset, which the server shares, stays."""
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES))
+
+
+def _keep(log: IO[bytes]) -> str:
+    """Copy the end of a log to a new file; return what to print of it."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            prefix="prefect-server-", suffix=".log", delete=False
+        ) as file:
+            file.write(_end(log))
+    except OSError as error:
+        return f"Full log: not kept: {error.strerror}."
+    return f"Full log: {file.name}"
 
 
 def start_prefect(*arguments: str, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
@@ -445,17 +483,34 @@ def make_database_private() -> None:
     Creates it if there is none: an empty file is an empty database. SQLite gives the files that it
     keeps beside a database the same mode.
     """
+    path = _database_path()
+    if path is None:
+        return
+    make_private(path)
+    for suffix in ("-shm", "-wal"):
+        if (beside := Path(f"{path}{suffix}")).exists():
+            make_private(beside)
+
+
+def _database_path() -> Path | None:
+    """Return the file of the configured database; `None` if it is not a file of SQLite."""
     from prefect.settings import get_current_settings
 
     url = get_current_settings().server.database.connection_url
     text = url.get_secret_value() if url else ""
     name = text.removeprefix("sqlite+aiosqlite:///").partition("?")[0]
     if not text.startswith("sqlite+aiosqlite:///") or ":memory:" in name:
-        return
-    make_private(Path(name))
-    for suffix in ("-shm", "-wal"):
-        if (path := Path(f"{name}{suffix}")).exists():
-            make_private(path)
+        return None
+    return Path(name)
+
+
+def _database_fault(log: str) -> str | None:
+    """Return what SQLite has reported of its file in the log of a server, and what to do."""
+    reported = [line for line in log.splitlines() if "(sqlite3." in line]
+    for fault, action in DATABASE_FAULTS.items():
+        if any(fault in line for line in reported):
+            return f"{_database_path()}: {fault}. {action}"
+    return None
 
 
 def make_private(path: Path) -> None:

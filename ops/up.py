@@ -10,17 +10,24 @@ cancelled and their processes are killed. At the start and every 30 seconds, run
 that have lost their process are marked as Crashed.
 """
 
+import signal
+import sys
+
+from ops.stdio import open_standard_files
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # during the imports: no traceback
+    open_standard_files()
+
 import argparse
 import fcntl
 import json
 import os
 import shlex
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +61,7 @@ JOB_TEMPLATE = Path(__file__).with_name("base_job_template.json")
 PAUSED_FILE = "pool-paused"
 START_SECONDS = 600.0  # for a server on a busy machine; the wait ends if it exits
 STOP_REQUEST_SECONDS = 5.0  # a server that is stopped, too, may not answer
+POLL_SECONDS = 0.2
 GRACE_SECONDS = 30.0  # for active runs, at the end
 LOST_RUNS_SECONDS = 30.0  # between searches for runs that have lost their process
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -93,10 +101,14 @@ def main(argv: list[str] | None = None) -> int:
 def _up(port: int, home: Path) -> NoReturn:
     check_home(home)
     # These read the environment when they are imported, and Prefect reads the profiles.
-    from tasks.settings import PROFILES, check_profiles
+    from tasks.settings import PROFILES, SettingsError, check_profiles, checked_settings
 
     check_profiles(home / PROFILES)
-    from ops import profile
+    try:
+        with checked_settings():
+            from ops import profile
+    except SettingsError as error:
+        raise UpError(str(error)) from error
 
     url = f"http://{HOST}:{port}"
     log = home / "server.log"
@@ -152,18 +164,25 @@ def _up(port: int, home: Path) -> NoReturn:
         stack.callback(_stop_worker, api, worker, worker_name, home)
         profile.set_api_url(home, f"{url}/api")
         stack.callback(profile.set_api_url, home, None)
+        processes = {"server": server.process, "worker": worker}
+        while not api.has_polled(worker_name, started):
+            _check_running(processes, log)
+            time.sleep(POLL_SECONDS)
         table = f"{url}/artifacts/artifact/{api.models_table()}"
         print(_links(url, table, auth_string, profile.needed_variables(home)), flush=True)
         marked = time.monotonic()
-        while server.process.poll() is None and worker.poll() is None:
-            time.sleep(0.2)
+        while True:
+            _check_running(processes, log)
+            time.sleep(POLL_SECONDS)
             if time.monotonic() - marked > LOST_RUNS_SECONDS:
                 _mark_lost_runs(api, worker_name, started)
                 marked = time.monotonic()
-        name, code = "server", server.process.poll()
-        if code is None:
-            name, code = "worker", worker.poll()
-        raise UpError(f"{name}: exited with code {code}. Server log: {log}")
+
+
+def _check_running(processes: Mapping[str, subprocess.Popen[bytes]], log: Path) -> None:
+    for name, process in processes.items():
+        if (code := process.poll()) is not None:
+            raise UpError(f"{name}: exited with code {code}. Server log: {log}")
 
 
 def _mark_lost_runs(api: Api, worker_name: str, started: datetime) -> None:
@@ -192,6 +211,7 @@ def _resume(api: Api, home: Path) -> None:
 
 def _stop_worker(api: Api, worker: subprocess.Popen[bytes], worker_name: str, home: Path) -> None:
     """Stop the worker; leave no process of its runs, and no active run if the server answers."""
+    _print("Stopping ...")
     api.limit_requests(STOP_REQUEST_SECONDS)
     try:
         try:

@@ -6,17 +6,21 @@ every folder, unless Prefect was imported before. What a user has configured has
 """
 
 import os
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from src.errors import CorruptFileError
+from src.errors import CorruptFileError, truncated_repr
 
 __all__ = [
     "PROFILES",
+    "SettingsError",
     "check_profiles",
+    "checked_settings",
     "choose_home",
     "configure",
     "environment_variables",
@@ -25,6 +29,10 @@ __all__ = [
 
 PROJECT = Path(__file__).parents[1]
 PROFILES = "profiles.toml"
+
+
+class SettingsError(ValueError):
+    """Raised when a setting of Prefect is not valid."""
 
 
 def choose_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Path | None:
@@ -136,6 +144,35 @@ def check_profiles(path: Path) -> None:
     """
     with _with_path(path), suppress(FileNotFoundError, NotADirectoryError):
         _active_profile(os.environ, path.read_bytes())
+
+
+@contextmanager
+def checked_settings() -> Iterator[None]:
+    """Import Prefect's package, and shorten an error of its settings in the body to one line.
+
+    The body imports more of Prefect, which then reads its settings.
+
+    Raises:
+        SettingsError: A setting is not valid.
+    """
+    output = StringIO()
+    with redirect_stderr(output):  # the package prints the same error in many lines
+        import prefect  # noqa: F401
+        from pydantic import ValidationError
+    try:
+        yield
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join([error.title, *map(str, fault["loc"])])
+        # The value that a validator of Prefect refuses may have a password, as in a URL.
+        found = (
+            "" if fault["type"] == "value_error" else f", found {truncated_repr(fault['input'])}"
+        )
+        raise SettingsError(
+            f"Prefect's settings: {place}: {fault['msg']}{found}. Correct the environment variable "
+            "or the profile that sets it."
+        ) from error
+    sys.stderr.write(output.getvalue())
 
 
 @contextmanager

@@ -98,10 +98,17 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log_of_the_
     assert "in fail\n" in text
 
 
-@pytest.mark.parametrize("command", [["run"], ["sweep", "none.yaml"]])
-def test_no_line_of_a_run_has_a_control_character_or_is_forged(project, server, command):
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        (["run"], ("16", "'\\e[2K'")),
+        (["run"], ("dataset_v1", "no_such_dataset")),
+        (["sweep", "none.yaml"], ("16", "'\\e[2K'")),
+    ],
+)
+def test_no_line_of_a_run_has_a_control_character_or_is_forged(project, server, command, fault):
     name = "a\x1b[2K\x9b\u202e\n2 models: 2 MATCH.yaml"
-    Path(name).write_text(CONFIG.replace("16", "'\\e[2K'"))
+    Path(name).write_text(CONFIG.replace(*fault))
     done = run(server, MAIN, *command, name)
     assert done.returncode in (1, 2)
     printed = done.stdout + done.stderr
@@ -117,6 +124,16 @@ def test_a_disk_error_prints_one_line(config, server):
     done = run(server, code, "run", config)
     assert (done.returncode, done.stdout) == (1, "")
     assert errors(done) == [LOADING, "error: [Errno 28] No space left on device: 'registry.json'"]
+
+
+def test_a_run_with_closed_stdin_stdout_and_stderr_completes(config, env):
+    closed = 'exec "$@" 0<&- 1>&- 2>&-'
+    entry = "from cli.entry import main; main()"
+    command = ["sh", "-c", closed, "sh", sys.executable, "-c", entry]
+    version = ["--model-version", "model_v1"]
+    assert subprocess.run([*command, "run", config, *version], env=env).returncode == 0
+    assert Path("artifacts/evaluations/model_v1/evaluation.json").is_file()
+    assert subprocess.run([*command, "models"], env=env).returncode == 0
 
 
 START = "Start the server, or set PREFECT_API_URL to another one; the URL ends with /api."
@@ -142,14 +159,43 @@ def test_a_server_that_cannot_be_used_is_one_error_that_says_what_to_set(
     assert errors(done) == [LOADING, f"error: {place}: {fault}. {ACTIONS[fault]}"]
 
 
-def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(config, env):
+def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(
+    config, env, tmp_path
+):
     timeout = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
-    done = run(env | timeout, MAIN, "run", config)
+    done = run(env | timeout | {"TMPDIR": str(tmp_path)}, MAIN, "run", config)
+    [log] = tmp_path.glob("prefect-server-*.log")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"{LOADING}\n"
         "Starting a temporary Prefect server. (`make up` starts one for many runs.)\n"
         "error: Prefect server: not ready after 0 s. End of its log:\n\n"
+        f"  Full log: {log}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "fault"),
+    [
+        (
+            {"PREFECT_LOGGING_LEVEL": "LOUD"},
+            "LoggingSettings.level: Input should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or "
+            "'CRITICAL', found 'LOUD'.",
+        ),
+        (
+            {"PREFECT_CLIENT_MAX_RETRIES": "many"},
+            "ClientSettings.max_retries: Input should be a valid integer, unable to parse string "
+            "as an integer, found 'many'.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["sweep"]])
+def test_a_setting_that_is_not_valid_is_one_line(config, env, command, variable, fault):
+    done = run(env | variable, MAIN, *command, config)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"{LOADING}\nerror: Prefect's settings: {fault} Correct the environment variable or the "
+        "profile that sets it.\n"
     )
 
 
@@ -225,7 +271,14 @@ def test_a_home_folder_that_cannot_be_written_to_is_one_line(config, env, tmp_pa
     ]
 
 
-@pytest.mark.parametrize("command", [["run", "../config.yaml"], ["sweep", "../config.yaml"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "../config.yaml"],
+        ["run", "../config.yaml", "--set", "epochs=4"],
+        ["sweep", "../config.yaml"],
+    ],
+)
 def test_a_run_within_the_artifacts_root_is_refused(config, llm_train, monkeypatch, command):
     monkeypatch.chdir("artifacts")
     done = llm_train(*command, "--artifacts-dir", ".")

@@ -137,3 +137,24 @@ def test_a_closed_pipe_prints_no_error(models):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 1
+
+
+def test_ctrl_c_ends_a_command_with_exit_code_130(models, llm_train, monkeypatch):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.models.check_registry", interrupted)
+    done = llm_train("models")
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "\nAborted!\n")
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["run", "config.yaml"], ["show", "model_v1"]])
+def test_a_deleted_working_directory_is_one_error(tmp_path, llm_train, monkeypatch, arguments):
+    (tmp_path / "deleted").mkdir()
+    monkeypatch.chdir(tmp_path / "deleted")
+    (tmp_path / "deleted").rmdir()
+    done = llm_train(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: The working directory was deleted. Change to the project's folder.\n"
+    )

@@ -53,6 +53,33 @@ def config(project) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("config", "settings", "error"),
+    [
+        ("none.yaml", [], "none.yaml: no such training config."),
+        ("none.yaml", ["--set", "epochs=4"], "none.yaml: no such training config."),
+        (
+            "bad.yaml",
+            [],
+            "bad.yaml:5: epochs: expected an integer >= 1, found 'many'. Write e.g. `epochs: 3`.",
+        ),
+        (
+            "config.yaml",
+            ["--set", "epoch=4"],
+            "setting 'epoch=4': unknown key 'epoch', did you mean 'epochs'?",
+        ),
+    ],
+)
+def test_a_mistake_in_the_config_is_reported_before_a_server_is_started(
+    project, llm_train, monkeypatch, config, settings, error
+):
+    monkeypatch.setattr("cli.runs.console_run", None)
+    Path("config.yaml").write_text(CONFIG)
+    Path("bad.yaml").write_text(CONFIG.replace("epochs: 3", "epochs: many"))
+    done = llm_train("run", config, *settings)
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"error: {error}\n")
+
+
 # --- run --local ---------------------------------------------------------------------------------
 
 

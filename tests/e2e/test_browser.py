@@ -10,6 +10,7 @@ from playwright.sync_api import expect, sync_playwright
 from tests.e2e.conftest import AUTH_STRING, ROOT, eventually
 
 IMAGES = ROOT / "docs/images"
+SIZE = {"width": 1400, "height": 900}
 HOSTILE = (
     "![x](http://127.0.0.1:9/x.png) [pay](http://e.example) <img src=http://127.0.0.1:9/y> `a` "
     "www.e.example a@e.example ~~b~~ x\\|y &lt;z"
@@ -23,7 +24,7 @@ def page(platform):
     assert chromium, "chromium is not installed; `make e2e` installs it"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 900}, locale="en-US")
+        page = browser.new_page(viewport=SIZE, locale="en-US")
         page.set_default_timeout(30_000)
         expect.set_options(timeout=60_000)
         log_in(page, platform)
@@ -133,10 +134,12 @@ def test_a_failed_run_shows_the_fault_of_the_config(page, platform):
     expect(page.get_by_text("Failed").first).to_be_visible()
     page.get_by_text("Details", exact=True).first.click()
     page.get_by_text("See More").click()
-    expect(
-        page.get_by_text(re.compile(r"unknown key 'epoch', did you mean 'epochs'\?")).first
-    ).to_be_visible()
+    message = page.get_by_text(re.compile(r"unknown key 'epoch', did you mean 'epochs'\?")).first
+    expect(message).to_be_visible()
+    expect(page.get_by_text("did not generate any task")).to_be_hidden()  # until it is recorded
+    page.set_viewport_size({"width": 1400, "height": 1000})  # shows the message, too
     take_screenshot(page, "failed")
+    page.set_viewport_size(SIZE)
 
 
 def test_a_comparison_shows_a_chart(page, platform):

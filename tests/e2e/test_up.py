@@ -46,7 +46,7 @@ def env(project, terminal):
 
 
 def up(project, env, port, wait=True):
-    """Start ops.up, and wait until its worker has started."""
+    """Start ops.up, and wait until it is ready."""
     process = Process(
         [sys.executable, "-m", "ops.up", "--port", str(port)],
         project.parent / f"up-{len(list(project.parent.glob('up-*.log')))}.log",
@@ -54,7 +54,7 @@ def up(project, env, port, wait=True):
         env=env,
     )
     if wait:
-        eventually(lambda: f"Worker 'up-{socket.gethostname()}' started!" in process.output())
+        eventually(lambda: "  Ready. Press Ctrl-C to stop.\n" in process.output())
     return process
 
 
@@ -125,6 +125,13 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
             f"http://127.0.0.1:{port}/api/artifacts/{table}", auth=password(running), timeout=60
         ).json()
         assert (answer["key"], answer["type"], answer["data"]) == ("models", "table", "[]")
+        [worker] = httpx.post(
+            f"http://127.0.0.1:{port}/api/work_pools/training/workers/filter",
+            json={},
+            auth=password(running),
+            timeout=60,
+        ).json()
+        assert worker["status"] == "ONLINE"
 
         second = up(project, env, free_port(), wait=False)
         assert second.process.wait(30) == 1
@@ -144,6 +151,7 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
             eventually(lambda: GRACE in running.output())
             running.process.send_signal(signal.SIGINT)
             assert running.process.wait(60) == 0
+        assert running.output().index("Stopping ...\n") < running.output().index(GRACE)
         assert running.output().endswith("Stopped.\n")
         assert states_of_runs(project) == [("Cancelled", "`make up` ended before the run")]
         for process in started:

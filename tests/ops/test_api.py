@@ -1,7 +1,8 @@
 """Tests of ops.api, with a real server for the states of runs."""
 
 import os
-from datetime import UTC, datetime
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -13,6 +14,8 @@ from ops.runs import Run
 from ops.server import ServerProcess, listen
 from tests.network import STARTUP_SECONDS
 
+AUTH_STRING = "without a colon"  # which Prefect accepts
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
@@ -20,6 +23,7 @@ def url(tmp_path_factory):
     home = tmp_path_factory.mktemp("prefect")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_UI_ENABLED": "false"}
+    env["PREFECT_SERVER_API_AUTH_STRING"] = AUTH_STRING
     with (home / "server.log").open("w+b") as log:
         server = ServerProcess(listen(), env=env, log=log)
         try:
@@ -31,12 +35,13 @@ def url(tmp_path_factory):
 
 @pytest.fixture
 def api(url):
-    return Api(url, "", "training")
+    return Api(url, AUTH_STRING, "training")
 
 
 @pytest.fixture
 def client(url):
-    with httpx.Client(base_url=f"{url}/", timeout=120) as client:
+    headers = {"Authorization": f"Basic {b64encode(AUTH_STRING.encode()).decode()}"}
+    with httpx.Client(base_url=f"{url}/", headers=headers, timeout=120) as client:
         yield client
 
 
@@ -65,6 +70,18 @@ def test_a_run_is_crashed_or_cancelled_unless_it_has_ended(api, client, state, c
         assert after["message"] == ("its state" if after["type"] == state else "gone")
         found.append(after["type"])
     assert found == [crashed, cancelled]
+
+
+def test_a_worker_has_polled_once_it_has_sent_a_heartbeat_after_a_time(api, client):
+    api.create_pool({})
+    before = datetime.now(UTC) - timedelta(days=1)
+    assert not api.has_polled("up-host", before)
+    for name in ("up-host", "another"):
+        worker = {"name": name, "heartbeat_interval_seconds": 30}
+        client.post("work_pools/training/workers/heartbeat", json=worker).raise_for_status()
+    assert api.has_polled("up-host", before)
+    assert not api.has_polled("up-host", before + timedelta(days=2))
+    assert not api.has_polled("up", before)
 
 
 def test_the_table_that_is_created_empty_is_the_one_that_runs_update():

@@ -118,3 +118,13 @@ def test_variables_are_needed_only_for_another_home_or_another_chosen_profile(ho
     text = (home / "profiles.toml").read_text()
     (home / "profiles.toml").write_text(f"{text.replace('up', 'x', 1)}\n[profiles.x]\n")
     assert needed_variables(home) == {"PREFECT_PROFILE": "up"}
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(home, monkeypatch):
+    def fail(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(profile, "save_profiles", fail)
+    with pytest.raises(OSError, match="No space") as caught:
+        set_api_url(home, None)
+    assert str(caught.value) == (f"[Errno 28] No space left on device: '{home}/.profiles.toml.tmp'")

@@ -82,7 +82,7 @@ def home(project) -> Path:
 def llm_train(home):
     """Start `llm-train` in a new process group, with no server configured."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    env |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    env |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT), "TMPDIR": str(home.parent)}
     env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = str(STARTUP_SECONDS)
 
     def llm_train(*arguments: str) -> subprocess.Popen[str]:
@@ -274,14 +274,17 @@ def test_the_address_of_a_killed_make_up_is_an_error_if_no_other_server_can_star
     )
 
 
-def test_a_failed_run_waits_until_its_step_is_recorded(llm_train, home):
-    Path("config.yaml").write_text("epochs: none")
+def test_a_failed_run_waits_until_its_steps_are_recorded(llm_train, home):
+    Path("config.yaml").write_text(CONFIG.replace("dataset_v1", "dataset_v2"))
     run = llm_train("run", "config.yaml")
     _, messages = run.communicate()
     assert run.returncode == 2, messages
     with closing(sqlite3.connect(home / "prefect.db")) as database:
-        states = database.execute("select name, state_type from task_run").fetchall()
-    assert states == [("load_config config.yaml", "FAILED")]
+        states = database.execute("select name, state_type from task_run order by 1").fetchall()
+    assert states == [
+        ("load_config config.yaml", "COMPLETED"),
+        ("resolve_dataset dataset_v2", "FAILED"),
+    ]
 
 
 def test_commands_that_create_the_database_together_all_complete(llm_train, home):
@@ -296,6 +299,7 @@ def test_commands_that_create_the_database_together_all_complete(llm_train, home
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_stopped_command_leaves_no_server(llm_train, home, signum):
+    Path("config.yaml").write_text(CONFIG)
     run = llm_train("run", "config.yaml")
     while len(processes_of(home)) < 2:
         assert run.poll() is None
@@ -309,14 +313,55 @@ def test_a_stopped_command_leaves_no_server(llm_train, home, signum):
     assert left == []
 
 
-def test_a_server_that_cannot_start_is_an_error_with_the_end_of_its_log(llm_train, home):
+def test_a_file_that_is_no_database_is_an_error_that_names_it_and_the_log(llm_train, home):
+    Path("config.yaml").write_text(CONFIG)
     home.mkdir()
     (home / "prefect.db").write_text("This text is not a database. " * 99)
     run = llm_train("run", "config.yaml")
     output, messages = run.communicate()
     assert (run.returncode, output, processes_of(home)) == (1, "", [])
-    assert "error: Prefect server: exited with code " in messages
-    assert "file is not a database" in messages
+    [log] = home.parent.glob("prefect-server-*.log")
+    assert messages.splitlines()[2:] == [
+        f"error: Prefect server: {home}/prefect.db: file is not a database. Delete the file, or "
+        "move it away: the server creates a new one. It has the history of runs, and no models.",
+        f"  Full log: {log}",
+    ]
+    assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database or disk is full",
+            "/home/user/runs.db: database or disk is full. Free space on its disk.",
+        ),
+        (
+            "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) attempt to write a "
+            "readonly database",
+            "/home/user/runs.db: attempt to write a readonly database. Make the file and its "
+            "folder writable, or set PREFECT_HOME to another folder.",
+        ),
+        (
+            "ValueError: database or disk is full",
+            "exited with code 3. End of its log:\nValueError: database or disk is full\nexit",
+        ),
+    ],
+)
+def test_a_fault_that_sqlite_reports_is_one_sentence(tmp_path, line, message):
+    server = ServerProcess.__new__(ServerProcess)
+    url = "sqlite+aiosqlite:////home/user/runs.db"
+    with (tmp_path / "server.log").open("w+b") as server._log:
+        server._log.write(f"{line}\nexit\n".encode())
+        server._log.flush()
+        with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}):
+            assert str(server._error("exited with code 3")) == f"Prefect server: {message}"
+
+
+def test_the_log_of_a_server_that_cannot_be_kept_is_no_other_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with (tmp_path / "server.log").open("w+b") as log:
+        assert server_module._keep(log) == "Full log: not kept: No such file or directory."
 
 
 def test_no_request_is_refused_while_others_write(project, home):

@@ -18,6 +18,25 @@ def home(tmp_path, monkeypatch):
         signal.signal(signum, handler)
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == "httpx":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+runpy.run_module("ops.up", run_name="__main__")
+"""
+
+
+def test_ctrl_c_during_the_imports_is_silent_with_exit_code_130(start):
+    process = start(INTERRUPTED).process
+    assert process.communicate() == ("", "")
+    assert process.returncode == 130
+
+
 def test_a_second_instance_is_an_error(home, capsys):
     home.mkdir()
     with (home / "up.lock").open("w") as lock:
@@ -57,6 +76,18 @@ def test_damaged_profiles_are_an_error(home, capsys, content, reason):
         f"error: {home}/profiles.toml: {reason} Correct the file, or delete it.\n",
     )
     assert [path.name for path in home.iterdir()] == ["profiles.toml"]
+
+
+def test_a_setting_of_prefect_that_is_not_valid_is_an_error(home, start, monkeypatch):
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "LOUD")
+    process = start("import sys; from ops.up import main; sys.exit(main())").process
+    assert process.communicate() == (
+        "",
+        "error: Prefect's settings: LoggingSettings.level: Input should be 'DEBUG', 'INFO', "
+        "'WARNING', 'ERROR' or 'CRITICAL', found 'LOUD'. Correct the environment variable or the "
+        "profile that sets it.\n",
+    )
+    assert process.returncode == 1
 
 
 def test_a_home_folder_that_cannot_be_created_is_an_error(home, capsys):

@@ -104,7 +104,7 @@ class Soak:
             env=self._env,
         )
         deadline = time.monotonic() + STARTUP_SECONDS
-        while "started!" not in self.up.output():
+        while "Ready." not in self.up.output():
             assert self.up.process.poll() is None, self.up.output()
             assert time.monotonic() < deadline, self.up.output()
             time.sleep(0.2)
