@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from src.rendering.text import one_line
 __all__ = ["Point", "as_image", "curve", "scatter"]
 
 WIDTH, HEIGHT, MARGIN = 720, 420, 70
-TICKS = 5
+TICKS = 5  # about
+ROUNDING = 1e-9
 RADIUS = 6
 MAX_LABELS = 12
 MAX_CURVE = 300
@@ -177,7 +179,7 @@ def curve(name: str, points: Sequence[tuple[int, float]]) -> str:
     return "\n".join(
         [
             *_canvas(),
-            *(_tick_x(step, x(step)) for step in x.ticks),
+            *(_tick_x(step, x(step)) for step in x.ticks if step % 1 == 0),
             *(_tick_y(value, y(value)) for value in y.ticks),
             f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}" text-anchor="middle">step</text>',
             f'<text transform="translate(15 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
@@ -225,23 +227,29 @@ class _Scale:
 
     @property
     def ticks(self) -> list[float]:
-        steps = range(TICKS) if self.high > self.low else range(1)
-        shares = [step / (TICKS - 1) for step in steps]
-        return [self.low * (1 - share) + self.high * share for share in shares]
+        """Round numbers in the range, such as 0.2, 0.4 and 0.6; its ends if there are none."""
+        span = self.high - self.low
+        if span == 0:
+            return [self.low]
+        with suppress(OverflowError, ValueError, ZeroDivisionError):  # at the limits of a float
+            power = 10.0 ** math.floor(math.log10(span / TICKS))
+            step = next(each * power for each in (1, 2, 5, 10) if each * power * TICKS >= span)
+            first, last = self.low / step - ROUNDING, self.high / step + ROUNDING
+            return [number * step for number in range(math.ceil(first), math.floor(last) + 1)]
+        return [self.low, self.high]
 
 
 def _tick_x(value: float, x: float) -> str:
     return (
         f'<line x1="{x:.1f}" y1="{MARGIN - 15}" x2="{x:.1f}" y2="{HEIGHT - MARGIN + 10}" '
         f'stroke="#ddd"/><text x="{x:.1f}" y="{HEIGHT - MARGIN + 25}" text-anchor="middle">'
-        f"{value:.4g}</text>"
+        f"{value:.6g}</text>"
     )
 
 
 def _tick_y(value: float, y: float) -> str:
-    label = f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
     return (
         f'<line x1="{MARGIN - 10}" y1="{y:.1f}" x2="{WIDTH - MARGIN + 15}" y2="{y:.1f}" '
         f'stroke="#ddd"/><text x="{MARGIN - 15}" y="{y + 4:.1f}" text-anchor="end">'
-        f"{label}</text>"
+        f"{value:.6g}</text>"
     )

@@ -129,7 +129,8 @@ def _training(version: str, artifacts: Artifacts) -> str:
     return f"""## Training
 
 {markdown.table(("trainer", ""), rows)}
-{len(weights):,} files of weights, {size:,} bytes; {len(history):,} points of the history.
+Weights: {len(weights):,} {"file" if len(weights) == 1 else "files"}, {size:,} bytes. \
+History: {len(history):,} {"point" if len(history) == 1 else "points"}.
 
 {chart}"""
 

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.e2e.conftest import AUTH_STRING, ROOT, eventually
+from tests.test_training_docs import blocks
 
 IMAGES = ROOT / "docs/images"
 SIZE = {"width": 1400, "height": 900}
@@ -140,6 +141,27 @@ def test_a_failed_run_shows_the_fault_of_the_config(page, platform):
     page.set_viewport_size({"width": 1400, "height": 1000})  # shows the message, too
     take_screenshot(page, "failed")
     page.set_viewport_size(SIZE)
+
+
+def test_the_report_of_a_training_shows_the_loss_by_step(page, platform):
+    [module, *_], [config, *_] = blocks("python"), blocks("yaml")  # of docs/training.md
+    (platform.project / "my_trainers.py").write_text(module)
+    (platform.project / "configs/training/mine.yaml").write_text(config)
+    run = platform.start_run(
+        "training-pipeline/train",
+        training_config_path="configs/training/mine.yaml",
+        model_version="my_model",
+    )
+    assert platform.ended(run)["state_name"] == "Completed"
+    open_newest(page, platform, "training-my-model--535d4cfe74afbb16")
+    curve = page.get_by_role("img", name="Loss by step")
+    expect(curve).to_be_visible()
+    assert curve.evaluate("image => image.naturalWidth") == 720
+    assert_tables_fit(page)
+    page.set_viewport_size({"width": 1400, "height": 1100})  # shows the whole curve
+    take_screenshot(page, "training")
+    page.set_viewport_size(SIZE)
+    (platform.project / "configs/training/mine.yaml").unlink()
 
 
 def test_a_comparison_shows_a_chart(page, platform):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.chart import HEIGHT, WIDTH, Point, scatter
+from flows.chart import HEIGHT, WIDTH, Point, curve, scatter
 from src.rendering.text import one_line
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -121,12 +121,48 @@ def test_a_model_with_a_metric_that_is_not_a_finite_number_has_no_point(value):
         assert Point.from_metrics("model_v1", metrics | {name: value}) is None
 
 
-def test_a_large_number_has_a_short_label():
-    drawing = scatter(
-        [Point(name="a", quality=quality, cost=1, latency=1) for quality in (0.5, 1e300)]
-    )
-    assert ">1e+300</text>" in drawing
-    assert ">0.500</text>" in scatter([Point(name="a", quality=0.5, cost=1, latency=1)])
+def numbers_on_axes(drawing):
+    """Return the texts of the ticks on the horizontal and on the vertical axis."""
+    found = {"middle": [], "end": []}
+    for text in ElementTree.fromstring(drawing).iter(f"{SVG}text"):
+        if text.get("x") and text.text[-1].isdigit():
+            found[text.get("text-anchor")].append(text.text)
+    return found["middle"], found["end"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.125, 0.099], ["0.1", "0.11", "0.12"]),
+        ([5.3, 2.1], ["3", "4", "5"]),
+        ([1e-5, 3e-5], ["1e-05", "1.5e-05", "2e-05", "2.5e-05", "3e-05"]),
+        ([-20.0, 980.0], ["0", "200", "400", "600", "800"]),
+        ([0.5, 1e300], ["0", "2e+299", "4e+299", "6e+299", "8e+299", "1e+300"]),
+        ([-1e308, 1e308], ["-1e+308", "1e+308"]),
+        ([0.0, 5e-324], ["0", "4.94066e-324"]),
+        ([0.5, 0.5], ["0.5"]),
+    ],
+)
+def test_the_numbers_on_an_axis_are_round(values, ticks):
+    assert numbers_on_axes(curve("loss", list(enumerate(values))))[1] == ticks
+
+
+@given(st.lists(numbers, min_size=1, max_size=5))
+def test_the_numbers_on_an_axis_are_few(values):
+    _, vertical = numbers_on_axes(curve("loss", list(enumerate(values))))
+    assert 1 <= len(vertical) <= 6
+
+
+def test_the_numbers_of_steps_are_whole():
+    assert numbers_on_axes(curve("loss", [(1, 0.5), (2, 0.4), (3, 0.3)]))[0] == ["1", "2", "3"]
+
+
+def test_a_curve_has_the_first_and_the_last_of_many_points():
+    drawing = curve("loss", [(step, 1 / step) for step in range(1, 10_001)])
+    [line] = ElementTree.fromstring(drawing).iter(f"{SVG}polyline")
+    places = line.get("points").split()
+    assert len(places) <= 302
+    assert (places[0], places[-1]) == ("70.0,70.0", "650.0,350.0")
 
 
 def test_a_model_without_one_of_the_three_metrics_has_no_point():
