@@ -23,14 +23,14 @@ __all__ = ["evaluate"]
     type=click.Path(),
     help="The config that names the evaluator; by default, that of the model.",
 )
-@click.option("--replace", is_flag=True, help="Measure again, also if there is an evaluation.")
+@click.option("--replace", is_flag=True, help="Measure again, even if there is an evaluation.")
 @artifacts_dir_option
 def evaluate(version: str, config: str | None, replace: bool, artifacts_dir: str) -> None:
     """Evaluate the model VERSION.
 
-    An evaluation is its evaluator's: one by another evaluator is not changed. With --replace, it
-    is measured again, and the old one is kept below earlier/ in its folder. Prints the evaluation
-    as JSON on stdout.
+    An evaluation by another evaluator is not changed. With --replace, the model is measured again,
+    and the old evaluation is kept below earlier/ in its folder. Prints the evaluation as JSON on
+    stdout.
     """
     check_working_directory(artifacts_dir)  # below it, configs name no code
     artifacts = Artifacts.open(artifacts_dir)

@@ -76,7 +76,7 @@ def run(
 
 
 def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> str:
-    """Return the path of the config to run, which is written if it has other values."""
+    """Return the path of the config to run; write it first if it has other values."""
     if not settings:
         return config
     return str(write_variant(config, settings, Artifacts.open(artifacts_dir)))

@@ -279,13 +279,13 @@ def _summary(trials: list[_Trial]) -> dict[str, Any]:
 
 
 def _metrics(trial: _Trial) -> dict[str, Any]:
-    """Return the metrics of a trial, whose evaluation.json may be altered as it is read."""
+    """Return the metrics of a trial; none if evaluation.json was altered before it was read."""
     metrics = trial.evaluation.get("metrics")
     return metrics if isinstance(metrics, dict) else {}
 
 
 def _shown_metrics(trial: _Trial) -> dict[str, Any]:
-    """Return the metrics of a row: SPEC's three, or those of the evaluator of the config."""
+    """Return the metrics of a row: those of the config's evaluator, or the three simulated ones."""
     metrics = _metrics(trial)
     if trial.evaluator is None:
         return {name: metrics.get(name) for name in RANKED_BY}
@@ -296,8 +296,8 @@ def _shown_metrics(trial: _Trial) -> dict[str, Any]:
 def _directions(trials: list[_Trial]) -> dict[str, int]:
     """Return the metrics that rank, the most important first: -1 if higher is better, 1 if lower.
 
-    They are those that the evaluators of the configs say about, in the order of their names; the
-    metrics of the simulated evaluator if none says anything.
+    They are those for which the evaluators of the configs declare `better`, in the order of their
+    names; the metrics of the simulated evaluator if none declares any.
     """
     better: dict[str, str] = {}
     for trial in trials:

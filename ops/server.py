@@ -369,7 +369,7 @@ def _end(log: IO[bytes]) -> bytes:
 
 
 def _keep(log: IO[bytes]) -> str:
-    """Copy the end of a log to a new file; return what to print of it."""
+    """Copy the end of a log to a new file; return the line that names the file."""
     try:
         with tempfile.NamedTemporaryFile(
             prefix="prefect-server-", suffix=".log", delete=False
@@ -505,7 +505,7 @@ def _database_path() -> Path | None:
 
 
 def _database_fault(log: str) -> str | None:
-    """Return what SQLite has reported of its file in the log of a server, and what to do."""
+    """Return the fault of the database that the log of a server reports, and what to do."""
     reported = [line for line in log.splitlines() if "(sqlite3." in line]
     for fault, action in DATABASE_FAULTS.items():
         if any(fault in line for line in reported):

@@ -1,4 +1,4 @@
-"""The standard files of this process, which may be closed, as by `>&-` in a shell."""
+"""The standard streams of this process, which may be closed, e.g. by `>&-` in a shell."""
 
 import os
 import sys
@@ -9,8 +9,8 @@ __all__ = ["open_standard_files"]
 def open_standard_files() -> None:
     """Open the null device in place of each of stdin, stdout and stderr that is closed.
 
-    Otherwise the next file that this process opens gets its number: a child process loses that
-    file, and writes its own output there. Call before other files are opened.
+    Otherwise the next file that this process opens gets its number, and a child process uses that
+    file as its stdin, stdout or stderr. Call before other files are opened.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

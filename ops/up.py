@@ -203,7 +203,7 @@ def _pause(api: Api, home: Path) -> None:
 
 
 def _resume(api: Api, home: Path) -> None:
-    """Resume the work pool if `_pause` has paused it; one that a user has paused stays so."""
+    """Resume the work pool if `_pause` has paused it; leave it paused if a user has."""
     if (home / PAUSED_FILE).exists():
         api.pause(False)
         (home / PAUSED_FILE).unlink()

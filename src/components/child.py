@@ -1,9 +1,9 @@
-"""What runs in the process of a component that is written in Python.
+"""The child process of a component that is written in Python.
 
-Imports only the standard library, so that the environment of a component needs nothing of this
-project's. A component is a callable; these attributes of it are optional:
+Imports only the standard library, so that the environment of a component needs no package of this
+project. A component is a callable with these optional attributes:
 
-- `version`: its version, for one that comes in a package. It then identifies the code.
+- `version`: its version, for a component of a package. It identifies the code.
 - `check_options(options)`: returns the options with their defaults; raises `ValueError`, with a
   message that starts with the name of an option.
 - `base_model(config, options)`: of a trainer: the folder of the base model, or `None`.
@@ -36,12 +36,12 @@ def plain_number(value: Any) -> Any:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write a value to a file, whole or not at all."""
+    """Write a value to a JSON file atomically."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     text = json.dumps(value)
     temporary.unlink(missing_ok=True)
-    with temporary.open("x", encoding="utf-8") as file:  # not one that is a link
+    with temporary.open("x", encoding="utf-8") as file:  # "x" follows no link
         file.write(text)
     temporary.replace(path)
 
@@ -68,7 +68,7 @@ def serve(kind: str, call: Callable[[Callable[..., Any], dict[str, Any], int], N
 
 
 def _load(kind: str, run: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """Return the component; `None` after the reason was written to the description."""
+    """Return the component; `None` if the description has the reason why there is none."""
     try:
         component = _find(run["use"], GROUPS[kind])
         reason = f"expected a function, found {type(component).__name__}."

@@ -17,8 +17,8 @@ def code_sha256(version: str | None, files: Mapping[str, str]) -> str:
 
 def code_dependency(name: str, version: str | None, files: Mapping[str, str]) -> ResolvedDependency:
     """Return the code of a component as a resolved dependency."""
-    about: dict[str, Any] = {"files": dict(files)}
+    annotations: dict[str, Any] = {"files": dict(files)}
     if version is not None:
-        about["version"] = version
+        annotations["version"] = version
     digest = {"sha256": code_sha256(version, files)}
-    return ResolvedDependency(name=name, digest=digest, annotations=about)
+    return ResolvedDependency(name=name, digest=digest, annotations=annotations)

@@ -82,8 +82,8 @@ class Component:
         options: Values for the component, which checks them.
         seed: Seed of its random numbers.
         argv: Program and arguments of a command.
-        code: Patterns of the files that a digest of its code covers, relative to the working
-            directory; by default the files that `argv` names, or the module.
+        code: Patterns of further files of its code, relative to the working directory. The files
+            that `argv` names, or the file of the module, always belong to its code.
         base_model: Patterns of the files of the base model; their digests are recorded.
         dataset_version: The dataset version that an evaluator measures on; that of the model if
             `None`.

@@ -35,10 +35,10 @@ class ComponentError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What a component is, found without running it.
+    """A component, its code, and what it declares.
 
     Attributes:
-        component: The component, with the options as it checked them.
+        component: The component, with the checked options.
         version: The version that it declares; `None` if its files identify its code.
         code: SHA-256 by path of the files of its code.
         base_model: Size and SHA-256 by path of the files of the base model.
@@ -58,14 +58,14 @@ class Description:
     base_model_files: Mapping[Path, str] = field(default_factory=dict, compare=False)
 
     def identity(self) -> dict[str, Any]:
-        """Return all that makes this component another one, as JSON."""
+        """Return the identity of the component and the digest of its code, as JSON."""
         return {**self.component.to_dict(), "code": code_sha256(self.version, self.code)}
 
 
 def describe(
     component: Component, kind: str, source: str, config: Mapping[str, Any] | None = None
 ) -> Description:
-    """Describe a component. One that is written in Python is imported in a separate process.
+    """Describe a component. A function is imported in a child process, and not called.
 
     Args:
         component: The component.
@@ -87,12 +87,12 @@ def describe(
         files = [] if module is None else [Path(module)]
     for pattern in component.code:
         files += _matching(pattern, "code", fault)
-    # A program that does not exist cannot be started, which is the better message.
-    is_there = component.use != COMMAND or which(component.argv[0]) is not None
-    if not files and described.get("version") is None and is_there:
+    # A missing program is reported when it is started, with a better message.
+    is_found = component.use != COMMAND or which(component.argv[0]) is not None
+    if not files and described.get("version") is None and is_found:
         raise fault("use", "no file of its code is known. Name the files with `code: [...]`.")
     base_model = {
-        _shown(file): file
+        _recorded_name(file): file
         for pattern in component.base_model
         for file in _matching(pattern, "base_model", fault)
     }
@@ -100,13 +100,14 @@ def describe(
         found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         base_model |= {path.relative_to(folder).as_posix(): path for path in found}
     if len(files) + len(base_model) > MAX_FILES:
-        raise fault("code", f"expected at most {MAX_FILES:,} files.")
+        found_files = f"{len(files):,} of its code and {len(base_model):,} of the base model"
+        raise fault("code", f"expected at most {MAX_FILES:,} files, found {found_files}.")
     code = {path: _digest(path).sha256 for path in files}
     base = {path: _digest_once(path) for path in base_model.values()}
     return Description(
         component=replace(component, options=described.get("options", component.options)),
         version=described.get("version"),
-        code={_shown(path): digest for path, digest in code.items()},
+        code={_recorded_name(path): digest for path, digest in code.items()},
         base_model={name: base[path] for name, path in base_model.items()},
         measured=tuple(described.get("measured", component.measured)),
         better=described.get("better", component.better),
@@ -116,7 +117,7 @@ def describe(
 
 
 def changed_files(files: Mapping[Path, str]) -> dict[Path, str]:
-    """Return how the files have changed that no longer have the SHA-256 given for them.
+    """Return how files differ from the given SHA-256; unchanged files are left out.
 
     Raises:
         OSError: A file cannot be read.
@@ -134,7 +135,7 @@ def changed_files(files: Mapping[Path, str]) -> dict[Path, str]:
 
 
 class _Fault:
-    """Makes an error with the line of a key of a component."""
+    """Creates errors that name the line of a key of a component."""
 
     def __init__(self, component: Component, kind: str, source: str) -> None:
         self._lines = component.lines
@@ -167,14 +168,14 @@ def _matching(pattern: str, key: str, fault: _Fault) -> list[Path]:
     try:
         found = sorted(path for path in Path.cwd().glob(pattern) if path.is_file())
     except (ValueError, IndexError, NotImplementedError) as error:
-        raise fault(key, f"not a pattern: {truncated_repr(pattern)}.") from error
+        raise fault(key, f"expected a pattern, found {truncated_repr(pattern)}.") from error
     if not found:
         raise fault(key, f"no file matches {truncated_repr(pattern)} in {Path.cwd()}.")
     return found
 
 
-def _shown(path: Path) -> str:
-    """Return a path relative to the working directory; its name if it is elsewhere."""
+def _recorded_name(path: Path) -> str:
+    """Return a path relative to the working directory; the file name if it is elsewhere."""
     here = Path.cwd().resolve()
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
@@ -205,12 +206,13 @@ def _digest_once(path: Path) -> Digest:
 
 @dataclass(slots=True)
 class _Answer:
-    """What a component says about itself.
+    """The description that a component has returned.
 
     Attributes:
-        found: The answer; `None` before the first one, and if it depends on the config.
-        module: State of the file of its module when it answered.
-        is_shared: Whether one answer is that for all configs.
+        lock: Held while the component is imported.
+        found: The description; `None` before the first one, and if it depends on the config.
+        module: State of the file of the module when it was imported.
+        is_shared: Whether the description is the same for all configs.
     """
 
     lock: Lock = field(default_factory=Lock)
@@ -238,7 +240,7 @@ def shared_descriptions() -> Iterator[None]:
 def _ask_once(
     component: Component, kind: str, fault: _Fault, config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what a component says about itself; see `shared_descriptions`."""
+    """Return the description of a component; imported once in `shared_descriptions`."""
     if (answers := _ANSWERS.get()) is not None:
         options = json.dumps(dict(component.options), sort_keys=True)
         key = (kind, component.use, interpreter(component), options)
@@ -260,7 +262,7 @@ def _state(module: str | None) -> tuple[int, ...]:
         return ()
     try:
         status = Path(module).stat()
-    except OSError:  # deleted; an import fails with the better message
+    except OSError:  # deleted; the import reports it with a better message
         return ()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
@@ -268,7 +270,7 @@ def _state(module: str | None) -> tuple[int, ...]:
 def _ask(
     component: Component, kind: str, fault: _Fault, config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Import a component in its own environment, and return what it says about itself."""
+    """Import a component in its environment, and return its description."""
     with TemporaryDirectory(prefix="llm-train-") as folder:
         answer = Path(folder) / "description.json"
         try:

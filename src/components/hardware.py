@@ -1,4 +1,4 @@
-"""What of a machine and of an environment can change the bytes of trained weights.
+"""The facts about a machine and an environment that can change the bytes of trained weights.
 
 The facts were found by training the same model under each of them; see docs/training.md. Imports
 only the standard library, and asks a library only if the component imported it.

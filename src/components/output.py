@@ -1,4 +1,4 @@
-"""What a component prints, in the log of a run."""
+"""The output of a component, in the log of a run."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,7 @@ MAX_LINES = 10_000  # a log of all lines could fill a disk
 
 
 def line_logger(logger: logging.Logger) -> Callable[[str], None]:
-    """Return a function that logs the lines of one try, as many as `MAX_LINES`."""
+    """Return a function that logs the lines of one try, at most `MAX_LINES`."""
     count = 0
 
     def log_line(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Running a component: a child process, which gets its run in a file."""
+"""Run a component as a child process, which reads its inputs from run.json."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ def interpreter(component: Component) -> str:
 
 
 def dataset_values(dataset: DatasetVersion) -> dict[str, Any]:
-    """Return what a run says about its data, with absolute paths."""
+    """Return the fields of run.json that describe the data, with absolute paths."""
     path = str(Path(dataset.path).resolve())
     return {"dataset": path, "dataset_version": {**asdict(dataset), "path": path}}
 
@@ -45,16 +45,16 @@ def run_component(
 ) -> None:
     """Run a component until it and all its descendants have ended.
 
-    Afterwards `folder` holds run.json, which the component gets, and processes.lock.
+    Afterwards `folder` holds run.json, which the component reads, and processes.lock.
 
     Args:
         component: The component.
         kind: `trainer` or `evaluator`.
-        values: The run, besides what follows from the component.
+        values: The fields of run.json, except those of the component itself.
         folder: A folder for this run. Two runs in one folder never overlap.
-        is_temporary: Whether the folder is removed if this process is killed meanwhile.
+        is_temporary: Whether the folder is removed if this process is killed.
         timeout_seconds: The longest time that it may take; not limited if `None`.
-        on_line: Receives each line that it prints, as it comes.
+        on_line: Receives each line that it prints, immediately.
 
     Raises:
         CommandError, CommandStartError, CommandTimeoutError: See `src.supervision.command`.

@@ -1,12 +1,13 @@
 """The work folder of a model version: where a trainer works, until its result is in the record.
 
-<root>/.work/.<model version>.lock           held by the run that trains the version
-<root>/.work/<model version>/run.json        what the trainer gets; see `LLM_TRAIN_RUN`
+<root>/.work/.<model version>.lock           held while a run trains or evaluates the version
+<root>/.work/<model version>/run.json        inputs of the trainer; see `LLM_TRAIN_RUN`
 <root>/.work/<model version>/processes.lock  held while a process of the trainer lives
 <root>/.work/<model version>/<digest>/       for the digest of all that the training depends on:
     checkpoints/, history.jsonl              kept between tries
     output/                                  emptied before each try
-    result.json                              written when output/ is whole; names <digest>
+    environment.json                         of the last try; written by a trainer in Python
+    result.json                              written when output/ is complete; names <digest>
 """
 
 import logging
@@ -44,7 +45,7 @@ class Work(NamedTuple):
 
 @contextmanager
 def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
-    """Lock the work folder of a version; wait for as long as another run trains the version.
+    """Lock the work folder of a version; wait while another run trains or evaluates the version.
 
     Args:
         models: The folder of all model versions, beside which the work folder lies.
@@ -59,7 +60,7 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
     descriptor = os.open(path, flags, 0o666)
     try:
         if not lock(descriptor, 0.0):
-            logger.info("%s: another run trains this version. Waiting for it.", path)
+            logger.info("%s: another run trains or evaluates this version. Waiting.", path)
             os.close(descriptor)
             descriptor = os.open(path, flags, 0o666)
             lock(descriptor, None)
@@ -84,17 +85,16 @@ def _lock_name(model_version: str) -> str:
 
 
 def remove_work(models: StorePath, model_version: str) -> None:
-    """Remove the work folder of a version that is in the record, if a run has left one."""
+    """Remove the work folder of a version, if there is one; its training is in the record."""
     if ((models.parent / WORK_FOLDER).local_folder() / model_version).exists():
         with locked_work(models, model_version) as work:
             work.remove()
 
 
 def remove_links(folder: Path) -> None:
-    """Remove the links in a folder, and the FIFOs, sockets and devices; not in folders below it.
+    """Remove the links, FIFOs, sockets and devices in a folder, not in folders below it.
 
-    No run creates one next to its files. Through a link in place of a file, a run would write to
-    the target.
+    No run creates them there. Through a link in place of a file, a run would write to its target.
     """
     for path in [*folder.iterdir()]:
         mode = path.lstat().st_mode

@@ -38,15 +38,14 @@ def attest_evaluation(
         dependencies: The inputs of the evaluation, without the core.
         invocation: The run. The statement records the first run with this evaluation.
         model_version: The model that was evaluated.
-        evaluator: What measured it.
-        weights: The files of the model that were measured.
+        evaluator: The evaluator that measured it.
+        weights: The weights that were measured; empty if nothing was trained.
 
     Raises:
         CorruptFileError: There is a statement that cannot be parsed. It is left as found.
         OSError: The statement cannot be written; an old statement is unchanged.
     """
     path, digest = folder / STATEMENT_FILE, sha256(evaluation)
-
     measured_by = evaluator.to_dict()
 
     def attests(statement: Statement) -> bool:

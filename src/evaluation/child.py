@@ -44,7 +44,7 @@ def _numbers(metrics: object) -> dict[str, float]:
     """Return the metrics that an evaluator returned, as plain numbers by name.
 
     Raises:
-        ValueError: They are something else; says what.
+        ValueError: They are not numbers by name; the message has the value that was found.
     """
     if not isinstance(metrics, Mapping):
         raise ValueError(f"expected a dict of numbers, found {type(metrics).__name__}.")

@@ -77,7 +77,7 @@ SIMULATED_EVALUATOR = Evaluator(
 
 
 def as_evaluator(metrics: Metrics | Evaluator) -> Evaluator:
-    """Return an evaluator for a function that measures a model."""
+    """Return the evaluator of a function that measures a model; an evaluator as it is."""
     if isinstance(metrics, Evaluator):
         return metrics
     return SIMULATED_EVALUATOR if metrics is simulated_metrics else function_evaluator(metrics)
@@ -102,17 +102,17 @@ def evaluate_model(
     `dataset_version` and `metrics`. If the model has a provenance.json, the evaluation has one too;
     it names the evaluator and describes the first run with this evaluation.
 
-    An evaluation is its evaluator's: one that another evaluator made is not changed. One with other
-    numbers than this evaluator gives is replaced, with a warning in the log; numbers that are
-    measured on the clock stay as they were recorded.
+    An evaluation by another evaluator is not changed. One that its statement attests is measured
+    again only by the simulated evaluator. One with other numbers than this evaluator gives is
+    replaced, with a warning in the log; metrics of the clock keep their recorded values.
 
     Args:
         model_version: A version with a metadata.json in `models_dir`.
         models_dir: Folder of all model versions.
         output_dir: Folder of all evaluations.
         metrics: Measures the model: a function of its metadata, or an evaluator.
-        replace: Whether to measure again on purpose. An evaluation that is there, also one by
-            another evaluator, is kept with its statement below `earlier/<digest>/` of its folder.
+        replace: Whether to measure again in any case. An existing evaluation, also one by another
+            evaluator, is kept with its statement in `earlier/<digest>/` of its folder.
         invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
@@ -291,7 +291,7 @@ def _recorded_times(
 
 
 def _check_evaluator(recorded: Statement, evaluator: Evaluator, path: StorePath) -> None:
-    """Check that a recorded evaluation is one of this evaluator on the same data."""
+    """Check that a recorded evaluation is by this evaluator, on the same data."""
     old = recorded.parameters.get("evaluator", {"use": SIMULATED})
     new = evaluator.to_dict()
     details = all_conflict_details({"evaluator": old}, {"evaluator": new})
@@ -302,11 +302,12 @@ def _check_evaluator(recorded: Statement, evaluator: Evaluator, path: StorePath)
         raise EvaluationConflict(
             f"{path}: measured by evaluator {_name(old)}, and now by {evaluator.name!r}:\n"
             + "".join(f"  {detail}\n" for detail in details)
-            + "Nothing was changed. To measure again on purpose and keep the old evaluation, run "
-            f"`llm-train evaluate {quote(path.parent.name)} --replace`."
+            + "Nothing was changed. To measure again and keep the old evaluation, run "
+            f"`llm-train evaluate {quote(path.parent.name)} --replace`; for the evaluator of a "
+            "config other than the model's, add `--config FILE`."
         )
     if recorded.digest("evaluator") not in (None, evaluator.code_sha256):
-        logger.warning("%s: the code of evaluator %s changed since.", path, evaluator.name)
+        logger.warning("%s: the code of evaluator %s was changed later.", path, evaluator.name)
 
 
 def _name(evaluator: object) -> str:

@@ -1,4 +1,4 @@
-"""Evaluators: what measures a model, and what of it is recorded."""
+"""Evaluators as values: how a model is measured, and what is recorded about it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ Metrics = Callable[[Mapping[str, Any]], Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluator:
-    """What measures a model.
+    """An evaluator of models.
 
     Attributes:
         identity: What it is, as JSON; `use` is its name. An evaluation is never replaced by one of
@@ -35,7 +35,7 @@ class Evaluator:
         code: SHA-256 by path of the files of its code.
         measured: Metrics that are measured on the clock, so that they differ from run to run.
         better: `higher` or `lower` by metric.
-        dataset: The data that it measures on; `None` if it needs none.
+        dataset: The data that it measures on; `None` if it uses no data.
     """
 
     identity: Mapping[str, Any]
@@ -67,7 +67,7 @@ class Evaluator:
         return {**self.identity, **{key: value for key, value in declared.items() if value}}
 
     def dataset_dependency(self) -> ResolvedDependency | None:
-        """Return its data as a resolved dependency; `None` if it needs none."""
+        """Return its data as a resolved dependency; `None` if it uses no data."""
         if self.dataset is None:
             return None
         return ResolvedDependency(
@@ -95,7 +95,7 @@ class Evaluator:
 
 
 def function_evaluator(metrics: Metrics) -> Evaluator:
-    """Return the evaluator for a function that a caller of the core passes."""
+    """Return the evaluator for a function that a caller passes."""
     from inspect import getfile  # slow to import
 
     name = f"{getattr(metrics, '__module__', '?')}:{getattr(metrics, '__qualname__', '?')}"

@@ -112,7 +112,7 @@ def run_command(command: Command, *, on_line: OnLine) -> None:
     """
     if not Path("/proc/self/environ").exists():
         expected = f"Expected Linux with /proc, found {sys.platform}."
-        raise CommandStartError(f"{_shown(command)}: cannot be started. {expected}")
+        raise CommandStartError(f"{_command_text(command)}: cannot be started. {expected}")
     last: deque[str] = deque(maxlen=LAST_LINES)
 
     def deliver(stream: Stream, line: str) -> None:
@@ -127,7 +127,7 @@ def run_command(command: Command, *, on_line: OnLine) -> None:
             try:
                 report = _read(process, connection, deliver, _STOP.get())
             except BaseException:
-                connection.shutdown(socket.SHUT_WR)  # which the supervisor waits for
+                connection.shutdown(socket.SHUT_WR)  # the request to end the command
                 # A command that cannot write its output might not write its checkpoint either.
                 _read(process, connection, lambda *_: None)
                 raise
@@ -152,7 +152,7 @@ def _start(command: Command, connection: socket.socket) -> subprocess.Popen[byte
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        raise CommandStartError(f"{_shown(command)}: cannot be started: {error}.") from error
+        raise CommandStartError(f"{_command_text(command)}: cannot be started: {error}.") from error
 
 
 def _environment(command: Command) -> dict[str, str]:
@@ -271,20 +271,20 @@ def _check(command: Command, report: str, supervisor_code: int, last: Sequence[s
     reason, _, detail = report.partition(" ")
     end = "\n".join([" Last lines of its output:", *last]) if last else " It had no output."
     if reason == "failed":
-        raise CommandStartError(f"{_shown(command)}: cannot be started: {detail}.")
+        raise CommandStartError(f"{_command_text(command)}: cannot be started: {detail}.")
     if reason == "timeout":
         raise CommandTimeoutError(
-            f"{_shown(command)}: ended, because it was still running after "
+            f"{_command_text(command)}: ended, because it was still running after "
             f"{command.timeout_seconds:g} seconds.{end}"
         )
     if reason == "exited" and detail != "0":
-        raise CommandError(f"{_shown(command)}: {_ending(int(detail))}.{end}")
+        raise CommandError(f"{_command_text(command)}: {_ending(int(detail))}.{end}")
     if reason == "stopped":
-        raise CommandError(f"{_shown(command)}: ended by a signal to its supervisor.{end}")
+        raise CommandError(f"{_command_text(command)}: ended by a signal to its supervisor.{end}")
     if reason != "exited":
         raise CommandError(
-            f"{_shown(command)}: its supervisor {_ending(supervisor_code)}. Processes that it left "
-            f"are killed when the command starts again.{end}"
+            f"{_command_text(command)}: its supervisor {_ending(supervisor_code)}. Processes that "
+            f"it left are killed when the command starts again.{end}"
         )
 
 
@@ -297,6 +297,6 @@ def _ending(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def _shown(command: Command) -> str:
+def _command_text(command: Command) -> str:
     text = shlex.join(command.argv)
     return text if len(text) <= MAX_COMMAND else f"{text[:MAX_COMMAND]}..."

@@ -149,7 +149,7 @@ def _check(
 
 
 def _bound_fields(training: Training | None) -> dict[str, Any]:
-    """Return what of a training, if there is one, a version is bound to."""
+    """Return the fields of a training to which a version is bound."""
     if training is None:
         return {"trainer": None}
     return {**training.inputs(), "files": training.files}

@@ -27,9 +27,9 @@ class TrainingRun:
         dataset: The data; `dataset.path` is its data.jsonl.
         model_version: The version that is trained.
         output: An empty folder for the files of the model.
-        checkpoints: A folder that is kept until the model is whole. A training that was stopped is
-            called again with the same folder, and continues from the last whole checkpoint.
-        settings: Values for this run only, e.g. a device. They are no part of the version.
+        checkpoints: A folder that is kept until the model is complete. A trainer that was stopped
+            is called again with the same folder, and continues from its last complete checkpoint.
+        settings: Values for this run only, e.g. a device. They do not change the version.
         log: Called as `log(step, loss=...)` after a step; writes a point of the history.
     """
 

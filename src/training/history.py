@@ -66,7 +66,7 @@ class History:
         end = 0
         for line in file.readall().splitlines(keepends=True):
             point = parse_point(line)
-            if point is None or not line.endswith(b"\n"):  # half a line of one that was killed
+            if point is None or not line.endswith(b"\n"):  # cut off: its writer was killed
                 break
             end += len(line)
             ends.append((point["step"], end))

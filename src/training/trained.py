@@ -38,7 +38,7 @@ class Training:
 
     @classmethod
     def of(cls, trainer: "Description") -> "Training":
-        """Return a training that this trainer has not begun."""
+        """Return a training by this trainer, without a result."""
         return cls(
             trainer=trainer.identity(),
             version=trainer.version,
@@ -52,7 +52,7 @@ class Training:
         return weights_of(self.files)
 
     def inputs(self) -> dict[str, Any]:
-        """Return what of the training must not change under a version."""
+        """Return the inputs of the training to which its version is bound."""
         base_model = {name: each.sha256 for name, each in self.base_model.items()}
         return {"trainer": dict(self.trainer), "base_model": base_model}
 

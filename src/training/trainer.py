@@ -75,7 +75,7 @@ def train_model(
     Args:
         training_config_path: A YAML file; see `load_training_config`.
         model_version: Name of the new version; derived from config and data if `None`.
-        artifacts_dir: Folder of all model versions. (The specification has this name.)
+        artifacts_dir: Folder of all model versions; named by the specification.
         datasets_dir: Folder of all dataset versions.
         invocation: The run that provenance.json records; a run that starts now if `None`.
 
@@ -86,8 +86,8 @@ def train_model(
         FileNotFoundError: The config, the dataset version or its data.jsonl does not exist.
         ModelVersionConflict: The version exists with other content.
         ValueError: The config, the data or the name is not valid, or the trainer has left no model.
-        OSError: A file cannot be read or written; no partial file is left. Or the trainer failed
-            (`CommandError`); its checkpoints are kept.
+        CommandError: The trainer failed; its checkpoints are kept.
+        OSError: A file cannot be read or written; no partial file is left.
     """
     if model_version is not None:
         check_version("model_version", model_version)
@@ -171,9 +171,9 @@ def derive_model_version(
     """Return the name of a model version that is derived from its config, data and trainer.
 
     The name is `<base model>-<dataset version>-<digest>`, where the digest is the first 12
-    hexadecimal digits of a SHA-256 over the config hash, the SHA-256 of the data and, unless it is
-    the simulated one, the trainer with its options, seed and code. The same inputs always give the
-    same name; any other input gives another name.
+    hexadecimal digits of a SHA-256 over the config hash, the SHA-256 of the data and the trainer
+    with its options, seed and code; the simulated trainer adds nothing. The same inputs always give
+    the same name; any other input gives another name.
     """
     return derived_name(config, dataset, None if trainer is None else trainer.identity())
 
@@ -181,7 +181,7 @@ def derive_model_version(
 def derived_name(
     config: TrainingConfig, dataset: DatasetVersion, identity: Mapping[str, Any] | None
 ) -> str:
-    """Return what `derive_model_version` returns, for a trainer of this identity."""
+    """Return the derived name for a trainer of this identity; see `derive_model_version`."""
     inputs: dict[str, Any] = {"config": config.config_hash, "data": dataset.sha256}
     if identity is not None:
         inputs["trainer"] = identity
@@ -251,7 +251,7 @@ def write_metadata(
 
     Afterwards `<models_dir>/<model_version>/metadata.json` holds the canonical JSON of `metadata`,
     and provenance.json binds the version to its config and data. If it was trained, its weights and
-    its history are there, too, and its work folder is gone.
+    its history are next to them, and its work folder is removed.
 
     Args:
         metadata: See `model_metadata`.
@@ -315,7 +315,13 @@ def _bind_simulated(
     dependencies: Sequence[ResolvedDependency],
     invocation: Invocation,
 ) -> bool:
-    """Bind a version that has no trainer; wait for a run that trains it, which is a conflict."""
+    """Bind a version without a trainer.
+
+    Waits for a run that trains the version. If that run binds it, this is a conflict.
+
+    Raises:
+        CorruptFileError: A training that was stopped has left weights.
+    """
     if not may_run() or not has_lock(folder.parent, folder.name):
         return bind_model(metadata, folder, dependencies, invocation)
     if (folder / STATEMENT_FILE).stat() is not None:

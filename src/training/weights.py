@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 ENVIRONMENT_LIMIT = 1 << 20
-# Names that this project uses for temporary files, and names that are too long for one.
+# Names that temporary files of this project have, and names too long to derive one from.
 _REFUSED_NAME = re.compile(r"(^|/)(\.[^/]*\.tmp|[^/]{201,})(/|$)")
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,10 @@ def train(
     *,
     on_point: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> Training:
-    """Train the weights of a model version, unless a run of the version has done so.
+    """Train the weights of a model version, unless an earlier run has trained them.
 
-    The trainer runs as a child process. One that was stopped continues from its checkpoints.
-    Afterwards its result lies in the work folder, or in the record if it was there already.
+    The trainer runs as a child process. A training that was stopped continues from its checkpoints.
+    Afterwards the result is in the work folder, or in the record if it was already there.
 
     Args:
         config_file: The training config.
@@ -94,7 +94,7 @@ def train(
         ModelVersionConflict: The version exists with another trainer, other options, another base
             model, or without weights. Nothing was trained.
         CorruptFileError: The weights of the version were altered or deleted.
-        InputChangedError: The data or the base model changed meanwhile.
+        InputChangedError: The data or the base model changed during the training.
         CommandError: The trainer failed, or took too long. Its checkpoints are kept.
         TrainingOutputError: The trainer has left something that is not a model.
         OSError: A file cannot be read or written.
@@ -138,10 +138,13 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
     """Copy the result of a training from the work folder to the folder of the model.
 
     Afterwards the folder has weights/ and, if the trainer reported steps, training.jsonl. They are
-    visible when the statement lists them.
+    part of the record once the statement lists them.
 
     Raises:
-        CorruptFileError, FileChangedError, OSError: See `Store.put_files`.
+        FileNotFoundError: The result is no longer in the work folder.
+        CorruptFileError: A stopped training left a training.jsonl, and this one has none; or see
+            `Store.put_files`.
+        FileChangedError, OSError: See `Store.put_files`.
     """
     expected = training.files, training.environment
     folder = next((each for each in work.folder.glob("*/") if _result(each) == expected), None)
@@ -158,7 +161,9 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
     if HISTORY_FILE in training.files:
         history = read_file(folder / "history.jsonl", HISTORY_LIMIT) or b""
         if Digest.of(history) != training.files[HISTORY_FILE]:
-            raise FileChangedError(f"{folder / 'history.jsonl'}: written to after it was hashed.")
+            raise FileChangedError(
+                f"{folder / 'history.jsonl'}: written to after it was hashed. Run again."
+            )
         (model / HISTORY_FILE).replace(history)
 
 
@@ -166,7 +171,7 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
 
 
 def _recorded(model: StorePath, new: Training) -> Training | None:
-    """Return the training that the record has, after a check of its files."""
+    """Return the recorded training, after a check of its files; `None` without a statement."""
     statement = read_statement(model)
     if statement is None:
         return None
@@ -174,12 +179,14 @@ def _recorded(model: StorePath, new: Training) -> Training | None:
     recorded = {"trainer": None} if found is None else found.inputs()
     if details := all_conflict_details(recorded, new.inputs()):
         raise ModelVersionConflict(model.name, model, details)
-    assert found is not None  # noqa: S101  # else there are details
+    assert found is not None  # noqa: S101  # otherwise there are details
     history = (model / HISTORY_FILE).read(HISTORY_LIMIT)
-    expected = found.files.get(HISTORY_FILE)
-    if expected != (None if history is None else Digest.of(history)):
+    digests = found.files.get(HISTORY_FILE), None if history is None else Digest.of(history)
+    if digests[0] != digests[1]:
+        expected, actual = (f"sha256 {each.sha256}" if each else "no file" for each in digests)
         raise CorruptFileError(
-            f"{model / HISTORY_FILE}: expected {expected}. Left as found; restore it from a backup."
+            f"{model / HISTORY_FILE}: expected {expected}, found {actual}. Left as found; restore "
+            "it from a backup."
         )
     with (model / WEIGHTS_FOLDER).local_files(found.weights):
         pass
@@ -187,7 +194,7 @@ def _recorded(model: StorePath, new: Training) -> Training | None:
 
 
 def _finished(folder: Path, new: Training) -> Training | None:
-    """Return the result of an earlier try whose files are unchanged."""
+    """Return the result of an earlier try; `None` if there is none, or its files changed."""
     result = _result(folder)
     if result is None:
         return None
@@ -201,9 +208,9 @@ def _finished(folder: Path, new: Training) -> Training | None:
 
 
 def _result(folder: Path) -> tuple[dict[str, Digest], dict[str, Any]] | None:
-    """Return the files and the environment of an earlier try that was finished.
+    """Read the files and the environment that a finished try recorded; `None` without a result.
 
-    The result names what the training depended on, so that one of another training is not taken.
+    The result has the digest of all inputs of its training. That of another training is not used.
     """
     data = read_file(folder / "result.json", STATEMENT_LIMIT)
     if data is None:
@@ -218,7 +225,7 @@ def _result(folder: Path) -> tuple[dict[str, Digest], dict[str, Any]] | None:
 
 
 def _digests(folder: Path) -> dict[str, Digest]:
-    """Return size and SHA-256 of what a trainer has left, by path in the folder of the model."""
+    """Return the digests of what a trainer has left, by path in the folder of the model."""
     store = FolderStore(folder)
     files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in store.digests("output").items()}
     history = read_file(folder / "history.jsonl", HISTORY_LIMIT)
@@ -297,7 +304,7 @@ def _run(
 
 
 def _check_inputs(dataset: DatasetVersion, description: Description) -> None:
-    """Check that base model and data are still those that the run began with."""
+    """Check that the base model and the data did not change during the training."""
     changed = {str(k): v for k, v in changed_files(description.base_model_files).items()}
     _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
     if digest != dataset.sha256:
@@ -310,14 +317,14 @@ def _check_inputs(dataset: DatasetVersion, description: Description) -> None:
 
 
 def _code_changes(description: Description, model_version: str) -> dict[str, Any]:
-    """Return which code was changed during the training, for the recorded environment.
+    """Return the changes of code during the training, for the recorded environment.
 
-    A process keeps the code that it has imported, so a training of hours is not discarded for this.
+    A process keeps the code that it has imported, so the result of the training is valid.
     """
     changed = {str(k): v for k, v in changed_files(description.code_files).items()}
     for path, how in changed.items():
         logger.warning(
-            "%s: %s while it trained %s. The record names the code that the training began with, "
+            "%s: %s while %s was trained. The record names the code that the training began with, "
             "and this change.",
             path,
             how,
@@ -327,7 +334,7 @@ def _code_changes(description: Description, model_version: str) -> dict[str, Any
 
 
 def _finish(folder: Path, new: Training, environment: Mapping[str, Any]) -> Training:
-    """Check what a trainer has left, and write down that it is whole."""
+    """Check what a trainer has left, and write result.json."""
     try:
         files = _digests(folder)
     except CorruptFileError as error:

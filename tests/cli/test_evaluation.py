@@ -69,7 +69,7 @@ def test_verify_measures_with_the_config_that_it_is_given_and_only_to_reevaluate
     done = llm_train("verify", "model_v1", "--reevaluate")
     assert done.exit_code == 1
     assert "evaluator.use: expected 'mine:evaluate', found 'other:measure'" in done.stdout
-    assert "An evaluation with another config is verified with that --config." in done.stdout
+    assert "If it was made with another config, pass that config as --config." in done.stdout
     done = llm_train("verify", "model_v1", "--reevaluate", *other)
     assert done.stdout.splitlines()[0] == "MATCH     model_v1"
     done = llm_train("verify", "model_v1", *other)

@@ -1,4 +1,4 @@
-"""Evaluators of the user, in real child processes, and whose an evaluation is."""
+"""Evaluators of the user, in real child processes, and conflicts between evaluators."""
 
 import json
 import sys
@@ -132,7 +132,7 @@ def test_other_numbers_with_a_statement_that_agrees_are_found_by_measuring_again
 
 
 def forge(**numbers):
-    """Replace metrics, and let the statement of the evaluation agree."""
+    """Replace metrics, and adapt the statement of the evaluation."""
     evaluation = json.loads(FILE.read_bytes())
     evaluation["metrics"] |= numbers
     data = json.dumps(evaluation, sort_keys=True, indent=2).encode() + b"\n"
@@ -219,7 +219,7 @@ def test_a_forged_statement_of_an_evaluation_is_a_mismatch(change, project):
 
 
 def parameters(**values):
-    """Return a change of what a statement says about the evaluator."""
+    """Return a change of the evaluator in a statement."""
     return lambda definition: definition["externalParameters"]["evaluator"].update(values)
 
 
@@ -228,7 +228,7 @@ def without_seed(definition):
 
 
 def dependency(**values):
-    """Return a change of the data in a statement."""
+    """Return a change of the data in a statement of an evaluation."""
 
     def change(definition):
         inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
@@ -410,7 +410,7 @@ def test_an_evaluator_that_fails_when_it_is_run_again_stops_no_verification(proj
     assert "no GPU" in warnings[-1][1]
 
 
-# --- An evaluation is its evaluator's ------------------------------------------------------------
+# --- Conflicts between evaluators ----------------------------------------------------------------
 
 
 def test_another_evaluator_changes_nothing_and_both_are_named(project, tree):

@@ -1,4 +1,4 @@
-"""Tests of closed standard files."""
+"""Tests of closed standard streams."""
 
 import json
 

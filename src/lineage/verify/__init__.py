@@ -64,7 +64,7 @@ def verify(
         model_version: A version with a registry entry or a folder.
         artifacts_dir: The artifacts root.
         hash_dataset: Counts and hashes a data.jsonl.
-        metrics: What measured the model. An evaluation by another evaluator is not measured again.
+        metrics: The evaluator of the model. An evaluation by another one is not measured again.
 
     Returns:
         The checks, always in the same order. Without a readable provenance.json, the checks that
@@ -96,7 +96,7 @@ def verify_all(
         artifacts_dir: The artifacts root.
         versions: The versions to verify; all that have a registry entry or a folder if `None`.
         hash_dataset: Counts and hashes a data.jsonl.
-        metrics: What measured the models; see `verify`.
+        metrics: The evaluator of the models; see `verify`.
         reevaluate: Whether the evaluators that configs name are run again. Their code is taken from
             the configs, which must have the contents that were recorded. An evaluation that names
             another evaluator than its config, or another seed, options, data or declarations, is a
@@ -130,10 +130,10 @@ def verify_evidence(
     reevaluate: bool = False,
     config_file: ConfigFile | None = None,
 ) -> Iterator[tuple[ModelEvidence, list[Check]]]:
-    """Verify many models, and yield what was read and verified, with its checks.
+    """Verify many models; yield the files of each as they were verified, and its checks.
 
-    A caller that uses files after their verification uses these values, because a file may be
-    edited meanwhile. See `verify_all`.
+    Use these values instead of reading the files again, which may be edited after their
+    verification. See `verify_all`.
     """
     artifacts = Artifacts.open(artifacts_dir)
     evaluator = as_evaluator(metrics)

@@ -47,7 +47,8 @@ class Check:
         found: Its value; for a file that cannot be parsed or read, the reason.
         diverged: What explains a mismatch, if it is not the checked thing: `code`, `metrics` or
             `provenance.json`.
-        note: The fields that differ, the origin of the code, or times that run backwards.
+        note: Further facts, e.g. the fields that differ, the origin of the code, or times that run
+            backwards.
     """
 
     what: str
@@ -60,15 +61,15 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Everything that a check may look at.
+    """The inputs of a check.
 
     Attributes:
         evidence: The files of the model.
         expected: Their expected contents.
         dataset: The dataset of the model; `None` if nothing names one.
         evaluation_dataset: The dataset that its evaluation names; `None` if it names none.
-        declared: The evaluator that its config names, to compare with what is recorded; `None` if
-            the config is not at hand.
+        declared: The evaluator that its config names, to compare with the recorded one; `None` if
+            it is not to be compared, or the config does not exist or was edited.
     """
 
     evidence: ModelEvidence
@@ -84,9 +85,9 @@ class Case:
 
     @cached_property
     def is_unfinished(self) -> bool:
-        """Whether those outputs are missing that a run writes last.
+        """Whether only the outputs that a run writes last are missing.
 
-        A run that was stopped leaves such a record, and so does one who deletes these outputs.
+        A run that was stopped leaves such a record; so does the deletion of these outputs.
         """
         evidence = self.evidence
         are_missing = [  # in the order in which a run writes them
@@ -347,9 +348,9 @@ def _check_evaluation(case: Case) -> Check:
     expected = sha256(measured) if measured else attested
     evaluator = statement.parameters.get("evaluator") if statement else None
     name = evaluator.get("use") if isinstance(evaluator, dict) else None
-    is_shipped = name in (None, SIMULATED)
-    fault = _evaluation_fault(case) if measured is None and not is_shipped else ""
-    if measured is None and not is_shipped and not fault and file.sha256 == expected is not None:
+    is_simulated = name in (None, SIMULATED)
+    fault = _evaluation_fault(case) if measured is None and not is_simulated else ""
+    if measured is None and not is_simulated and not fault and file.sha256 == expected is not None:
         return Check(
             what=EVALUATION_FILE,
             verdict="AS RECORDED",
@@ -395,10 +396,10 @@ def _check_evaluation_statement(case: Case) -> Check:
         if case.declared is not None:
             if declared := declaration_mismatches(statement, case.declared):
                 mismatches += declared
-                notes.append("An evaluation with another config is verified with that --config.")
+                notes.append("If it was made with another config, pass that config as --config.")
             if statement.digest("evaluator") not in (None, case.declared.code_sha256):
                 notes.append("The code of the evaluator changed since.")
-        # Without the model's statement as it was attested, nothing is said about its run.
+        # The runs are compared only if the model's statement is the one that was attested.
         is_comparable = not faults and not case.has_statement_mismatch and not case.model_faults
         if model is not None and is_comparable:
             mismatches += run_mismatches(model, statement)

@@ -142,7 +142,7 @@ class ModelEvidence:
 
     @property
     def is_entry_missing(self) -> bool:
-        """Whether the registry has no entry; not known if it cannot be parsed."""
+        """Whether the registry has no entry; false if the registry cannot be parsed."""
         is_known = self.registry.value is not None or self.registry.is_missing
         return is_known and self.entry is None
 
@@ -179,9 +179,9 @@ def read_model(
     registry: File[Registry],
     entry: Mapping[str, Any] | None,
 ) -> ModelEvidence:
-    """Read the files of a model; those first that a run writes last.
+    """Read the files of a model, in the reverse of the order in which a run writes them.
 
-    A run that writes them meanwhile then seems unfinished, and never altered.
+    A model that a run is writing is then unfinished, and never altered.
 
     Raises:
         ConnectionError, TimeoutError: The store cannot be reached.

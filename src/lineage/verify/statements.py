@@ -1,4 +1,4 @@
-"""The exact form of the two statements of a model, and what in them must agree. Pure.
+"""The exact form of the two statements of a model, and the values that must agree. Pure.
 
 `parse_statement` skips fields that it does not use, because a newer release may have written them.
 Here every field is compared, so that no edit of a statement is without a mismatch.
@@ -39,11 +39,13 @@ from src.records.statement import (
 )
 
 __all__ = [
+    "declaration_mismatches",
     "digest_mismatches",
     "evaluation_faults",
     "model_faults",
     "run_mismatches",
     "time_notes",
+    "trainer_mismatches",
     "weights_mismatches",
 ]
 
@@ -216,7 +218,7 @@ def weights_mismatches(model: Statement, evaluation: Statement) -> list[str]:
 def trainer_mismatches(statement: Statement, config: ConfigEvidence) -> list[str]:
     """Return how the trainer of a model differs from that of its config, if that is unchanged.
 
-    The options of a function are not compared: it can add others.
+    The options of a function are not compared: `check_options` can add defaults.
     """
     if config.sha256 is None or config.sha256 != statement.digest("config"):
         return []
@@ -235,7 +237,7 @@ def trainer_mismatches(statement: Statement, config: ConfigEvidence) -> list[str
 
 
 def declaration_mismatches(evaluation: Statement, declared: Evaluator) -> list[str]:
-    """Return how an evaluation differs from what its config and its evaluator declare now."""
+    """Return how an evaluation differs from what its config and its evaluator now declare."""
     named = evaluation.parameters.get("evaluator", {"use": SIMULATED})
     expected: dict[str, Any] = {"evaluator": declared.to_dict()}
     found: dict[str, Any] = {"evaluator": named}
