@@ -50,12 +50,13 @@ NEW_DATABASE = (
     "and no models."
 )
 FREE_SPACE = "Free space on its disk."
+CHECK_DISK = "Free space on its disk, or check the disk."
 MAKE_WRITABLE = "Make the file and its folder writable, or set PREFECT_HOME to another folder."
 DATABASE_FAULTS = {
     "file is not a database": NEW_DATABASE,
     "database disk image is malformed": NEW_DATABASE,
     "database or disk is full": FREE_SPACE,
-    "disk I/O error": FREE_SPACE,
+    "disk I/O error": CHECK_DISK,
     "attempt to write a readonly database": MAKE_WRITABLE,
     "unable to open database file": MAKE_WRITABLE,
 }

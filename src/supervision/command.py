@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Literal
@@ -49,15 +49,15 @@ _STOP: ContextVar[Event | None] = ContextVar("stop", default=None)
 class Command:
     """A command of a user, and the limits under which it runs.
 
+    It gets the variables of the caller, without those of Prefect, because some are secrets.
+    PYTHONHASHSEED is 0 and PYTHONUNBUFFERED is 1 unless set.
+
     Attributes:
         argv: The program, searched in PATH unless it contains a slash, and its arguments.
         cwd: Working directory of the command; a relative program is relative to it.
         run_file: Value of LLM_TRAIN_RUN in the environment of the command, as an absolute path.
         lock: File that is locked while a process of the command lives; created if missing, and
             never removed. A command waits until the lock is free.
-        environment: Variables that the command gets besides those of the caller. Of the caller's,
-            those of Prefect are withheld, because some are secrets. PYTHONHASHSEED is 0 and
-            PYTHONUNBUFFERED is 1 unless set.
         scratch: Folder that is removed if the caller is killed; by default none.
         timeout_seconds: How long the command may run, without the wait for the lock.
         grace_seconds: Time between SIGTERM and SIGKILL when the command is ended.
@@ -67,7 +67,6 @@ class Command:
     cwd: Path
     run_file: Path
     lock: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
     scratch: Path | None = None
     timeout_seconds: float | None = None
     grace_seconds: float = GRACE_SECONDS
@@ -158,7 +157,7 @@ def _start(command: Command, connection: socket.socket) -> subprocess.Popen[byte
 def _environment(command: Command) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(WITHHELD)}
     run_file = {RUN_FILE: os.path.abspath(command.run_file)}  # noqa: PTH100  # keeps links
-    return {**DEFAULTS, **inherited, **command.environment, **run_file}
+    return {**DEFAULTS, **inherited, **run_file}
 
 
 def _read(

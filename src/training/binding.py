@@ -19,7 +19,12 @@ from src.records.statement import (
 from src.storage import StorePath
 from src.training.trained import Training, recorded_training, training_dependencies
 
-__all__ = ["bind_model", "check_binding"]
+__all__ = ["bind_model", "check_binding", "dataset_sha256"]
+
+
+def dataset_sha256(dependencies: Sequence[ResolvedDependency]) -> str:
+    """Return the SHA-256 of the data among the inputs of a model."""
+    return next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
 
 
 def bind_model(
@@ -46,7 +51,7 @@ def bind_model(
         OSError: The statement cannot be written; no partial file is left.
     """
     path = folder / STATEMENT_FILE
-    data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
+    data_sha256 = dataset_sha256(dependencies)
     found = check_binding(metadata, folder, data_sha256, training)
     data = found
     if data is None:

@@ -26,11 +26,11 @@ from src.records.layout import (
 from src.records.metadata import ModelVersionConflict, conflict_details
 from src.records.statement import ResolvedDependency
 from src.storage import Location, StorePath, open_path
-from src.training.binding import bind_model, check_binding
+from src.training.binding import bind_model, check_binding, dataset_sha256
 from src.training.config import ConfigFile, TrainingConfig, read_config_file
 from src.training.dataset import DatasetVersion, resolve_dataset
 from src.training.registry import is_registered
-from src.training.trained import Training
+from src.training.trained import Training, recorded_training
 
 if TYPE_CHECKING:
     from src.components.description import Description
@@ -344,7 +344,7 @@ def _bind_training(
     training: Training,
 ) -> bool:
     """Put the weights of a model in its folder and bind the version to them."""
-    data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
+    data_sha256 = dataset_sha256(dependencies)
     if check_binding(metadata, folder, data_sha256, training) is not None:
         return False
     from src.training.weights import put_training  # slow to import
@@ -384,10 +384,13 @@ def _is_bound(
     metadata: dict[str, Any], folder: StorePath, dependencies: Sequence[ResolvedDependency]
 ) -> bool:
     """Return whether the statement, or the digest in the name, ties the version to `metadata`."""
-    data_sha256 = next(each.digest["sha256"] for each in dependencies if each.name == "dataset")
+    data_sha256 = dataset_sha256(dependencies)
+    training = None
     try:
-        if check_binding(metadata, folder, data_sha256) is not None:
-            return True
+        if (statement := read_statement(folder)) is not None:
+            training = recorded_training(statement, folder / STATEMENT_FILE)
+            if check_binding(metadata, folder, data_sha256, training) is not None:
+                return True
     except ModelVersionConflict:
         return False
     except (CorruptFileError, OSError):
@@ -402,5 +405,5 @@ def _is_bound(
         num_samples=metadata["num_training_samples"],
         sha256=data_sha256,
     )
-    version: str = metadata["model_version"]
-    return version == derive_model_version(config, dataset)
+    derived = derived_name(config, dataset, training.trainer if training else None)
+    return derived == metadata["model_version"]

@@ -309,10 +309,10 @@ def _check_inputs(dataset: DatasetVersion, description: Description) -> None:
     _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
     if digest != dataset.sha256:
         changed[dataset.path] = f"changed from sha256 {dataset.sha256} to {digest}"
-    for path, how in changed.items():
+    if changed:
         raise InputChangedError(
-            f"{path}: {how} while a model was trained with it. The model and its checkpoints were "
-            "discarded; run again."
+            "\n".join(f"{path}: {how} during the training." for path, how in changed.items())
+            + "\nThe model and its checkpoints were discarded; run again."
         )
 
 

@@ -1,5 +1,6 @@
 """Models that a trainer of the user trains, through the engine."""
 
+import json
 import os
 import signal
 import subprocess
@@ -103,9 +104,12 @@ def test_a_flow_run_that_is_killed_while_it_trains_leaves_no_process_and_is_cont
         process.wait()
     while trainers(project):
         time.sleep(0.05)
-    config = Path(CONFIG_PATH)
-    config.write_text(config.read_text().replace("seconds: 0.05", "seconds: 0.0"))
+    [checkpoint] = Path("artifacts/.work").glob("model_v1/*/checkpoints/state.json")
+    checkpoint.write_text('{"step": 399, "weight": 1000}')  # one step is left
     assert run().is_completed()
+    assert calls() == ["train", "train", "evaluate"]
+    weights = json.loads((MODEL / "weights/adapter/weights.json").read_text())
+    assert (weights["step"], int(weights["weight"])) == (400, 1000)
 
 
 def trainers(project):

@@ -815,6 +815,14 @@ def test_what_a_failed_trainer_left_does_not_disturb_the_next_try(body, project)
     assert (MODEL / "weights/w").read_text() == "1"
 
 
+def test_edited_metadata_of_a_trained_model_are_to_be_restored(project):
+    run(trained(steps=2))
+    file = MODEL / "metadata.json"
+    file.write_text(file.read_text().replace('"epochs": 3', '"epochs": 4'))
+    with pytest.raises(ModelVersionConflict, match="The file was edited after it was written: res"):
+        run()
+
+
 @pytest.mark.parametrize(
     ("change", "changed", "how"),
     [
@@ -839,8 +847,8 @@ def test_an_input_that_changes_during_a_training_stops_the_run(change, changed, 
     )
     with pytest.raises(InputChangedError) as caught:
         run(write_config({"use": "mine:train", "base_model": ["base/*"]}))
-    end = r"with it\. The model and its checkpoints were discarded; run again\."
-    message = rf"\S*{changed}: {how} while a model was trained {end}"
+    end = r"\nThe model and its checkpoints were discarded; run again\."
+    message = rf"\S*{changed}: {how} during the training\.{end}"
     assert re.fullmatch(message, str(caught.value))
     assert nothing_is_registered()
     assert list(WORK.glob("model_v1/*/checkpoints")) == []

@@ -208,12 +208,13 @@ def read_model(
 
 
 def _read_files(folder: StorePath) -> FilesEvidence:
+    path = folder / WEIGHTS_FOLDER
     try:
-        weights = (folder / WEIGHTS_FOLDER).digests()
-        files = {f"{WEIGHTS_FOLDER}/{name}": digest for name, digest in weights.items()}
-        history = (folder / HISTORY_FILE).read(HISTORY_LIMIT)
+        files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in path.digests().items()}
+        path = folder / HISTORY_FILE
+        history = path.read(HISTORY_LIMIT)
     except (OSError, CorruptFileError) as error:
-        reason, is_unreadable = _failure(error, folder / WEIGHTS_FOLDER)
+        reason, is_unreadable = _failure(error, path)
         return FilesEvidence(reason=reason, is_unreadable=is_unreadable)
     if history is not None:
         files[HISTORY_FILE] = Digest.of(history)
