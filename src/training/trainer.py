@@ -405,5 +405,5 @@ def _is_bound(
         num_samples=metadata["num_training_samples"],
         sha256=data_sha256,
     )
-    derived = derived_name(config, dataset, training.trainer if training else None)
-    return derived == metadata["model_version"]
+    version: str = metadata["model_version"]
+    return version == derived_name(config, dataset, training.trainer if training else None)
