@@ -97,7 +97,9 @@ def _print_checks(version: str, checks: list[Check]) -> None:
     click.echo(f"{click.style(result.ljust(8), fg=colour)}  {one_line(version)}")
     if missing := [check.what for check in checks if check.verdict == "UNFINISHED"]:
         print_line(f"  missing: {', '.join(missing)}")
-        print_line("  The run was stopped before it wrote this, or it was deleted. Run it again.")
+        print_line(
+            "  The run failed or was stopped before it wrote this, or it was deleted. Run it again."
+        )
     for check in checks:
         if check.verdict == "UNFINISHED":
             continue

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.artifacts import Artifacts, read_metadata, read_statement
 from src.components.component import ComponentNotRunError, components_not_run
 from src.environment import core_dependency
-from src.records.layout import REGISTRY_LIMIT
+from src.records.layout import REGISTRY_LIMIT, STATEMENT_FILE
 from src.records.metadata import Difference, differences
 from src.storage import Location, StorePath
 from src.storage.memo import unwritten_memos
@@ -24,12 +24,16 @@ from src.training.grids import write_variant
 from src.training.hashing import count_and_hash_once
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
+from src.training.trained import recorded_training
 from src.training.trainer import (
     derive_model_version,
     describe_trainer,
     model_dependencies,
     model_metadata,
 )
+
+if TYPE_CHECKING:
+    from src.components.description import Description
 
 __all__ = ["Change", "Nearest", "Prediction", "Run", "first_difference", "predict", "run_core"]
 
@@ -197,7 +201,7 @@ def _nearest(
     version = model_version or derive_model_version(config_file.config, dataset, trainer)
     metadata = model_metadata(config_file.config, dataset, version)
     with suppress(OSError, ValueError):
-        return version, _of_nearest(metadata, config_file, dataset, artifacts)
+        return version, _of_nearest(metadata, config_file, dataset, trainer, artifacts)
     return version, None
 
 
@@ -205,16 +209,22 @@ def _of_nearest(
     metadata: Mapping[str, Any],
     config_file: ConfigFile,
     dataset: DatasetVersion,
+    trainer: "Description | None",
     artifacts: Artifacts,
 ) -> Nearest | None:
     """Compare with the model of that version; without one, with the most similar models."""
     models = _most_similar(metadata, _models(metadata["model_version"], artifacts))
-    now = {**_values(metadata), "sha256": _now(config_file, dataset)}
+    now = {
+        **_values(metadata),
+        "trainer": trainer and trainer.identity(),
+        "sha256": _now(config_file, dataset),
+    }
     found = []
     for model in models:
-        recorded = {**_values(model), "sha256": _recorded(model["model_version"], artifacts)}
+        version = model["model_version"]
+        recorded = {**_values(model), **_recorded(version, artifacts)}
         each = tuple(differences(recorded, now))
-        found.append(Nearest(model_version=model["model_version"], differences=each))
+        found.append(Nearest(model_version=version, differences=each))
     return min(found, key=lambda each: len(each.differences), default=None)
 
 
@@ -250,9 +260,14 @@ def _now(config_file: ConfigFile, dataset: DatasetVersion) -> dict[str, str | No
     return {name: digests.get(name) for name in _FILES}
 
 
-def _recorded(version: str, artifacts: Artifacts) -> dict[str, str | None]:
-    statement = read_statement(artifacts.models / version)
-    return {name: statement.digest(name) if statement else None for name in _FILES}
+def _recorded(version: str, artifacts: Artifacts) -> dict[str, Any]:
+    folder = artifacts.models / version
+    statement = read_statement(folder)
+    training = statement and recorded_training(statement, folder / STATEMENT_FILE)
+    return {
+        "trainer": training and training.trainer,
+        "sha256": {name: statement.digest(name) if statement else None for name in _FILES},
+    }
 
 
 _FILES = ("config", "dataset", "dataset metadata", "core")

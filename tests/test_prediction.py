@@ -9,6 +9,7 @@ from src.prediction import Change, first_difference, predict
 from src.records.metadata import Difference, ModelVersionConflict
 from src.training.pipeline import run_training_pipeline
 from tests.examples import CONFIG, DATA_SHA256
+from tests.trainers import trained
 
 FILES = [
     "artifacts/evaluations/model_v1/evaluation.json",
@@ -27,6 +28,15 @@ def _project(project):
 
 def fields(prediction):
     return {each.field for each in prediction.nearest.differences}
+
+
+def test_the_difference_of_a_trainer_is_named():
+    run_training_pipeline(trained(steps=2))
+    prediction = predict(trained(steps=3))
+    assert [each for each in prediction.nearest.differences if each.field != "sha256.config"] == [
+        Difference("trainer.options.steps", 2, 3)
+    ]
+    assert prediction.unknown == "trainer mine:train"
 
 
 def test_a_first_run_adds_five_files_and_has_no_nearest_model():

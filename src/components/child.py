@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,14 @@ def serve(kind: str, call: Callable[[Callable[..., Any], dict[str, Any], int], N
     if run["describe"]:
         write_json(run["describe"], _describe(component, run))
         return
-    call(component, run, points)
+    try:
+        call(component, run, points)
+    except Exception as error:  # of the component: without the frames of this project
+        trace = error.__traceback__
+        while trace and trace.tb_frame.f_globals.get("__name__") in ("__main__", __name__):
+            trace = trace.tb_next
+        traceback.print_exception(error.with_traceback(trace))
+        raise SystemExit(1) from None
 
 
 def _load(kind: str, run: Mapping[str, Any]) -> Callable[..., Any] | None:

@@ -90,7 +90,14 @@ def describe(
     # A missing program is reported when it is started, with a better message.
     is_found = component.use != COMMAND or which(component.argv[0]) is not None
     if not files and described.get("version") is None and is_found:
-        raise fault("use", "no file of its code is known. Name the files with `code: [...]`.")
+        key, of_argv = (
+            ("argv", f" of argv {list(component.argv)}") if component.argv else ("use", "")
+        )
+        raise fault(
+            key,
+            f"no file{of_argv} was found in {Path.cwd()}. Correct it, or name the files of "
+            "its code with `code: [...]`.",
+        )
     base_model = {
         _recorded_name(file): file
         for pattern in component.base_model

@@ -74,6 +74,7 @@ def run_component(
     command = Command(
         argv=component.argv if component.use == COMMAND else argv,
         cwd=Path.cwd(),
+        name=None if component.use == COMMAND else f"{kind} {component.use}",
         run_file=run_file,
         lock=folder / "processes.lock",
         scratch=folder if is_temporary else None,

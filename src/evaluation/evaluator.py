@@ -164,6 +164,9 @@ def _evaluate(
         _check_evaluator(recorded, evaluator, path)
         is_done = found is not None and sha256(found) == recorded.subject_sha256
         if is_done and not evaluator.is_simulated:
+            if weights:
+                with (models / model_version / WEIGHTS_FOLDER).local_files(weights):
+                    pass  # raises if they were altered
             logger.info("%s: already written by evaluator %s.", path, evaluator.name)
             return Path(str(path.parent))
     evaluation = measure(
@@ -199,7 +202,9 @@ def _evaluate(
         _keep_earlier(path.parent)
         attest()  # first, so that a run of this evaluator completes what is missing
     path.replace(evaluation)
-    if found not in (None, evaluation):
+    if found not in (None, evaluation) and replace:
+        logger.info("%s: replaced. The old one is in %s/.", path, path.parent / EARLIER_FOLDER)
+    elif found not in (None, evaluation):
         logger.warning(
             "%s: expected sha256 %s, found %s. Replaced.", path, sha256(evaluation), sha256(found)
         )

@@ -30,6 +30,6 @@ def recorded_config(statement: Statement) -> ConfigFile:
             path = file.path if name == "config" else file.base_path
             raise ValueError(
                 f"{path}: expected sha256 {digest}, as the model was trained with, found "
-                f"{found[name]}. Restore the file."
+                f"{found[name]}. Restore the file, or pass `--config FILE` to name the config."
             )
     return file

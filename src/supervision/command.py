@@ -58,6 +58,7 @@ class Command:
         run_file: Value of LLM_TRAIN_RUN in the environment of the command, as an absolute path.
         lock: File that is locked while a process of the command lives; created if missing, and
             never removed. A command waits until the lock is free.
+        name: Its name in errors, which do not quote its stdout; by default its argv.
         scratch: Folder that is removed if the caller is killed; by default none.
         timeout_seconds: How long the command may run, without the wait for the lock.
         grace_seconds: Time between SIGTERM and SIGKILL when the command is ended.
@@ -67,6 +68,7 @@ class Command:
     cwd: Path
     run_file: Path
     lock: Path
+    name: str | None = None
     scratch: Path | None = None
     timeout_seconds: float | None = None
     grace_seconds: float = GRACE_SECONDS
@@ -115,7 +117,8 @@ def run_command(command: Command, *, on_line: OnLine) -> None:
     last: deque[str] = deque(maxlen=LAST_LINES)
 
     def deliver(stream: Stream, line: str) -> None:
-        last.append(line[:MAX_LAST_LINE])
+        if stream == "stderr" or command.name is None:
+            last.append(line[:MAX_LAST_LINE])
         on_line(stream, line)
 
     connection, other_end = socket.socketpair()
@@ -268,7 +271,7 @@ class _Output:
 def _check(command: Command, report: str, supervisor_code: int, last: Sequence[str]) -> None:
     """Raise the error that the report of the supervisor describes."""
     reason, _, detail = report.partition(" ")
-    end = "\n".join([" Last lines of its output:", *last]) if last else " It had no output."
+    end = "\n".join(["\nLast lines of its output:", *last]) if last else " It had no output."
     if reason == "failed":
         raise CommandStartError(f"{_command_text(command)}: cannot be started: {detail}.")
     if reason == "timeout":
@@ -277,7 +280,8 @@ def _check(command: Command, report: str, supervisor_code: int, last: Sequence[s
             f"{command.timeout_seconds:g} seconds.{end}"
         )
     if reason == "exited" and detail != "0":
-        raise CommandError(f"{_command_text(command)}: {_ending(int(detail))}.{end}")
+        ending = f"{_command_text(command)}: {_ending(int(detail))}"
+        raise CommandError(f"{ending}: {last[-1]}{end}" if last else f"{ending}.{end}")
     if reason == "stopped":
         raise CommandError(f"{_command_text(command)}: ended by a signal to its supervisor.{end}")
     if reason != "exited":
@@ -297,5 +301,5 @@ def _ending(code: int) -> str:
 
 
 def _command_text(command: Command) -> str:
-    text = shlex.join(command.argv)
+    text = command.name or shlex.join(command.argv)
     return text if len(text) <= MAX_COMMAND else f"{text[:MAX_COMMAND]}..."

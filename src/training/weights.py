@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 ENVIRONMENT_LIMIT = 1 << 20
+LOG_SECONDS = 10.0  # between points of the history in the log
 # Names that temporary files of this project have, and names too long to derive one from.
 _REFUSED_NAME = re.compile(r"(^|/)(\.[^/]*\.tmp|[^/]{201,})(/|$)")
 
@@ -119,19 +121,29 @@ def train(
         if (found := _finished(folder, new)) is not None:
             logger.info("%s: trained by an earlier run. Taken.", model_version)
             return found
+        name = f"{model_version}: trainer {description.component.use}"
+        checkpoints = folder / "checkpoints"
+        logger.info(
+            "%s %s.", name, "continues from its checkpoints" if _has(checkpoints) else "starts"
+        )
         try:
             environment = _run(
                 config_file, dataset, description, model_version, work, folder, on_point
             )
             _check_inputs(dataset, description)
             environment |= _code_changes(description, model_version)
-            return _finish(folder, new, environment)
+            training = _finish(folder, new, environment)
         except InputChangedError:
             remove_tree(folder)  # a checkpoint may be of the other input
             raise
         except BaseException:
             remove_tree(folder / "output")  # it could fill the disk; checkpoints are kept
+            if _has(checkpoints):
+                logger.info("%s: stopped. Run again: it continues from %s.", name, checkpoints)
             raise
+        size = sum(each.size for each in training.weights.values())
+        logger.info("%s: done, %s bytes of weights.", name, f"{size:,}")
+        return training
 
 
 def put_training(training: Training, model: StorePath, work: Work) -> None:
@@ -234,6 +246,10 @@ def _digests(folder: Path) -> dict[str, Digest]:
     return files
 
 
+def _has(checkpoints: Path) -> bool:
+    return checkpoints.is_dir() and any(checkpoints.iterdir())
+
+
 # --- One try -------------------------------------------------------------------------------------
 
 
@@ -257,10 +273,10 @@ def _run(
     output.mkdir()
     environment_file.unlink(missing_ok=True)
     history = History(history_file)
-    has_points, log_line = False, line_logger(logger)
+    has_points, log_line, logged = False, line_logger(logger), time.monotonic()
 
     def on_line(stream: str, line: str) -> None:
-        nonlocal has_points
+        nonlocal has_points, logged
         point = parse_point(line) if stream == "stdout" else None
         if point is None:
             log_line(line)
@@ -269,6 +285,9 @@ def _run(
         if component.use == COMMAND:  # a function writes its history itself
             history.append(point)
         on_point(point)
+        if time.monotonic() > logged + LOG_SECONDS:
+            logged = time.monotonic()
+            logger.info("%s: %s", model_version, json.dumps(point))
 
     values = {
         "model_version": model_version,
@@ -292,7 +311,7 @@ def _run(
     except (CommandStartError, CommandTimeoutError):
         raise
     except CommandError as error:
-        if has_points or any(checkpoints.iterdir()):
+        if has_points or _has(checkpoints):
             raise
         raise TrainerFailedError(str(error)) from error
     try:

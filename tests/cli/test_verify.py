@@ -97,7 +97,7 @@ def test_one_unreadable_model_has_no_summary_and_exits_with_1(unreadable, llm_tr
 UNFINISHED = """\
 UNFINISHED  model_v3
   missing: registry entry, evaluation.json, evaluation's provenance
-  The run was stopped before it wrote this, or it was deleted. Run it again.
+  The run failed or was stopped before it wrote this, or it was deleted. Run it again.
 """
 
 

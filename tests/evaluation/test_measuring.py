@@ -463,6 +463,14 @@ def test_replacing_an_evaluation_keeps_the_old_one_with_its_statement(project):
     assert verdict_of() == "AS RECORDED"
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_evaluation_that_exists_is_not_returned_for_altered_weights(replace, project):
+    run(trained())
+    Path("artifacts/models/model_v1/weights/samples.txt").write_text("9")
+    with pytest.raises(CorruptFileError, match=r"samples\.txt: expected sha256"):
+        evaluate(CONFIG_PATH, replace=replace)
+
+
 def test_altered_weights_are_not_evaluated(project):
     write_module()
     run(write_config({"use": "mine:train"}, None))

@@ -65,8 +65,7 @@ def test_the_last_lines_of_a_failed_trainer_are_the_message_of_the_run(project):
     write_config({"use": "mine:train"})
     state = run()
     message = flow_run(state.state_details.flow_run_id).state.message
-    assert "exited with code 1" in message
-    assert "RuntimeError: out of memory" in message
+    assert message.startswith("trainer mine:train: exited with code 1: RuntimeError: out of memory")
 
 
 def test_a_trainer_that_fails_after_a_step_is_tried_again_from_its_checkpoints(project):

@@ -76,19 +76,28 @@ def test_a_line_is_delivered_while_the_command_runs(commands):
     assert commands.lines == [("stdout", "ready")]
 
 
-def test_an_exit_code_is_an_error_with_the_last_lines(commands):
-    code = 'print("step 1"); raise SystemExit(3)'
+def test_an_exit_code_is_an_error_with_the_last_line_first_and_then_the_last_lines(commands):
+    code = 'print("step 1"); print("no memory"); raise SystemExit(3)'
     with pytest.raises(CommandError) as caught:
         commands.run(code)
+    first = f"{shown(code)}: exited with code 3: no memory"
+    assert str(caught.value) == f"{first}\nLast lines of its output:\nstep 1\nno memory"
+    assert repr(caught.value) == f"CommandError({first!r})"
+
+
+def test_an_error_of_a_named_command_has_its_name_and_quotes_no_stdout(commands):
+    code = 'import sys; print("step 1"); sys.exit("no memory")'
+    with pytest.raises(CommandError) as caught:
+        commands.run(code, name="trainer mine")
     assert str(caught.value) == (
-        f"{shown(code)}: exited with code 3. Last lines of its output:\nstep 1"
+        "trainer mine: exited with code 1: no memory\nLast lines of its output:\nno memory"
     )
 
 
 def test_the_message_has_the_last_20_lines_each_of_at_most_500_characters(commands):
     with pytest.raises(CommandError) as caught:
         commands.run("for i in range(30): print(i, 'x' * 1000)\nraise SystemExit(1)")
-    lines = str(caught.value).splitlines()[2:]  # the command has two lines
+    lines = str(caught.value).partition("Last lines of its output:\n")[2].splitlines()
     assert lines == [f"{i} " + "x" * 497 for i in range(10, 30)]
 
 
@@ -356,7 +365,7 @@ def send_to_supervisor(signum):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_command_that_ends_with_success_after_a_signal_has_not_succeeded(signum, commands):
     code = SAVES.replace('print("ready", flush=True)', PRINTS_PID)
-    with pytest.raises(CommandError, match=r": ended by a signal to its supervisor\. Last lines"):
+    with pytest.raises(CommandError, match=r": ended by a signal to its supervisor\.\nLast lines"):
         commands.run(code, send_to_supervisor(signum), grace_seconds=60)
     assert (commands.folder / "saved").exists()
 
@@ -368,7 +377,7 @@ def test_a_command_dies_with_its_supervisor(commands):
         )
     assert (
         ": its supervisor was killed by signal SIGKILL. Processes that it left are killed when "
-        "the command starts again. Last lines of its output:\n"
+        "the command starts again.\nLast lines of its output:\n"
     ) in str(caught.value)
     commands.wait_until_gone()
 

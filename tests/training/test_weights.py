@@ -576,6 +576,33 @@ def test_a_trainer_that_leaves_no_model_registers_nothing(body, message, project
     assert nothing_is_registered()
 
 
+def test_the_log_says_that_a_trainer_starts_stops_continues_and_ends(project, caplog):
+    caplog.set_level("INFO")
+    write_module(
+        "def train(run):\n"
+        "    checkpoint = run.checkpoints / 'step-1'\n"
+        "    if not checkpoint.exists():\n"
+        "        checkpoint.write_text('1')\n"
+        "        raise KeyboardInterrupt\n"
+        "    (run.output / 'weights').write_text('12')\n"
+    )
+    config = write_config({"use": "mine:train"})
+    with pytest.raises(CommandError):
+        run(config)
+    run(config)
+    [checkpoints] = {each for each in caplog.messages if "Run again" in each}
+    prefix = "model_v1: trainer mine:train"
+    assert [each for each in caplog.messages if each.startswith(prefix)] == [
+        f"{prefix} starts.",
+        checkpoints,
+        f"{prefix} continues from its checkpoints.",
+        f"{prefix}: done, 2 bytes of weights.",
+    ]
+    assert re.fullmatch(
+        rf"{prefix}: stopped\. Run again: it continues from \S+/checkpoints\.", checkpoints
+    )
+
+
 def test_a_trainer_that_fails_registers_nothing_and_keeps_its_checkpoints(project):
     write_module(
         "def train(run):\n"
@@ -585,8 +612,9 @@ def test_a_trainer_that_fails_registers_nothing_and_keeps_its_checkpoints(projec
     )
     with pytest.raises(CommandError) as caught:
         run(write_config({"use": "mine:train"}))
-    assert "exited with code 1" in str(caught.value)
-    assert "RuntimeError: out of memory" in str(caught.value)
+    first, *lines = str(caught.value).splitlines()
+    assert first == "trainer mine:train: exited with code 1: RuntimeError: out of memory"
+    assert [each for each in lines if "File" in each and "mine.py" not in each] == []
     assert not isinstance(caught.value, TrainerFailedError)
     assert len(list(WORK.glob("model_v1/*/checkpoints/step-1"))) == 1
     assert nothing_is_registered()
@@ -668,13 +696,17 @@ def test_a_command_that_cannot_be_started_says_so(project):
         ),
         ({"use": "mine:absent"}, "module 'mine' has no attribute 'absent'"),
         ({"use": "absent:train"}, "No module named 'absent'"),
+        (
+            {"use": "command", "argv": ["python3", "absent.py"]},
+            f"{CONFIG_PATH}:8: trainer.argv: no file of argv ['python3', 'absent.py'] was found ",
+        ),
         ({"use": "mine:NUMBER"}, "expected a function, found int."),
         (
             {"use": "mine:train", "code": ["*.none"]},
             f"{CONFIG_PATH}:8: trainer.code: no file matches '*.none' in ",
         ),
     ],
-    ids=["not installed", "no attribute", "no module", "no function", "no code"],
+    ids=["not installed", "no attribute", "no module", "no file", "no function", "no code"],
 )
 def test_a_trainer_that_cannot_be_used_is_named_with_its_line(trainer, message, project):
     write_module("NUMBER = 1\ndef train(run): pass\n")
