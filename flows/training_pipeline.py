@@ -20,6 +20,7 @@ from src.evaluation.evaluator import Evaluator
 from src.rendering import markdown
 from src.rendering.text import one_line
 from tasks.caching import step_results
+from tasks.process import record_process
 
 TIMEOUT_SECONDS = 6 * 60 * 60  # a step that hangs ends before the next night
 
@@ -66,6 +67,7 @@ def training_pipeline(
             retries.
     """
     configure_log()
+    record_process()
     try:
         # The form sends an empty text for an empty field.
         return _train(training_config_path, model_version or None, artifacts_dir)

@@ -36,6 +36,7 @@ from src.training.trainer import derive_model_version, describe_trainer
 from tasks.caching import DecisionLog, step_results
 from tasks.evaluate import evaluate
 from tasks.load_config import load_config
+from tasks.process import record_process
 from tasks.progress import progress_artifact
 from tasks.register import register
 from tasks.resolve_dataset import resolve_dataset
@@ -130,6 +131,7 @@ def training_sweep(
         ValueError: There is no config, or `concurrency` is less than 1.
     """
     configure_log()
+    record_process()
     try:
         artifacts = Artifacts.open(artifacts_dir)
         trials = _trials(configs, grid, concurrency, artifacts)

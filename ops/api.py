@@ -68,13 +68,16 @@ class Api:
 
     def active_runs(self) -> list[Run]:
         """Return the runs of the work pool that are Pending, Running or Cancelling."""
-        wanted = {
-            "work_pools": self._named,
-            "flow_runs": {"state": {"type": {"any_": ACTIVE}}},
-        }
-        return [
-            Run.from_response(run) for run in self._request("POST", "/flow_runs/filter", wanted)
-        ]
+        return self._active_runs({"work_pools": self._named})
+
+    def active_runs_without_worker(self) -> list[Run]:
+        """Return the active runs that belong to no deployment, such as those in a terminal."""
+        return self._active_runs({}, deployment_id={"is_null_": True})
+
+    def _active_runs(self, wanted: dict[str, Any], **of_run: Any) -> list[Run]:
+        filters = {**wanted, "flow_runs": {"state": {"type": {"any_": ACTIVE}}, **of_run}}
+        found = self._request("POST", "/flow_runs/filter", filters)
+        return [Run.from_response(run) for run in found]
 
     def crash(self, run: Run, message: str) -> None:
         """Mark a run as Crashed, or as Cancelled if it is Cancelling; not if it has ended."""

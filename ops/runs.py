@@ -33,6 +33,7 @@ class Run:
         entered_state: When the run entered this state.
         worker: Name of the worker that took the run; `None` if it has not labelled the run.
         pid: Process id on the machine of the worker; `None` if not recorded.
+        process: The process of a run that no worker has started; see `tasks.process`.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Run:
     entered_state: datetime
     worker: str | None = None
     pid: int | None = None
+    process: str = ""
 
     @classmethod
     def from_response(cls, run: Mapping[str, Any]) -> "Run":
@@ -51,6 +53,7 @@ class Run:
             entered_state=datetime.fromisoformat(run["state"]["timestamp"]),
             worker=run["labels"].get(WORKER_LABEL),
             pid=int(pid) if pid.isdecimal() else None,
+            process="" if pid.isdecimal() else pid,
         )
 
 

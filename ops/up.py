@@ -186,13 +186,18 @@ def _check_running(processes: Mapping[str, subprocess.Popen[bytes]], log: Path) 
 
 
 def _mark_lost_runs(api: Api, worker_name: str, started: datetime) -> None:
-    """Mark the runs of this worker that have lost their process as Crashed."""
+    """Mark the runs of this worker, and of terminals, that have lost their process as Crashed."""
+    from tasks.process import has_ended
+
     with suppress(httpx.HTTPError):  # the server is too busy, or has exited
         active = api.active_runs()
         for run in runs.lost_runs(
             active, runs.processes(), worker_name, started, datetime.now(UTC)
         ):
             api.crash(run, "its worker was gone")
+        for run in api.active_runs_without_worker():
+            if has_ended(run.process):
+                api.crash(run, "its process was gone; run the command again")
 
 
 def _pause(api: Api, home: Path) -> None:

@@ -1,19 +1,27 @@
 """Tests of ops.api, with a real server for the states of runs."""
 
 import os
+import subprocess
+import sys
+import time
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
+from filelock import FileLock
 
 import flows.report
 import ops.api
 from ops.api import Api
 from ops.runs import Run
 from ops.server import ServerProcess, listen
+from ops.up import _mark_lost_runs
+from tests.conftest import REPOSITORY
 from tests.network import STARTUP_SECONDS
 
+CONFIG_PATH = "configs/training/mistral_finetune.yaml"
 AUTH_STRING = "without a colon"  # which Prefect accepts
 
 
@@ -82,6 +90,33 @@ def test_a_worker_has_polled_once_it_has_sent_a_heartbeat_after_a_time(api, clie
     assert api.has_polled("up-host", before)
     assert not api.has_polled("up-host", before + timedelta(days=2))
     assert not api.has_polled("up", before)
+
+
+def test_a_run_in_a_terminal_is_crashed_once_its_process_is_gone(api, client, url, project):
+    api.create_pool({})
+    models = Path("artifacts/models")
+    models.mkdir(exist_ok=True)
+    variables = {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": AUTH_STRING}
+    command = [sys.executable, "-c", "from cli.main import main; main()", "run", CONFIG_PATH]
+    with FileLock(models / "registry.json.lock", preserve_lock_file=True):
+        env = os.environ | variables | {"PYTHONPATH": str(REPOSITORY)}
+        process = subprocess.Popen(command, env=env)
+        try:
+            while not list(models.glob("*/metadata.json")):
+                assert process.poll() is None
+                time.sleep(0.1)
+            [run] = api.active_runs_without_worker()
+            _mark_lost_runs(api, "up-host", datetime.now(UTC))
+            assert client.get(f"flow_runs/{run.id}").json()["state_type"] == "RUNNING"
+        finally:
+            process.kill()
+            process.wait()
+    _mark_lost_runs(api, "up-host", datetime.now(UTC))
+    state = client.get(f"flow_runs/{run.id}").json()["state"]
+    assert (state["name"], state["message"]) == (
+        "Crashed",
+        "its process was gone; run the command again",
+    )
 
 
 def test_the_table_that_is_created_empty_is_the_one_that_runs_update():

@@ -85,7 +85,7 @@ def test_a_run_is_read_from_a_response_of_the_server():
     unlabelled = response | {"labels": {}, "infrastructure_pid": None}
     assert Run.from_response(unlabelled) == run(id="1", worker=None, pid=None)
     on_a_host = response | {"infrastructure_pid": "host:99"}  # of a release of Prefect before 3.8
-    assert Run.from_response(on_a_host) == run(id="1", pid=None)
+    assert Run.from_response(on_a_host) == run(id="1", pid=None, process="host:99")
 
 
 def test_the_processes_of_a_worker_are_found_and_killed_and_others_are_not(tmp_path):
