@@ -5,7 +5,9 @@
 
 import atexit
 import os
+import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,6 +47,8 @@ RECORD_SECONDS = 20.0
 RECORD_POLL_SECONDS = 0.15
 LOG_BYTES = 1 << 16
 LOG_TAIL_CHARACTERS = 2000
+EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception): .+$", re.MULTILINE)  # the end of a traceback
+MIN_FREE_BYTES = 1 << 16  # for the log of a server and its database
 NEW_DATABASE = (
     "Delete the file, or move it away: the server creates a new one. It has the history of runs, "
     "and no models."
@@ -284,6 +288,7 @@ class ServerProcess:
             self._port: int = listener.getsockname()[1]
             self.api_url = f"http://{HOST}:{self._port}/api"
             self._log = log
+            self._home = env["PREFECT_HOME"]
             fd = listener.fileno()
             lock = Path(env["PREFECT_HOME"]) / START_LOCK
             make_private(lock)
@@ -359,8 +364,14 @@ class ServerProcess:
         log = _end(self._log).decode(errors="replace")
         if fault := _database_fault(log):
             return ServerError(f"Prefect server: {fault}")
+        if shutil.disk_usage(self._home).free < MIN_FREE_BYTES:
+            return ServerError(f"Prefect server: {self._home}: the disk is full. {FREE_SPACE}")
         text = log[-LOG_TAIL_CHARACTERS:].strip()
-        return ServerError(f"Prefect server: {found}. End of its log:\n{text}")
+        if not text:
+            return ServerError(f"Prefect server: {found}. Its log is empty.")
+        reasons = EXCEPTION.findall(log)
+        reason = f": {reasons[-1]}" if reasons else "."
+        return ServerError(f"Prefect server: {found}{reason}\nEnd of its log:\n{text}")
 
 
 def _end(log: IO[bytes]) -> bytes:

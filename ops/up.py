@@ -99,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _up(port: int, home: Path) -> NoReturn:
+    if port == 0:
+        raise UpError("port 0: expected 1 to 65535. Choose another port: make up PORT=4201")
     check_home(home)
     # These read the environment when they are imported, and Prefect reads the profiles.
     from tasks.settings import PROFILES, SettingsError, check_profiles, checked_settings

@@ -169,7 +169,7 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(
     assert done.stderr == (
         f"{LOADING}\n"
         "Starting a temporary Prefect server. (`make up` starts one for many runs.)\n"
-        "error: Prefect server: not ready after 0 s. End of its log:\n\n"
+        "error: Prefect server: not ready after 0 s. Its log is empty.\n"
         f"  Full log: {log}\n"
     )
 

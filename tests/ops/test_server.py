@@ -344,18 +344,31 @@ def test_a_file_that_is_no_database_is_an_error_that_names_it_and_the_log(llm_tr
         ),
         (
             "ValueError: database or disk is full",
-            "exited with code 3. End of its log:\nValueError: database or disk is full\nexit",
+            "exited with code 3: ValueError: database or disk is full\nEnd of its log:\n"
+            "ValueError: database or disk is full\nexit",
         ),
+        ("started", "exited with code 3.\nEnd of its log:\nstarted\nexit"),
     ],
 )
 def test_a_fault_that_sqlite_reports_is_one_sentence(tmp_path, line, message):
     server = ServerProcess.__new__(ServerProcess)
+    server._home = str(tmp_path)
     url = "sqlite+aiosqlite:////home/user/runs.db"
     with (tmp_path / "server.log").open("w+b") as server._log:
         server._log.write(f"{line}\nexit\n".encode())
         server._log.flush()
         with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}):
             assert str(server._error("exited with code 3")) == f"Prefect server: {message}"
+
+
+def test_a_server_on_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
+    server = ServerProcess.__new__(ServerProcess)
+    server._home = str(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    with (tmp_path / "server.log").open("w+b") as server._log:
+        assert str(server._error("exited with code 3")) == (
+            f"Prefect server: {tmp_path}: the disk is full. Free space on its disk."
+        )
 
 
 def test_the_log_of_a_server_that_cannot_be_kept_is_no_other_error(tmp_path, monkeypatch):
@@ -397,7 +410,7 @@ def test_a_server_that_does_not_answer_in_time_is_an_error(project, home):
                 server.wait_until_ready(0)
         finally:
             server.stop()
-    assert str(caught.value) == "Prefect server: not ready after 0 s. End of its log:\n"
+    assert str(caught.value) == "Prefect server: not ready after 0 s. Its log is empty."
     assert processes_of(home) == []
 
 

@@ -49,6 +49,13 @@ def test_a_second_instance_is_an_error(home, capsys):
     )
 
 
+def test_port_0_is_an_error(home, capsys):
+    assert up.main(["--port", "0"]) == 1
+    assert capsys.readouterr().err == (
+        "error: port 0: expected 1 to 65535. Choose another port: make up PORT=4201\n"
+    )
+
+
 def test_a_port_out_of_range_is_an_error(home, capsys):
     assert up.main(["--port", "65536"]) == 1
     assert capsys.readouterr() == (
