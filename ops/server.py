@@ -145,7 +145,8 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
     Raises:
         ServerError: The temporary server did not start; PREFECT_HOME cannot be written to; the
             configured server does not answer, or does not accept the auth string; or it is that of
-            a `make up` that was killed, and ephemeral servers are not enabled.
+            a `make up` that was killed, or none is configured, and ephemeral servers are not
+            enabled.
     """
     # Prefect takes more than a second to import.
     from prefect.settings import (
@@ -167,11 +168,15 @@ def ensure_server() -> Iterator["ServerProcess | None"]:
                 f"{url}: no server: the `make up` that started it was killed. Run `make up` again, "
                 "or set PREFECT_API_URL."
             )
-    elif url is not None or not can_start:
-        if url is not None:
-            _check_api(url)
+    elif url is not None:
+        _check_api(url)
         yield None
         return
+    elif not can_start:
+        raise ServerError(
+            "no server: PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED is false. "
+            "Set one of them, run `make up`, or use `llm-train run --local`."
+        )
     print(
         "Starting a temporary Prefect server. (`make up` starts one for many runs.)",
         file=sys.stderr,

@@ -184,7 +184,9 @@ def _up(port: int, home: Path) -> NoReturn:
 def _check_running(processes: Mapping[str, subprocess.Popen[bytes]], log: Path) -> None:
     for name, process in processes.items():
         if (code := process.poll()) is not None:
-            raise UpError(f"{name}: exited with code {code}. Server log: {log}")
+            # Before the end of the other process, which may take a while.
+            print(f"error: {name}: exited with code {code}. Server log: {log}", file=sys.stderr)
+            raise SystemExit(1)
 
 
 def _mark_lost_runs(api: Api, worker_name: str, started: datetime) -> None:

@@ -159,6 +159,16 @@ def test_a_server_that_cannot_be_used_is_one_error_that_says_what_to_set(
     assert errors(done) == [LOADING, f"error: {place}: {fault}. {ACTIONS[fault]}"]
 
 
+def test_without_an_api_and_a_temporary_server_the_command_says_what_to_set(config, env):
+    done = run(env | {"PREFECT_SERVER_EPHEMERAL_ENABLED": "false"}, MAIN, "run", config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"{LOADING}\n"
+        "error: no server: PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED is "
+        "false. Set one of them, run `make up`, or use `llm-train run --local`.\n"
+    )
+
+
 def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(
     config, env, tmp_path
 ):
