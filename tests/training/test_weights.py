@@ -375,6 +375,19 @@ def test_nothing_is_written_through_a_link_in_the_work_folder(name, exists, proj
         assert (outside.read_text() if outside.exists() else None) == ("mine" if exists else None)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../run.json", "../processes.lock", "history.jsonl", "environment.json", "result.json"],
+)
+def test_a_folder_in_place_of_a_file_in_the_work_folder_is_removed(name, project, monkeypatch):
+    folder = stop_after_the_training(trained(), monkeypatch)
+    (folder / "result.json").unlink()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name / "nested").mkdir(parents=True)
+    run()
+    assert calls() == ["train", "train", "evaluate"]
+
+
 def test_a_fifo_in_the_work_folder_is_not_waited_for(project, monkeypatch):
     folder = stop_after_the_training(trained(), monkeypatch)
     (folder / "result.json").unlink()
@@ -845,6 +858,54 @@ def test_what_a_failed_trainer_left_does_not_disturb_the_next_try(body, project)
     write_module("def train(run):\n    (run.output / 'w').write_text('1')\n")
     run(config)
     assert (MODEL / "weights/w").read_text() == "1"
+
+
+@pytest.mark.parametrize("left", ["", "run.checkpoints.touch()"], ids=["nothing", "a file"])
+def test_a_trainer_that_removes_its_checkpoints_fails_with_its_own_error_and_is_run_again(
+    left, project
+):
+    write_module(
+        "def train(run):\n"
+        "    run.checkpoints.rmdir()\n"
+        f"    {left}\n"
+        "    raise RuntimeError('a bug')\n"
+    )
+    config = write_config({"use": "mine:train"})
+    for _ in range(2):
+        with pytest.raises(TrainerFailedError, match="RuntimeError: a bug"):
+            run(config)
+
+
+WITHOUT_PRIVILEGES = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from tests.privileges import drop_privileges
+drop_privileges()
+{RUN}
+"""
+
+
+def test_a_read_only_folder_that_a_trainer_left_is_removed(project):
+    outside = project / "outside"
+    outside.touch(0o400)
+    write_module(
+        "import os\n"
+        "def train(run):\n"
+        "    for folder in (run.output, run.checkpoints):\n"
+        "        (folder / 'a/b').mkdir(parents=True)\n"
+        "        (folder / 'a/b/w').write_text('1')\n"
+        "        (folder / 'a/b').chmod(0o500)\n"
+        f"        os.link({str(outside)!r}, folder / 'a/linked')\n"
+        "        (folder / 'a').chmod(0)\n"
+        "    run.output.joinpath('a').chmod(0o500)\n"
+        "    run.output.joinpath('a/linked').chmod(0o400)\n"
+    )
+    outside.write_text("mine")
+    write_config({"use": "mine:train"})
+    subprocess.run([sys.executable, "-c", WITHOUT_PRIVILEGES], check=True, cwd=project)
+    assert [path.name for path in WORK.iterdir()] == [".model_v1.lock"]
+    assert (MODEL / "weights/a/b/w").read_text() == "1"
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o400
 
 
 def test_edited_metadata_of_a_trained_model_are_to_be_restored(project):
