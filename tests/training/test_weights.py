@@ -560,6 +560,37 @@ def test_an_altered_history_is_a_mismatch_and_stops_the_next_run(project):
         run()
 
 
+# --- The history of a function -------------------------------------------------------------------
+
+
+def test_a_step_may_be_a_scalar_of_a_tensor_library(project):
+    write_module(
+        "class Scalar:\n"
+        "    def item(self): return 3\n"
+        "def train(run):\n"
+        "    run.log(Scalar(), loss=Scalar())\n"
+        "    (run.output / 'w').write_text('1')\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    assert (MODEL / "training.jsonl").read_text() == '{"loss": 3, "step": 3}\n'
+
+
+def test_points_of_several_threads_are_whole_and_in_the_order_of_the_steps(project):
+    write_module(
+        "import sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def train(run):\n"
+        "    sys.setswitchinterval(1e-6)\n"
+        "    with ThreadPoolExecutor(8) as threads:\n"
+        "        list(threads.map(run.log, range(4000)))\n"
+        "    (run.output / 'w').write_text('1')\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    points = (MODEL / "training.jsonl").read_text().splitlines()
+    steps = [json.loads(point)["step"] for point in points]
+    assert steps == sorted({*steps})
+
+
 # --- Trainers that fail --------------------------------------------------------------------------
 
 
