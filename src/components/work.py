@@ -18,8 +18,10 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
-from src.records.layout import WORK_FOLDER
-from src.storage import StorePath
+from src.components.child import RUN_VARIABLE
+from src.records.canonical import parse_json
+from src.records.layout import METADATA_LIMIT, WORK_FOLDER
+from src.storage import StorePath, read_file
 from src.storage.locking import lock, unlock
 
 __all__ = ["Work", "clean", "has_lock", "locked_work", "make_folder", "remove_tree", "remove_work"]
@@ -56,6 +58,8 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
         model_version: The version.
 
     Raises:
+        ValueError: A trainer or evaluator of this version runs this process, and so the lock would
+            never be free.
         OSError: The folder or its lock file cannot be created.
     """
     folder = (models.parent / WORK_FOLDER).local_folder()
@@ -64,6 +68,7 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
     descriptor = os.open(path, flags, 0o666)
     try:
         if not lock(descriptor, 0.0):
+            _check_not_nested(path, model_version)
             logger.info("%s: another run trains or evaluates this version. Waiting.", path)
             os.close(descriptor)
             descriptor = os.open(path, flags, 0o666)
@@ -77,6 +82,18 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
             unlock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _check_not_nested(path: Path, model_version: str) -> None:
+    """Check that the holder of a lock does not wait for this process."""
+    run = None
+    with suppress(KeyError, OSError, ValueError):  # variables that a user has set
+        run = parse_json(read_file(Path(os.environ[RUN_VARIABLE]), METADATA_LIMIT) or b"", path)
+    if run is not None and run.get("model_version") == model_version:
+        raise ValueError(
+            f"{path}: locked by the run whose trainer or evaluator started this one. A component "
+            "of a version cannot train or evaluate the same version. Use another version."
+        )
 
 
 def has_lock(models: StorePath, model_version: str) -> bool:

@@ -417,7 +417,7 @@ def test_those_that_a_killed_caller_left_are_killed_before_the_next_command(comm
     assert commands.run(check) == [("stdout", "False")]
 
 
-def test_a_caller_with_the_mark_of_its_own_lock_is_not_killed(commands, monkeypatch):
+def test_a_caller_that_has_the_mark_of_the_lock_is_not_killed(commands, monkeypatch):
     commands.lock.touch()
     status = commands.lock.stat()
     monkeypatch.setenv("LLM_TRAIN_LOCK", f"{status.st_dev}:{status.st_ino}")

@@ -158,6 +158,18 @@ def test_the_lock_file_of_a_version_has_the_mode_of_the_umask(umask, mode, proje
     assert stat.S_IMODE((WORK / ".model_v1.lock").stat().st_mode) == mode
 
 
+def test_a_run_in_a_trainer_of_the_same_version_is_an_error_and_does_not_wait(project, monkeypatch):
+    models = Artifacts.open().models
+    Path("run.json").write_text('{"model_version": "model_v1"}')
+    monkeypatch.setenv("LLM_TRAIN_RUN", "run.json")
+    with locked_work(models, "model_v1"), locked_work(models, "model_v2"):
+        again = locked_work(models, "model_v1")
+        with pytest.raises(ValueError, match="locked by the run whose trainer or evaluator start"):
+            again.__enter__()
+    with locked_work(models, "model_v1"):  # free again
+        pass
+
+
 def test_a_second_run_trains_and_measures_nothing_and_changes_no_byte(project, tree):
     first = run(trained())
     before = tree(Path("artifacts"))
