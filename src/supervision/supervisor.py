@@ -28,6 +28,7 @@ CALLER = 0  # the socket
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0
 MARK = "LLM_TRAIN_LOCK"
 """Variable of the environment that marks the processes of a command."""
 
@@ -60,7 +61,7 @@ class Supervisor:
     def lock(self, path: str) -> str:
         """Lock a file, as soon as it is free, until this process ends; return the mark for it."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        is_waiting = False
+        is_waiting, next_look = False, 0.0
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,6 +69,9 @@ class Supervisor:
             if not is_waiting:
                 print(f"{path}: locked by another run. Waiting.", file=sys.stderr, flush=True)  # noqa: T201
             is_waiting = True
+            if time.monotonic() > next_look:
+                next_look = time.monotonic() + LOOK_SECONDS
+                continue_others()
             self.wait(POLL_SECONDS)
         return lock_mark(descriptor)
 
@@ -132,9 +136,14 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208  # fast
 
 
-def _parent(pid: int) -> int:
+def _stat(pid: int) -> list[bytes]:
+    """Return the state of a process, its parent, and so on; see proc_pid_stat(5)."""
     with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])
+        return file.read().rpartition(b")")[2].split()
+
+
+def _parent(pid: int) -> int:
+    return int(_stat(pid)[1])
 
 
 def _children() -> Iterator[int]:
@@ -167,6 +176,23 @@ def lock_mark(descriptor: int) -> str:
     """Return the value of `MARK` for an open lock file."""
     status = os.fstat(descriptor)
     return f"{status.st_dev}:{status.st_ino}"
+
+
+def _program_and_lock(pid: int) -> list[bytes]:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().split(b"\0")[3:5]
+
+
+def continue_others() -> None:
+    """Continue the supervisors over the same lock that were stopped, and whose caller was killed.
+
+    One of them may hold the lock. It then ends its command.
+    """
+    own = _program_and_lock(os.getpid())
+    for pid in _pids():
+        with suppress(OSError):
+            if _stat(pid)[0] == b"T" and _program_and_lock(pid) == own:
+                os.kill(pid, signal.SIGCONT)
 
 
 def kill_strays(mark: str, wait: Callable[[float], object]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from src.supervision import command as module
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
-from tests.supervision.conftest import processes, wait_until
+from tests.supervision.conftest import DEADLINE, processes, wait_until
 
 FOREVER = "import time; print('ready', flush=True); time.sleep(600)"
 IGNORES_TERM = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {FOREVER}"
@@ -283,7 +283,7 @@ def test_a_process_that_the_caller_forked_does_not_delay_the_end_of_the_command(
 import os, signal, sys
 from pathlib import Path
 from src.supervision.command import Command, run_command
-from tests.supervision.conftest import processes
+from tests.supervision.conftest import DEADLINE, processes
 
 forked = []
 def on_line(stream, line):
@@ -532,6 +532,17 @@ def test_a_successor_waits_until_all_processes_of_a_killed_caller_have_ended(com
     caller.process.kill()
     check = f"import os; print(os.path.exists('/proc/{pid}/exe'))"
     assert commands.run(check)[-1] == ("stdout", "False")
+
+
+def test_a_successor_continues_a_stopped_supervisor_whose_caller_was_killed(commands, in_thread):
+    caller = commands.caller(f"{PRINTS_PID}; import time; time.sleep(600)", grace_seconds=0.1)
+    pid = caller.hear()
+    caller.process.send_signal(signal.SIGSTOP)  # so that it does not continue its supervisor
+    send_to_supervisor(signal.SIGSTOP)("stdout", pid)
+    caller.process.kill()
+    thread = in_thread(lambda: commands.run("print('a')"))
+    thread.join(DEADLINE)
+    assert commands.lines[-1] == ("stdout", "a")
 
 
 # --- Environment ---------------------------------------------------------------------------------
