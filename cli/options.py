@@ -33,15 +33,24 @@ def check_working_directory_exists() -> None:
 
 
 def check_working_directory(artifacts_dir: str) -> None:
-    """Check that the working directory may be trusted: it has settings, and names code.
+    """Check that the working directory may be trusted: it has settings, and configs name code.
 
     Raises:
-        ValueError: The working directory lies in the artifacts root.
+        ValueError: The working directory, or its folder `configs/`, lies in the artifacts root; or
+            the artifacts root lies in this folder.
     """
-    if Path.cwd().resolve().is_relative_to(Path(artifacts_dir).resolve()):
+    from src.training.config import CONFIGS  # slow to import
+
+    root, configs = Path(artifacts_dir).resolve(), CONFIGS.resolve()
+    if Path.cwd().resolve().is_relative_to(root):
         raise ValueError(
             f"{Path.cwd()}: the working directory is inside the artifacts root, whose files are "
             "not trusted. Run the command in the project's folder."
+        )
+    if configs.is_relative_to(root) or root.is_relative_to(configs):
+        raise ValueError(
+            f"{artifacts_dir}: expected an artifacts root apart from {configs}, because configs "
+            "there name code to run. Use another folder."
         )
 
 

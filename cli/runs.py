@@ -47,13 +47,12 @@ def run(
     CONFIG unchanged: the config with the new values is written below sweeps/ in
     the artifacts root, and can be run again from there.
     """
+    check_working_directory(artifacts_dir)  # below it, configs name no code
     if dry_run:
         print_dry_run(
             config, model_version or None, settings, artifacts_dir, local=local, as_json=as_json
         )
         return
-    if not local:
-        check_working_directory(artifacts_dir)
     path = _config_path(config, settings, artifacts_dir)
     if local:
         with printed_log():

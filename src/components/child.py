@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FAULT_FILE", "METRICS_FILE", "plain_number", "serve", "write_json"]
+__all__ = ["FAULT_FILE", "METRICS_FILE", "RUN_VARIABLE", "plain_number", "serve", "write_json"]
 
 RUN_VARIABLE = "LLM_TRAIN_RUN"
 METRICS_FILE = "metrics.json"  # what an evaluator leaves in its output folder

@@ -18,11 +18,17 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
-from src.records.layout import WORK_FOLDER
-from src.storage import StorePath
+from src.components.child import RUN_VARIABLE
+from src.records.canonical import parse_json
+from src.records.layout import METADATA_LIMIT, WORK_FOLDER
+from src.storage import StorePath, read_file
 from src.storage.locking import lock, unlock
 
-__all__ = ["Work", "has_lock", "locked_work", "remove_links", "remove_tree", "remove_work"]
+__all__ = ["Work", "clean", "has_lock", "locked_work", "make_folder", "remove_tree", "remove_work"]
+
+# What is a regular file in a work folder, or in a folder below it.
+_FILES = ("run.json", "processes.lock", "environment.json", "history.jsonl", "result.json")
+_FILES_AND_TEMPORARY = {*_FILES, *(f".{name}.tmp" for name in _FILES)}
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +41,7 @@ class Work(NamedTuple):
     def training_folder(self, key: str) -> Path:
         """Return the folder for a digest of all that the training depends on."""
         path = self.folder / key
-        _make(path)
+        make_folder(path)
         return path
 
     def remove(self) -> None:
@@ -52,6 +58,8 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
         model_version: The version.
 
     Raises:
+        ValueError: A trainer or evaluator of this version runs this process, and so the lock would
+            never be free.
         OSError: The folder or its lock file cannot be created.
     """
     folder = (models.parent / WORK_FOLDER).local_folder()
@@ -60,12 +68,13 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
     descriptor = os.open(path, flags, 0o666)
     try:
         if not lock(descriptor, 0.0):
+            _check_not_nested(path, model_version)
             logger.info("%s: another run trains or evaluates this version. Waiting.", path)
             os.close(descriptor)
             descriptor = os.open(path, flags, 0o666)
             lock(descriptor, None)
         try:
-            _make(folder / model_version)
+            make_folder(folder / model_version)
             yield Work(folder / model_version)
         finally:
             with suppress(OSError):  # it has files if the training is not in the record yet
@@ -73,6 +82,18 @@ def locked_work(models: StorePath, model_version: str) -> Iterator[Work]:
             unlock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _check_not_nested(path: Path, model_version: str) -> None:
+    """Check that the holder of a lock does not wait for this process."""
+    run = None
+    with suppress(KeyError, OSError, ValueError):  # variables that a user has set
+        run = parse_json(read_file(Path(os.environ[RUN_VARIABLE]), METADATA_LIMIT) or b"", path)
+    if run is not None and run.get("model_version") == model_version:
+        raise ValueError(
+            f"{path}: locked by the run whose trainer or evaluator started this one. A component "
+            "of a version cannot train or evaluate the same version. Use another version."
+        )
 
 
 def has_lock(models: StorePath, model_version: str) -> bool:
@@ -91,38 +112,47 @@ def remove_work(models: StorePath, model_version: str) -> None:
             work.remove()
 
 
-def remove_links(folder: Path) -> None:
-    """Remove the links, FIFOs, sockets and devices in a folder, not in folders below it.
+def clean(folder: Path) -> None:
+    """Remove what no run creates in a folder: links, FIFOs, sockets, devices; folders for files.
 
-    No run creates them there. Through a link in place of a file, a run would write to its target.
+    Through a link in place of a file, a run would write to its target. Folders below `folder` are
+    not cleaned.
     """
     for path in [*folder.iterdir()]:
         mode = path.lstat().st_mode
-        if not (S_ISREG(mode) or S_ISDIR(mode)):
+        if S_ISDIR(mode):
+            if path.name in _FILES_AND_TEMPORARY:
+                remove_tree(path)
+        elif not S_ISREG(mode):
             path.unlink()
 
 
 def remove_tree(path: Path) -> None:
     """Remove a folder with everything in it, or a link or a file of its name.
 
-    A trainer can leave folders that are nested too deeply for `shutil.rmtree`.
+    A trainer can leave folders that are nested too deeply for `shutil.rmtree`, or read-only.
 
     Raises:
         OSError: It cannot be removed.
     """
+    if _run("rm", "-rf", "--", str(path)) is not None:
+        # Not the modes of files: they may have another name elsewhere, by a hard link.
+        _run("find", str(path), "-type", "d", "-exec", "chmod", "u+rwx", "{}", ";")
+        if (error := _run("rm", "-rf", "--", str(path))) is not None:
+            raise OSError(f"{path}: {error}")
+
+
+def _run(*command: str) -> str | None:
+    """Run a program of the user's PATH; return its stderr if it fails."""
     import subprocess  # slow to import
 
     done = subprocess.run(  # noqa: S603
-        ["rm", "-rf", "--", str(path)],  # noqa: S607  # of the user's PATH
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
-    if done.returncode:
-        raise OSError(f"{path}: {done.stderr.decode(errors='replace').strip()[:500]}")
+    return done.stderr.decode(errors="replace").strip()[:500] if done.returncode else None
 
 
-def _make(path: Path) -> None:
+def make_folder(path: Path) -> None:
     """Create a folder; remove a link or a file of its name, which no run creates."""
     if path.is_symlink() or path.is_file():
         path.unlink()

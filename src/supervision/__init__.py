@@ -9,10 +9,12 @@ Together they guarantee, for each call of `run_command`:
   does not exempt a descendant.
 - The lock is held while one of these processes lives, so two commands over one lock never overlap.
 - A supervisor that is stopped (SIGSTOP) is continued; one that is stopped again and again for some
-  seconds is killed.
+  seconds is killed. If its caller is killed meanwhile, the next command over the same lock
+  continues it.
 - If the caller is killed, the supervisor removes the scratch folder of the command, if it has one.
-- If the supervisor is killed, the kernel kills the command. Its descendants may survive; the next
-  command over the same lock kills them before it starts.
+- If the supervisor is killed, the kernel kills the command, and the caller its descendants. If the
+  caller is killed, too, these may survive; the next command over the same lock kills them before it
+  starts.
 
 Two limits: a process that runs as another user (`sudo`) cannot be killed, and is waited for; one
 that survives a killed supervisor with a cleared environment is not found.

@@ -1,5 +1,6 @@
 """Run a command of a user under a supervisor, and deliver its output line by line."""
 
+import fcntl
 import os
 import selectors
 import shlex
@@ -10,7 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +132,11 @@ def run_command(command: Command, *, on_line: OnLine) -> None:
             except BaseException:
                 connection.shutdown(socket.SHUT_WR)  # the request to end the command
                 # A command that cannot write its output might not write its checkpoint either.
-                _read(process, connection, lambda *_: None)
+                if not _read(process, connection, lambda *_: None):
+                    _kill_strays(process, command.lock)
                 raise
+            if not report:
+                _kill_strays(process, command.lock)
     _check(command, report, process.returncode, last)
 
 
@@ -205,7 +209,7 @@ def _read(
 
 
 def _continue(process: subprocess.Popen[bytes], stopped_since: float | None) -> float | None:
-    """Continue a supervisor that was stopped (SIGSTOP), or kill it after `STOPPED_SECONDS`.
+    """Continue a supervisor that was stopped (SIGSTOP, ptrace), or kill it after `STOPPED_SECONDS`.
 
     Args:
         process: The supervisor. While it is stopped, it applies no limit, and ends no process.
@@ -218,12 +222,23 @@ def _continue(process: subprocess.Popen[bytes], stopped_since: float | None) -> 
         state = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b") ")[2][:1]
     except OSError:
         return None
-    if state != b"T":
+    if state not in (b"T", b"t"):  # by a signal, or by a process that traces it
         return None
     now = time.monotonic()
     since = now if stopped_since is None else stopped_since
     process.send_signal(signal.SIGCONT if now - since < STOPPED_SECONDS else signal.SIGKILL)
     return since
+
+
+def _kill_strays(process: subprocess.Popen[bytes], lock: Path) -> None:
+    """Kill the processes that a supervisor left which ended without a report."""
+    from src.supervision.supervisor import kill_strays, lock_mark  # for Linux alone
+
+    process.wait()  # its lock is free
+    with suppress(OSError), lock.open("rb") as file:
+        # If another command holds the lock already, it kills them before it starts.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kill_strays(lock_mark(file.fileno()), time.sleep)
 
 
 class _Output:
@@ -286,8 +301,8 @@ def _check(command: Command, report: str, supervisor_code: int, last: Sequence[s
         raise CommandError(f"{_command_text(command)}: ended by a signal to its supervisor.{end}")
     if reason != "exited":
         raise CommandError(
-            f"{_command_text(command)}: its supervisor {_ending(supervisor_code)}. Processes that "
-            f"it left are killed when the command starts again.{end}"
+            f"{_command_text(command)}: its supervisor {_ending(supervisor_code)}. The processes "
+            f"that it left were killed.{end}"
         )
 
 

@@ -21,13 +21,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 CALLER = 0  # the socket
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0
 MARK = "LLM_TRAIN_LOCK"
 """Variable of the environment that marks the processes of a command."""
 
@@ -60,7 +61,7 @@ class Supervisor:
     def lock(self, path: str) -> str:
         """Lock a file, as soon as it is free, until this process ends; return the mark for it."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        is_waiting = False
+        is_waiting, next_look = False, 0.0
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,15 +69,11 @@ class Supervisor:
             if not is_waiting:
                 print(f"{path}: locked by another run. Waiting.", file=sys.stderr, flush=True)  # noqa: T201
             is_waiting = True
+            if time.monotonic() > next_look:
+                next_look = time.monotonic() + LOOK_SECONDS
+                continue_others()
             self.wait(POLL_SECONDS)
-        status = os.fstat(descriptor)
-        return f"{status.st_dev}:{status.st_ino}"
-
-    def kill_strays(self, mark: str) -> None:
-        """Kill the processes that a killed supervisor of the same lock left."""
-        while strays := list(_marked(f"{MARK}={mark}".encode())):
-            _send(strays, signal.SIGKILL)
-            self.wait(POLL_SECONDS)
+        return lock_mark(descriptor)
 
     def start(self, argv: list[str], mark: str) -> None:
         """Start the command."""
@@ -139,12 +136,32 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208  # fast
 
 
+def _stat(pid: int) -> list[bytes]:
+    """Return the state of a process, its parent, and so on; see proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
+
+
+def _parent(pid: int) -> int:
+    return int(_stat(pid)[1])
+
+
 def _children() -> Iterator[int]:
     """Yield the children of this process."""
     for pid in _pids():
-        with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-            if int(file.read().rpartition(b")")[2].split()[1]) == os.getpid():
+        with suppress(OSError):
+            if _parent(pid) == os.getpid():
                 yield pid
+
+
+def _ancestors() -> set[int]:
+    """Return this process, its parent, and so on, as far as they can be seen."""
+    pid, found = os.getpid(), set()
+    with suppress(OSError):
+        while pid:
+            found.add(pid)
+            pid = _parent(pid)
+    return found
 
 
 def _marked(variable: bytes) -> Iterator[int]:
@@ -153,6 +170,41 @@ def _marked(variable: bytes) -> Iterator[int]:
         with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
             if variable in file.read().split(b"\0"):
                 yield pid
+
+
+def lock_mark(descriptor: int) -> str:
+    """Return the value of `MARK` for an open lock file."""
+    status = os.fstat(descriptor)
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def _program_and_lock(pid: int) -> list[bytes]:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().split(b"\0")[3:5]
+
+
+def continue_others() -> None:
+    """Continue the supervisors over the same lock that were stopped, and whose caller was killed.
+
+    One of them may hold the lock. It then ends its command.
+    """
+    own = _program_and_lock(os.getpid())
+    for pid in _pids():
+        with suppress(OSError):
+            if _stat(pid)[0] == b"T" and _program_and_lock(pid) == own:
+                os.kill(pid, signal.SIGCONT)
+
+
+def kill_strays(mark: str, wait: Callable[[float], object]) -> None:
+    """Kill the processes that a killed supervisor left; wait until they have ended.
+
+    The caller of this function has locked the lock. It and its ancestors are not killed: a user may
+    have set the variable.
+    """
+    own = _ancestors()
+    while strays := [pid for pid in _marked(f"{MARK}={mark}".encode()) if pid not in own]:
+        _send(strays, signal.SIGKILL)
+        wait(POLL_SECONDS)
 
 
 def _send(pids: set[int] | list[int], signum: int) -> None:
@@ -167,7 +219,7 @@ def supervise(lock: str, grace_seconds: float, timeout_seconds: float, argv: lis
     reason = "exited"
     try:
         mark = supervisor.lock(lock)
-        supervisor.kill_strays(mark)
+        kill_strays(mark, supervisor.wait)
         supervisor.start(argv, mark)
         deadline = time.monotonic() + timeout_seconds
         while supervisor.has_children() and supervisor.code is None:

@@ -9,6 +9,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 from src.components.child import plain_number, serve, write_json
@@ -27,17 +28,18 @@ def main() -> None:
 
 
 def _train(trainer: Callable[..., Any], run: dict[str, Any], points: int) -> None:
-    history = History(Path(run["history"]))
+    history, lock = History(Path(run["history"])), Lock()
 
     def log(step: int, **values: Any) -> None:
-        values = {name: plain_number(value) for name, value in values.items()}
-        line = json.dumps({"step": step, **values}, sort_keys=True, default=str)
+        numbers = {name: plain_number(value) for name, value in {"step": step, **values}.items()}
+        line = json.dumps(numbers, sort_keys=True, default=str)
         point = parse_point(line)
         if point is None:
             sys.stderr.write(f"log: not a point, not recorded: {line[:200]}\n")
             return
-        history.append(point)
-        os.write(points, line.encode() + b"\n")
+        with lock:  # a trainer may log from several threads
+            history.append(point)
+            os.write(points, line.encode() + b"\n")
 
     trainer(
         TrainingRun(

@@ -17,6 +17,7 @@ from src.training.yaml12 import Entry, parse_mapping, read_config, scalar_value
 
 __all__ = [
     "BASE",
+    "CONFIGS",
     "ConfigError",
     "ConfigFile",
     "TrainingConfig",

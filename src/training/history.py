@@ -7,7 +7,8 @@ of its step and of later ones, so that the history is that of a training without
 import json
 import math
 import os
-from io import FileIO
+from array import array
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from src.errors import with_filename
 from src.names import is_metric_name
 from src.records.evaluation import MAX_METRICS
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
-from src.storage import StorePath
+from src.storage import FolderStore, StorePath
 
 __all__ = ["MAX_POINT_BYTES", "History", "parse_point", "read_history"]
 
 MAX_POINT_BYTES = 1 << 16
 MAX_STEP = 2**53 - 1
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class History:
@@ -34,7 +35,8 @@ class History:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: FileIO | None = None
-        self._ends: list[tuple[int, int]] = []  # of each point: its step, and where its line ends
+        self._steps = array("q")  # of each point
+        self._ends = array("q")  # where the line of each point ends
 
     def append(self, point: dict[str, Any]) -> None:
         """Write a point, which replaces those of the same step and of later ones.
@@ -42,41 +44,51 @@ class History:
         Args:
             point: As `parse_point` returns it. One that would make the file larger than
                 `HISTORY_LIMIT` is not written.
+
+        Raises:
+            CorruptFileError: There is something other than a regular file, or the file is larger
+                than `HISTORY_LIMIT`.
+            OSError: The file cannot be read or written; names the file.
         """
         if self._file is None:
-            self._file, self._ends = self._open()
-        ends, step = self._ends, point["step"]
-        if ends and ends[-1][0] >= step:
-            while ends and ends[-1][0] >= step:
+            self._file = self._open()
+        steps, ends, step = self._steps, self._ends, point["step"]
+        if steps and steps[-1] >= step:
+            while steps and steps[-1] >= step:
+                steps.pop()
                 ends.pop()
-            self._truncate(self._file, ends[-1][1] if ends else 0)
+            size = ends[-1] if ends else 0
+            self._file.truncate(size)
+            self._file.seek(size)
         line = json.dumps(point, sort_keys=True, allow_nan=False).encode() + b"\n"
-        start = ends[-1][1] if ends else 0
+        start = ends[-1] if ends else 0
         if start + len(line) > HISTORY_LIMIT:
             return
         written = 0
         with with_filename(self._path):
             while written < len(line):  # on a full disk, a part is written before the error
                 written += self._file.write(line[written:]) or 0
-        ends.append((step, start + len(line)))
+        steps.append(step)
+        ends.append(start + len(line))
 
-    def _open(self) -> tuple[FileIO, list[tuple[int, int]]]:
-        file = FileIO(os.open(self._path, _FLAGS, 0o666), "r+")
-        ends: list[tuple[int, int]] = []
-        end = 0
-        for line in file.readall().splitlines(keepends=True):
+    def _open(self) -> FileIO:
+        """Open the file, with its whole points alone."""
+        store, name, end = FolderStore(self._path.parent), self._path.name, 0
+        data = store.read(name, HISTORY_LIMIT) or b""
+        for line in BytesIO(data):
             point = parse_point(line)
             if point is None or not line.endswith(b"\n"):  # cut off: its writer was killed
                 break
             end += len(line)
-            ends.append((point["step"], end))
-        self._truncate(file, end)
-        return file, ends
-
-    @staticmethod
-    def _truncate(file: FileIO, size: int) -> None:
-        file.truncate(size)
-        file.seek(size)
+            self._steps.append(point["step"])
+            self._ends.append(end)
+        # A file that has another name, by a hard link, is not written to, but replaced.
+        if self._path.exists() and self._path.lstat().st_nlink > 1:
+            self._path.unlink()
+        store.replace(name, data[:end])
+        file = FileIO(os.open(self._path, _FLAGS), "r+")
+        file.seek(end)
+        return file
 
     def close(self) -> None:
         """Close the file."""

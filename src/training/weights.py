@@ -21,7 +21,14 @@ from src.components.description import Description, changed_files
 from src.components.hardware import machine
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
-from src.components.work import Work, locked_work, remove_links, remove_tree, remove_work
+from src.components.work import (
+    Work,
+    clean,
+    locked_work,
+    make_folder,
+    remove_tree,
+    remove_work,
+)
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
 from src.records.canonical import canonical_json, parse_json, sha256
@@ -224,10 +231,10 @@ def _result(folder: Path) -> tuple[dict[str, Digest], dict[str, Any]] | None:
 
     The result has the digest of all inputs of its training. That of another training is not used.
     """
-    data = read_file(folder / "result.json", STATEMENT_LIMIT)
-    if data is None:
-        return None
     try:
+        data = read_file(folder / "result.json", STATEMENT_LIMIT)
+        if data is None:
+            return None
         result = parse_json(data, folder)
         files, environment = digests_from_json(result["files"]), result["environment"]
         is_own = result["key"] == folder.name
@@ -247,7 +254,10 @@ def _digests(folder: Path) -> dict[str, Digest]:
 
 
 def _has(checkpoints: Path) -> bool:
-    return checkpoints.is_dir() and any(checkpoints.iterdir())
+    try:
+        return any(checkpoints.iterdir())
+    except OSError:  # what a trainer left there must not hide its error
+        return False
 
 
 # --- One try -------------------------------------------------------------------------------------
@@ -267,8 +277,8 @@ def _run(
     checkpoints, output = folder / "checkpoints", folder / "output"
     environment_file, history_file = folder / "environment.json", folder / "history.jsonl"
     for each in (work.folder, folder):
-        remove_links(each)
-    checkpoints.mkdir(exist_ok=True)
+        clean(each)
+    make_folder(checkpoints)
     remove_tree(output)
     output.mkdir()
     environment_file.unlink(missing_ok=True)

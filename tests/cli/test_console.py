@@ -286,6 +286,7 @@ def test_a_home_folder_that_cannot_be_written_to_is_one_line(config, env, tmp_pa
     [
         ["run", "../config.yaml"],
         ["run", "../config.yaml", "--set", "epochs=4"],
+        ["run", "../config.yaml", "--local"],
         ["sweep", "../config.yaml"],
     ],
 )
@@ -296,4 +297,20 @@ def test_a_run_within_the_artifacts_root_is_refused(config, llm_train, monkeypat
     assert done.stderr == (
         f"error: {Path.cwd()}: the working directory is inside the artifacts root, whose files are "
         "not trusted. Run the command in the project's folder.\n"
+    )
+
+
+@pytest.mark.parametrize("root", ["configs", "configs/root", "linked"])
+def test_an_artifacts_root_that_has_the_configs_or_lies_among_them_is_refused(
+    config, llm_train, root
+):
+    Path(root).mkdir(exist_ok=True)
+    if root == "linked":
+        Path("configs").rename("linked/configs")
+        Path("configs").symlink_to("linked/configs")
+    done = llm_train("run", "config.yaml", "--local", "--artifacts-dir", root)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {root}: expected an artifacts root apart from {Path('configs').resolve()}, "
+        "because configs there name code to run. Use another folder.\n"
     )

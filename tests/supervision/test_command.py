@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from src.supervision import command as module
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
-from tests.supervision.conftest import processes, wait_until
+from tests.supervision.conftest import DEADLINE, processes, wait_until
 
 FOREVER = "import time; print('ready', flush=True); time.sleep(600)"
 IGNORES_TERM = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {FOREVER}"
@@ -283,7 +283,7 @@ def test_a_process_that_the_caller_forked_does_not_delay_the_end_of_the_command(
 import os, signal, sys
 from pathlib import Path
 from src.supervision.command import Command, run_command
-from tests.supervision.conftest import processes
+from tests.supervision.conftest import DEADLINE, processes
 
 forked = []
 def on_line(stream, line):
@@ -376,25 +376,52 @@ def test_a_command_dies_with_its_supervisor(commands):
             f"{PRINTS_PID}; import time; time.sleep(600)", send_to_supervisor(signal.SIGKILL)
         )
     assert (
-        ": its supervisor was killed by signal SIGKILL. Processes that it left are killed when "
-        "the command starts again.\nLast lines of its output:\n"
+        ": its supervisor was killed by signal SIGKILL. The processes that it left were killed.\n"
+        "Last lines of its output:\n"
     ) in str(caught.value)
-    commands.wait_until_gone()
+    assert commands.left() == []
 
 
-def test_the_processes_of_a_killed_supervisor_are_killed_before_the_next_command(commands):
-    code = DETACHES_AND_STAYS.replace("print(", "print(os.getpid(), ")
-    pids = []
+DETACHES_AND_PRINTS_PIDS = DETACHES_AND_STAYS.replace("print(", "print(os.getpid(), ")
 
-    def kill_supervisor(stream, line):
-        pids.extend(line.split())
-        send_to_supervisor(signal.SIGKILL)(stream, pids[0])
 
+def kill_supervisor(stream, line):
+    """Kill the supervisor of the process that printed its id first."""
+    send_to_supervisor(signal.SIGKILL)(stream, line.split()[0])
+
+
+def test_the_processes_that_a_killed_supervisor_left_are_killed(commands):
     with pytest.raises(CommandError, match="its supervisor was killed"):
-        commands.run(code, kill_supervisor)  # the stray holds the output open
-    wait_until(lambda: commands.left() == [int(pids[1])])
-    check = f"import os; print(os.path.exists('/proc/{pids[1]}/exe'))"
+        commands.run(DETACHES_AND_PRINTS_PIDS, kill_supervisor)  # the stray holds the output open
+    assert commands.left() == []
+
+
+def test_they_are_killed_before_an_exception_of_the_caller_is_raised(commands):
+    def kill_and_stop(stream, line):
+        kill_supervisor(stream, line)
+        raise Stop
+
+    with pytest.raises(Stop):
+        commands.run(DETACHES_AND_PRINTS_PIDS, kill_and_stop)
+    assert commands.left() == []
+
+
+def test_those_that_a_killed_caller_left_are_killed_before_the_next_command(commands, monkeypatch):
+    monkeypatch.setattr(module, "_kill_strays", lambda *_: None)
+    with pytest.raises(CommandError, match="its supervisor was killed"):
+        commands.run(DETACHES_AND_PRINTS_PIDS, kill_supervisor)
+    [(_, line)] = commands.lines
+    stray = int(line.split()[1])
+    wait_until(lambda: commands.left() == [stray])
+    check = f"import os; print(os.path.exists('/proc/{stray}/exe'))"
     assert commands.run(check) == [("stdout", "False")]
+
+
+def test_a_caller_that_has_the_mark_of_the_lock_is_not_killed(commands, monkeypatch):
+    commands.lock.touch()
+    status = commands.lock.stat()
+    monkeypatch.setenv("LLM_TRAIN_LOCK", f"{status.st_dev}:{status.st_ino}")
+    assert commands.caller("print('a')").end() == "a"
 
 
 def test_a_process_of_a_user_with_the_same_run_file_is_not_killed(commands):
@@ -429,6 +456,18 @@ while True:
     with pytest.raises(CommandError, match="its supervisor was killed by signal SIGKILL"):
         commands.run(code)
     commands.wait_until_gone()
+
+
+def test_a_supervisor_that_a_debugger_stops_is_ended():
+    def trace_me():
+        assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0  # PTRACE_TRACEME
+
+    with subprocess.Popen(["sleep", "600"], preexec_fn=trace_me) as process:
+        os.waitpid(process.pid, os.WUNTRACED)  # it stops when the program starts
+        since = module._continue(process, None)
+        assert since is not None
+        module._continue(process, since - module.STOPPED_SECONDS)
+        assert process.wait() == -signal.SIGKILL
 
 
 def test_kill_0_in_a_command_does_not_reach_the_supervisor(commands):
@@ -493,6 +532,17 @@ def test_a_successor_waits_until_all_processes_of_a_killed_caller_have_ended(com
     caller.process.kill()
     check = f"import os; print(os.path.exists('/proc/{pid}/exe'))"
     assert commands.run(check)[-1] == ("stdout", "False")
+
+
+def test_a_successor_continues_a_stopped_supervisor_whose_caller_was_killed(commands, in_thread):
+    caller = commands.caller(f"{PRINTS_PID}; import time; time.sleep(600)", grace_seconds=0.1)
+    pid = caller.hear()
+    caller.process.send_signal(signal.SIGSTOP)  # so that it does not continue its supervisor
+    send_to_supervisor(signal.SIGSTOP)("stdout", pid)
+    caller.process.kill()
+    thread = in_thread(lambda: commands.run("print('a')"))
+    thread.join(DEADLINE)
+    assert commands.lines[-1] == ("stdout", "a")
 
 
 # --- Environment ---------------------------------------------------------------------------------

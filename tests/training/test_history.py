@@ -1,6 +1,7 @@
 """The history of a training, which ends as if the training had not been stopped."""
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.errors import CorruptFileError
 from src.training.history import History, parse_point
 
 
@@ -26,9 +28,34 @@ def test_points_are_written_one_per_line_in_full_precision(tmp_path):
 
 def test_a_history_that_cannot_be_written_is_named():
     with closing(History(Path("/dev/full"))) as history:
-        history._file, history._ends = history._path.open("r+b", buffering=0), []
+        history._file = history._path.open("r+b", buffering=0)
         with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
             history.append({"step": 1})
+
+
+@pytest.mark.parametrize("torn", [b"", b"mine"])
+@pytest.mark.parametrize("points", [b"", b'{"step": 1}\n'])
+def test_a_file_with_a_second_name_is_not_written_to(tmp_path, points, torn):
+    outside = tmp_path / "outside"
+    outside.write_bytes(points + torn)
+    (tmp_path / "h").hardlink_to(outside)
+    with closing(History(tmp_path / "h")) as history:
+        history.append({"step": 2})
+    assert outside.read_bytes() == points + torn
+    assert (tmp_path / "h").read_bytes() == points + b'{"step": 2}\n'
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "h")
+    with pytest.raises(CorruptFileError, match="h: expected a regular file, found a FIFO"):
+        History(tmp_path / "h").append({"step": 1})
+
+
+def test_a_file_that_is_too_large_is_refused_and_not_read(tmp_path):
+    with (tmp_path / "h").open("wb") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(CorruptFileError, match="h: larger than 268,435,456 bytes"):
+        History(tmp_path / "h").append({"step": 1})
 
 
 @given(stop=st.integers(0, 20), resume=st.integers(0, 20), torn=st.integers(0, 30))

@@ -158,6 +158,18 @@ def test_the_lock_file_of_a_version_has_the_mode_of_the_umask(umask, mode, proje
     assert stat.S_IMODE((WORK / ".model_v1.lock").stat().st_mode) == mode
 
 
+def test_a_run_in_a_trainer_of_the_same_version_is_an_error_and_does_not_wait(project, monkeypatch):
+    models = Artifacts.open().models
+    Path("run.json").write_text('{"model_version": "model_v1"}')
+    monkeypatch.setenv("LLM_TRAIN_RUN", "run.json")
+    with locked_work(models, "model_v1"), locked_work(models, "model_v2"):
+        again = locked_work(models, "model_v1")
+        with pytest.raises(ValueError, match="locked by the run whose trainer or evaluator start"):
+            again.__enter__()
+    with locked_work(models, "model_v1"):  # free again
+        pass
+
+
 def test_a_second_run_trains_and_measures_nothing_and_changes_no_byte(project, tree):
     first = run(trained())
     before = tree(Path("artifacts"))
@@ -375,6 +387,19 @@ def test_nothing_is_written_through_a_link_in_the_work_folder(name, exists, proj
         assert (outside.read_text() if outside.exists() else None) == ("mine" if exists else None)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../run.json", "../processes.lock", "history.jsonl", "environment.json", "result.json"],
+)
+def test_a_folder_in_place_of_a_file_in_the_work_folder_is_removed(name, project, monkeypatch):
+    folder = stop_after_the_training(trained(), monkeypatch)
+    (folder / "result.json").unlink()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name / "nested").mkdir(parents=True)
+    run()
+    assert calls() == ["train", "train", "evaluate"]
+
+
 def test_a_fifo_in_the_work_folder_is_not_waited_for(project, monkeypatch):
     folder = stop_after_the_training(trained(), monkeypatch)
     (folder / "result.json").unlink()
@@ -545,6 +570,37 @@ def test_an_altered_history_is_a_mismatch_and_stops_the_next_run(project):
     end = f"found sha256 {found}. Left as found; restore it from a backup."
     with pytest.raises(CorruptFileError, match=rf"training\.jsonl: expected sha256 \S+, {end}$"):
         run()
+
+
+# --- The history of a function -------------------------------------------------------------------
+
+
+def test_a_step_may_be_a_scalar_of_a_tensor_library(project):
+    write_module(
+        "class Scalar:\n"
+        "    def item(self): return 3\n"
+        "def train(run):\n"
+        "    run.log(Scalar(), loss=Scalar())\n"
+        "    (run.output / 'w').write_text('1')\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    assert (MODEL / "training.jsonl").read_text() == '{"loss": 3, "step": 3}\n'
+
+
+def test_points_of_several_threads_are_whole_and_in_the_order_of_the_steps(project):
+    write_module(
+        "import sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def train(run):\n"
+        "    sys.setswitchinterval(1e-6)\n"
+        "    with ThreadPoolExecutor(8) as threads:\n"
+        "        list(threads.map(run.log, range(4000)))\n"
+        "    (run.output / 'w').write_text('1')\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    points = (MODEL / "training.jsonl").read_text().splitlines()
+    steps = [json.loads(point)["step"] for point in points]
+    assert steps == sorted({*steps})
 
 
 # --- Trainers that fail --------------------------------------------------------------------------
@@ -845,6 +901,54 @@ def test_what_a_failed_trainer_left_does_not_disturb_the_next_try(body, project)
     write_module("def train(run):\n    (run.output / 'w').write_text('1')\n")
     run(config)
     assert (MODEL / "weights/w").read_text() == "1"
+
+
+@pytest.mark.parametrize("left", ["", "run.checkpoints.touch()"], ids=["nothing", "a file"])
+def test_a_trainer_that_removes_its_checkpoints_fails_with_its_own_error_and_is_run_again(
+    left, project
+):
+    write_module(
+        "def train(run):\n"
+        "    run.checkpoints.rmdir()\n"
+        f"    {left}\n"
+        "    raise RuntimeError('a bug')\n"
+    )
+    config = write_config({"use": "mine:train"})
+    for _ in range(2):
+        with pytest.raises(TrainerFailedError, match="RuntimeError: a bug"):
+            run(config)
+
+
+WITHOUT_PRIVILEGES = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from tests.privileges import drop_privileges
+drop_privileges()
+{RUN}
+"""
+
+
+def test_a_read_only_folder_that_a_trainer_left_is_removed(project):
+    outside = project / "outside"
+    outside.touch(0o400)
+    write_module(
+        "import os\n"
+        "def train(run):\n"
+        "    for folder in (run.output, run.checkpoints):\n"
+        "        (folder / 'a/b').mkdir(parents=True)\n"
+        "        (folder / 'a/b/w').write_text('1')\n"
+        "        (folder / 'a/b').chmod(0o500)\n"
+        f"        os.link({str(outside)!r}, folder / 'a/linked')\n"
+        "        (folder / 'a').chmod(0)\n"
+        "    run.output.joinpath('a').chmod(0o500)\n"
+        "    run.output.joinpath('a/linked').chmod(0o400)\n"
+    )
+    outside.write_text("mine")
+    write_config({"use": "mine:train"})
+    subprocess.run([sys.executable, "-c", WITHOUT_PRIVILEGES], check=True, cwd=project)
+    assert [path.name for path in WORK.iterdir()] == [".model_v1.lock"]
+    assert (MODEL / "weights/a/b/w").read_text() == "1"
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o400
 
 
 def test_edited_metadata_of_a_trained_model_are_to_be_restored(project):
