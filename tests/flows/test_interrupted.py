@@ -5,16 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 from flows.training_pipeline import training_pipeline
+from ops.server import ServerProcess, listen
 from src.training import hashing, registry
 from tests.flows.runs import CACHED, COMMAND, ROOT, STEPS, failure, python, record, task_runs
-from tests.network import free_port
+from tests.network import STARTUP_SECONDS, free_port
 
 KILLED_BEFORE_EVALUATION = """
 import os, signal
@@ -133,42 +131,27 @@ main(["run", "config.yaml", "--model-version", "model_v1"])
 def test_with_an_api_that_dies_during_the_run_the_command_fails_and_the_files_are_complete(
     project, server
 ):
-    port = free_port()
     env = server | {
         "PREFECT_HOME": str(project / "home"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_CLIENT_MAX_RETRIES": "0",  # 5 by default: more than two minutes
         "PYTHONPATH": str(ROOT),
     }
-    api = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"{env['PREFECT_API_URL']}/health", api)
-        run = subprocess.run(
-            [sys.executable, "-c", API_KILLED, str(api.pid)],
-            env=env,
-            capture_output=True,
-            text=True,
-        )
-    finally:
-        api.kill()
-        api.wait()
+    (project / "home").mkdir()
+    with (project / "server.log").open("w+b") as log:
+        api = ServerProcess(listen(), env=env, log=log)
+        try:
+            api.wait_until_ready(STARTUP_SECONDS)
+            run = subprocess.run(
+                [sys.executable, "-c", API_KILLED, str(api.process.pid)],
+                env=env | {"PREFECT_API_URL": api.api_url},
+                capture_output=True,
+                text=True,
+            )
+        finally:
+            api.stop()
     assert (run.returncode, run.stdout) == (1, "")
     assert "\nerror: Connect" in run.stderr
     before = record()
     assert len(before) == 8
     training_pipeline("config.yaml", "model_v1")
     assert record() == before
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    """Wait until a server answers; it must not exit before."""
-    while server.poll() is None:
-        with suppress(OSError), urllib.request.urlopen(url):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"{url}: the server exited with code {server.returncode}")

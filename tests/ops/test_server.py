@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,8 @@ def llm_train(home):
             text=True,
             start_new_session=True,
             umask=0o022,
+            # `nohup` has the tests ignore it.
+            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
         )
 
     return llm_train

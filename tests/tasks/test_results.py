@@ -8,6 +8,10 @@ from hypothesis import given
 from prefect.context import FlowRunContext
 from prefect.logging import disable_run_logger
 from prefect.results import ResultStore
+from prefect.settings import (
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 
 from flows.training_pipeline import training_pipeline
 from src.artifacts import Artifacts
@@ -25,6 +29,7 @@ from tasks.results import (
     file_digests,
     stale_result,
 )
+from tests.network import STARTUP_SECONDS
 from tests.strategies import json_values
 
 CONFIG = TrainingConfig(
@@ -230,7 +235,8 @@ def test_a_forged_result_is_not_read_and_runs_no_code(forged, step, evil, storag
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
 def test_a_run_over_forged_results_runs_all_steps_and_no_code_of_the_forger(forged, evil, project):
     config = "configs/training/mistral_finetune.yaml"
-    expected = training_pipeline(config, "model_v1")
+    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: STARTUP_SECONDS}):
+        expected = training_pipeline(config, "model_v1")
     files = sorted(Path("artifacts/.cache").iterdir())
     assert [file.name.partition("-")[0] for file in files] == sorted(STEPS)
     before = [file.read_bytes() for file in files]
