@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -83,8 +83,7 @@ def describe(
         described, files = {}, _argv_files(component)
     else:
         described = _ask_once(component, kind, fault, config or {})
-        module = described["module"]
-        files = [] if module is None else [Path(module)]
+        files = [Path(module) for module in described["modules"]]
     for pattern in component.code:
         files += _matching(pattern, "code", fault)
     # A missing program is reported when it is started, with a better message.
@@ -114,7 +113,7 @@ def describe(
     return Description(
         component=replace(component, options=described.get("options", component.options)),
         version=described.get("version"),
-        code={_recorded_name(path): digest for path, digest in code.items()},
+        code={name: code[path] for name, path in _recorded_names(code).items()},
         base_model={name: base[path] for name, path in base_model.items()},
         measured=tuple(described.get("measured", component.measured)),
         better=described.get("better", component.better),
@@ -187,6 +186,17 @@ def _recorded_name(path: Path) -> str:
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
 
+def _recorded_names(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return paths by recorded name; of equal file names, the later ones with their folders."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name, parts = _recorded_name(path), list(path.parts[:-1])
+        while name in found and parts:
+            name = f"{parts.pop().strip('/')}/{name}"
+        found[name] = path
+    return found
+
+
 def _digest(path: Path) -> Digest:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -218,13 +228,13 @@ class _Answer:
     Attributes:
         lock: Held while the component is imported.
         found: The description; `None` before the first one, and if it depends on the config.
-        module: State of the file of the module when it was imported.
+        modules: State of the files of its modules when it was imported.
         is_shared: Whether the description is the same for all configs.
     """
 
     lock: Lock = field(default_factory=Lock)
     found: dict[str, Any] | None = None
-    module: tuple[int, ...] = ()
+    modules: tuple[int, ...] = ()
     is_shared: bool = True
 
 
@@ -235,7 +245,7 @@ _ANSWERS: ContextVar[dict[tuple[str, ...], _Answer] | None] = ContextVar("answer
 def shared_descriptions() -> Iterator[None]:
     """Import each component once in the block, also in threads with its context.
 
-    A component is imported again if the file of its module has changed.
+    A component is imported again if the file of one of its modules has changed.
     """
     token = _ANSWERS.set({})
     try:
@@ -253,25 +263,26 @@ def _ask_once(
         key = (kind, component.use, interpreter(component), options)
         answer = answers.setdefault(key, _Answer())
         with answer.lock:
-            if answer.found is not None and answer.module == _state(answer.found["module"]):
+            if answer.found is not None and answer.modules == _state(answer.found["modules"]):
                 return answer.found
             if answer.is_shared:
                 found = _ask(component, kind, fault, config)
                 answer.is_shared = not found["depends_on_config"]
                 if answer.is_shared:
-                    answer.found, answer.module = found, _state(found["module"])
+                    answer.found, answer.modules = found, _state(found["modules"])
                 return found
     return _ask(component, kind, fault, config)
 
 
-def _state(module: str | None) -> tuple[int, ...]:
-    if module is None:
-        return ()
-    try:
-        status = Path(module).stat()
-    except OSError:  # deleted; the import reports it with a better message
-        return ()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+def _state(modules: Iterable[str]) -> tuple[int, ...]:
+    state: list[int] = []
+    for module in modules:
+        try:
+            status = Path(module).stat()
+        except OSError:  # deleted; the import reports it with a better message
+            return ()
+        state += status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return tuple(state)
 
 
 def _ask(
@@ -320,7 +331,7 @@ def _checked(data: bytes, component: Component, fault: _Fault) -> dict[str, Any]
                 f"{component.use!r}: better: {truncated_repr(name)}: expected 'higher' or 'lower', "
                 f"found {truncated_repr(direction)}.",
             )
-    if not found.get("version") and not found.get("module"):
+    if not found.get("version") and not found.get("modules"):
         raise fault("use", f"{component.use!r} has neither a file nor a version.")
     return found
 

@@ -112,3 +112,54 @@ def test_a_component_whose_base_model_depends_on_the_config_is_imported_for_each
     with shared_descriptions():
         found = [described_for(epochs).base_model for epochs in (1, 2)]
     assert found == [{"base-1": ONE}, {"base-2": ONE}]
+
+
+BASE = "def base(run, k): pass\n"
+PARTIAL = "import functools\nfrom base import base\ntrain = functools.partial(base, k=1)\n"
+DECORATOR = "def deco(function):\n    def inner(run): return function(run)\n    return inner\n"
+DECORATED = "from deco import deco\n@deco\ndef train(run): pass\n"
+WRAPPED = (
+    "import functools\nfrom base import base\ntrain = functools.wraps(base)(lambda run: None)\n"
+)
+
+ENDLESS = """
+class Endless:
+    func = property(lambda self: Endless())
+    def __call__(self, run): pass
+train = Endless()
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [
+        ({"base.py": BASE, "mine.py": PARTIAL}, ["base.py", "mine.py"]),
+        ({"deco.py": DECORATOR, "mine.py": DECORATED}, ["deco.py", "mine.py"]),
+        ({"base.py": BASE, "mine.py": WRAPPED}, ["base.py", "mine.py"]),
+        ({"base.py": BASE, "mine.py": "from base import base as train\n"}, ["base.py", "mine.py"]),
+        ({"mine.py": "from json import loads as train\n"}, ["mine.py"]),
+        ({"mine.py": ENDLESS}, ["mine.py"]),
+    ],
+    ids=["partial", "decorated", "wrapped", "imported", "of a library", "wrapped without end"],
+)
+def test_the_module_that_use_names_and_that_of_a_wrapped_function_are_code(files, code, project):
+    for name, text in files.items():
+        Path(name).write_text(text)
+    before = described_for(1).identity()
+    assert sorted(described_for(1).code) == code
+    for name in code:
+        Path(name).write_text(f"{files[name]}# edited\n")
+        after = described_for(1).identity()
+        assert after != before
+        before = after
+
+
+def test_modules_of_one_file_name_outside_of_the_working_directory_are_all_recorded(
+    project, tmp_path, monkeypatch
+):
+    for name, text in (("one", "from two import train\n"), ("two", "def train(run): pass\n")):
+        (tmp_path / "lib" / name).mkdir(parents=True)
+        (tmp_path / "lib" / name / "__init__.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+    found = describe(Component(use="one:train"), "trainer", "config.yaml").code
+    assert list(found) == ["__init__.py", "two/__init__.py"]
