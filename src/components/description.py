@@ -22,7 +22,14 @@ from src.records.canonical import parse_json
 from src.storage import open_file, read_file
 from src.storage.memo import read_memo, write_memo
 
-__all__ = ["ComponentError", "Description", "changed_files", "describe", "shared_descriptions"]
+__all__ = [
+    "ComponentError",
+    "Description",
+    "InputChangedError",
+    "changed_files",
+    "describe",
+    "shared_descriptions",
+]
 
 DESCRIBE_SECONDS = 300.0  # to import a large library on a busy machine
 DESCRIPTION_LIMIT = 1 << 20
@@ -31,6 +38,10 @@ MAX_FILES = 10_000
 
 class ComponentError(ValueError):
     """Raised when a component of a config cannot be used; names the line of the config."""
+
+
+class InputChangedError(ValueError):
+    """Raised when an input of a component changed after it was hashed for the record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,10 +220,10 @@ def _digest_once(path: Path) -> Digest:
     file, memo = store_path.stat(), store_path.memo()
     if file is None or file.identity is None:
         return _digest(path)
-    # Two lines: the memo of a dataset has three, with a number of lines.
+    # Two lines: the memo of a dataset has three, with a number of lines in the middle.
     known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
-    if len(known) == 2 and known[0] == file.identity:
-        return Digest(size=file.size, sha256=known[1])
+    if len(known) in (2, 3) and known[0] == file.identity:
+        return Digest(size=file.size, sha256=known[-1])
     digest = _digest(path)
     write_memo(memo, f"{file.identity}\n{digest.sha256}".encode())
     return digest

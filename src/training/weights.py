@@ -17,7 +17,7 @@ from typing import Any
 
 from src.artifacts import read_statement
 from src.components.component import COMMAND, check_may_run, may_run
-from src.components.description import Description, changed_files
+from src.components.description import Description, InputChangedError, changed_files
 from src.components.hardware import machine
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
@@ -60,10 +60,6 @@ logger = logging.getLogger(__name__)
 
 class TrainingOutputError(ValueError):
     """Raised when a trainer has left something that is not a model."""
-
-
-class InputChangedError(ValueError):
-    """Raised when the data or the base model changed while a model was trained."""
 
 
 class TrainerFailedError(CommandError):

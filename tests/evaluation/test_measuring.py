@@ -1,12 +1,13 @@
 """Evaluators of the user, in real child processes, and conflicts between evaluators."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from src.components.description import ComponentError
+from src.components.description import ComponentError, InputChangedError
 from src.errors import CorruptFileError
 from src.evaluation.components import EvaluatorOutputError
 from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulated_metrics
@@ -408,6 +409,37 @@ def test_an_evaluator_that_fails_when_it_is_run_again_stops_no_verification(proj
     )
     assert verdict_of(reevaluate=True) == "AS RECORDED"
     assert "no GPU" in warnings[-1][1]
+
+
+@pytest.mark.parametrize("by", ["train", "count"])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("open(__file__, 'a').write('# changed')", "mine.py"),
+        ("open('artifacts/datasets/eval_v1/data.jsonl', 'a').write('{}')", "data.jsonl"),
+    ],
+    ids=["code", "data"],
+)
+def test_an_evaluation_with_other_code_or_data_than_described_is_not_written(
+    change, name, by, project
+):
+    bodies = {"train": "(run.output / 'w').write_text('1')", "count": "return {'count': 1.0}"}
+    bodies[by] = f"{change}; {bodies[by]}"
+    write_module("".join(f"def {each}(run): {body}\n" for each, body in bodies.items()))
+    data = Path("artifacts/datasets/eval_v1/data.jsonl")
+    data.parent.mkdir()
+    data.write_text("{}\n")
+    config = write_config(
+        {"use": "mine:train"}, {"use": "mine:count", "dataset_version": "eval_v1"}
+    )
+    with pytest.raises(InputChangedError) as caught:
+        run(config)
+    assert re.fullmatch(
+        rf"\S*{name}: changed from sha256 [0-9a-f]{{64}} to [0-9a-f]{{64}} since the run began\.\n"
+        "Evaluator 'mine:count' measured with it. No evaluation was written; run again.",
+        str(caught.value),
+    )
+    assert not FOLDER.exists()
 
 
 # --- Conflicts between evaluators ----------------------------------------------------------------
