@@ -11,8 +11,9 @@ from src.components.description import ComponentError, InputChangedError
 from src.errors import CorruptFileError
 from src.evaluation.components import EvaluatorOutputError
 from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulated_metrics
-from src.lineage.verify import verdict, verify, verify_all
+from src.lineage.verify import evidence, failed_checks, verdict, verify, verify_all
 from src.records.canonical import canonical_json, sha256
+from src.storage import StorePath
 from src.supervision.errors import CommandError
 from src.training.config import read_config_file
 from src.training.pipeline import config_evaluator, run_training_pipeline
@@ -492,6 +493,83 @@ def test_replacing_an_evaluation_keeps_the_old_one_with_its_statement(project):
     [earlier] = (FOLDER / "earlier").iterdir()
     kept = (earlier / "evaluation.json").read_bytes(), (earlier / "provenance.json").read_bytes()
     assert kept == old
+    assert verdict_of() == "AS RECORDED"
+
+
+def stop_before_the_evaluation(patch):
+    """Raise an error in place of writing evaluation.json."""
+    replace = StorePath.replace
+
+    def stop(path, data):
+        if path.name == "evaluation.json":
+            raise KeyboardInterrupt
+        return replace(path, data)
+
+    patch.setattr(StorePath, "replace", stop)
+
+
+def test_a_run_that_is_stopped_between_the_files_of_an_evaluation_is_unfinished(project):
+    config = trained()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_before_the_evaluation(patch)
+        run(config)
+    assert [path.name for path in FOLDER.iterdir()] == ["provenance.json"]
+    checks = failed_checks(verify("model_v1"))
+    assert [(check.what, check.verdict) for check in checks] == [("evaluation.json", "UNFINISHED")]
+    run()
+    assert verdict_of() == "AS RECORDED"
+
+
+def test_the_statement_of_an_evaluator_is_looked_for_again_after_its_evaluation(
+    project, monkeypatch
+):
+    run(trained())
+    read, seen = evidence._read, []
+
+    def late(path, *arguments):
+        if str(path) == str(FOLDER / "provenance.json") and not seen:
+            seen.append(path)
+            return evidence.File(path=path, is_missing=True)
+        return read(path, *arguments)
+
+    monkeypatch.setattr(evidence, "_read", late)
+    assert verdict_of() == "AS RECORDED"
+    assert seen
+
+
+def kept():
+    """Return the names and contents of the files below earlier/, by folder."""
+    return {
+        folder.name: {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (FOLDER / "earlier").iterdir()
+    }
+
+
+def test_a_replacement_that_was_stopped_is_never_kept_as_a_pair(project):
+    run(trained())
+    old, old_statement = FILE.read_bytes(), (FOLDER / "provenance.json").read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_before_the_evaluation(patch)
+        evaluate(measure_again(), replace=True)
+    new_statement = (FOLDER / "provenance.json").read_bytes()
+    evaluate(measure_again(), replace=True)
+    assert kept() == {
+        sha256(old_statement)[:16]: {"evaluation.json": old, "provenance.json": old_statement},
+        sha256(old)[:16]: {"evaluation.json": old},
+        sha256(new_statement)[:16]: {"provenance.json": new_statement},
+    }
+    assert verdict_of() == "AS RECORDED"
+
+
+def test_other_numbers_without_a_statement_are_kept_before_they_are_replaced(project, warnings):
+    run(trained())
+    old = FILE.read_bytes()
+    (FOLDER / "provenance.json").unlink()
+    run(measure_again())
+    assert metrics() == {"loss": 0.5}
+    assert kept() == {sha256(old)[:16]: {"evaluation.json": old}}
+    [(_, message)] = warnings
+    assert message.endswith(f"Replaced. The old one is in {FOLDER}/earlier/.")
     assert verdict_of() == "AS RECORDED"
 
 
