@@ -456,6 +456,21 @@ def test_another_evaluator_changes_nothing_and_both_are_named(project, tree):
     assert tree(FOLDER) == before
 
 
+@pytest.mark.parametrize("options", [{"n": [True, 2.0]}, {"n": [1, 2], "m": None}])
+def test_options_that_are_other_json_are_another_evaluator(options, project, tree):
+    write_module("def measure(run): return {'loss': 0.5}\n")
+    run(write_config(None, {"use": "mine:measure", "options": {"n": [1, 2]}}))
+    before = tree(FOLDER)
+    config = write_config(None, {"use": "mine:measure", "options": options})
+    with pytest.raises(EvaluationConflict):
+        run(config)
+    assert tree(FOLDER) == before
+    from src.artifacts import Artifacts
+
+    other = config_evaluator(read_config_file(config), "dataset_v1", Artifacts.open())
+    assert verdict_of(metrics=other) == "AS RECORDED"
+
+
 def test_the_numbers_of_a_function_are_not_replaced_by_simulated_ones(project, tree):
     def accuracy(_):
         return {"accuracy": 0.5}
