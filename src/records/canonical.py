@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 MAX_DEPTH = 50
+MAX_PART_DEPTH = 40  # of a value of a component, which a statement holds some levels below
 
 
 def canonical_json(value: object) -> bytes:
@@ -90,13 +91,13 @@ def parse_json(data: bytes, source: object) -> dict[str, Any]:
     return _object(value, source)
 
 
-def is_deep(value: object) -> bool:
-    """Return whether a JSON value is nested in more than `MAX_DEPTH` levels.
+def is_deep(value: object, levels: int = MAX_DEPTH) -> bool:
+    """Return whether a JSON value is nested in more than `levels` levels.
 
     Functions that copy or compare values would fail on it.
     """
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(levels):
         level = [
             item
             for each in level

@@ -24,7 +24,7 @@ from src.components.process import dataset_values, run_component
 from src.components.work import Work, locked_work, remove_links, remove_tree, remove_work
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
-from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.canonical import MAX_PART_DEPTH, canonical_json, is_deep, parse_json, sha256
 from src.records.dataset_version import DatasetVersion
 from src.records.layout import (
     HISTORY_FILE,
@@ -314,6 +314,8 @@ def _run(
         data = read_file(environment_file, ENVIRONMENT_LIMIT)
         environment = parse_json(data, environment_file) if data else {}
     except CorruptFileError:  # written by the trainer's code; informative only
+        environment = {}
+    if is_deep(environment, MAX_PART_DEPTH):
         environment = {}
     return environment or machine({**DEFAULTS, **os.environ})
 
