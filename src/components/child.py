@@ -24,6 +24,7 @@ __all__ = ["FAULT_FILE", "METRICS_FILE", "RUN_VARIABLE", "plain_number", "serve"
 
 RUN_VARIABLE = "LLM_TRAIN_RUN"
 METRICS_FILE = "metrics.json"  # what an evaluator leaves in its output folder
+MAX_WRAPPERS = 50  # of decorators around one function
 FAULT_FILE = ".fault.json"  # why there is no METRICS_FILE, if the evaluator returned no metrics
 GROUPS = {
     "trainer": "llm_training_pipeline.trainers",
@@ -63,7 +64,8 @@ def serve(kind: str, call: Callable[[Callable[..., Any], dict[str, Any], int], N
     if component is None:
         return
     if run["describe"]:
-        write_json(run["describe"], _describe(component, run))
+        modules = _modules(component, _module_and_path(run["use"], GROUPS[kind])[0])
+        write_json(run["describe"], _describe(component, run, modules))
         return
     try:
         call(component, run, points)
@@ -91,22 +93,30 @@ def _load(kind: str, run: Mapping[str, Any]) -> Callable[..., Any] | None:
 
 
 def _find(use: str, group: str) -> Any:
+    module, path = _module_and_path(use, group)
+    component: Any = importlib.import_module(module)
+    for name in filter(None, path.split(".")):
+        component = getattr(component, name)
+    return component
+
+
+def _module_and_path(use: str, group: str) -> tuple[str, str]:
+    """Return the module that defines a component, and its path there."""
     module, colon, path = use.partition(":")
     if colon:
-        component: Any = importlib.import_module(module)
-        for name in path.split("."):
-            component = getattr(component, name)
-        return component
+        return module, path
     from importlib.metadata import entry_points  # slow to import, also for `write_json` alone
 
     installed = entry_points(group=group)
     if use not in installed.names:
         names = ", ".join(sorted(installed.names)) or "none"
         raise LookupError(f"not installed for {sys.executable}. Installed: {names}.")
-    return installed[use].load()
+    return installed[use].module, installed[use].attr
 
 
-def _describe(component: Callable[..., Any], run: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(
+    component: Callable[..., Any], run: Mapping[str, Any], modules: list[str]
+) -> dict[str, Any]:
     options = run["options"]
     check = getattr(component, "check_options", None)
     if check is not None:
@@ -125,7 +135,7 @@ def _describe(component: Callable[..., Any], run: Mapping[str, Any]) -> dict[str
     return {
         "options": dict(options),
         "version": None if version is None else str(version),
-        "module": None if version is not None else _file_of(component),
+        "modules": [] if version is not None else modules,
         "base_model": None if folder is None else str(Path(folder).resolve()),
         "depends_on_config": base_model is not None,
         "measured": sorted(map(str, measured)),
@@ -133,8 +143,28 @@ def _describe(component: Callable[..., Any], run: Mapping[str, Any]) -> dict[str
     }
 
 
-def _file_of(component: Callable[..., Any]) -> str | None:
-    """Return the file of the module that defines a component."""
-    module = getattr(component, "__module__", None) or type(component).__module__
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return None if file is None else str(Path(file).resolve())
+def _modules(component: Any, used: str) -> list[str]:
+    """Return the files of the module `used` and of the modules that define the component.
+
+    A decorator or `functools.partial` returns an object of another module. The libraries that it is
+    from are not code of the component.
+    """
+    names, part = [used], component
+    while len(names) < MAX_WRAPPERS and callable(part):
+        names.append(getattr(part, "__module__", None) or type(part).__module__)
+        part = getattr(part, "__wrapped__", None) or getattr(part, "func", None)
+    files: dict[str, None] = {}
+    for name in names:
+        file = getattr(sys.modules.get(str(name)), "__file__", None)
+        if file is None:
+            continue
+        path = Path(file).resolve()
+        if str(name).partition(".")[0] == used.partition(".")[0] or not _is_library(path):
+            files[str(path)] = None
+    return [*files]
+
+
+def _is_library(path: Path) -> bool:
+    """Return whether a file is part of the standard library, or of an installed package."""
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return is_installed or path.is_relative_to(Path(os.__file__).resolve().parent)

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
@@ -18,19 +19,31 @@ from src.components.process import interpreter, run_component
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
 from src.names import is_metric_name
-from src.records.canonical import parse_json
+from src.records.canonical import MAX_PART_DEPTH, is_deep, parse_json
 from src.storage import open_file, read_file
 from src.storage.memo import read_memo, write_memo
 
-__all__ = ["ComponentError", "Description", "changed_files", "describe", "shared_descriptions"]
+__all__ = [
+    "ComponentError",
+    "Description",
+    "InputChangedError",
+    "changed_files",
+    "describe",
+    "shared_descriptions",
+]
 
 DESCRIBE_SECONDS = 300.0  # to import a large library on a busy machine
 DESCRIPTION_LIMIT = 1 << 20
 MAX_FILES = 10_000
+PIECE_BYTES = 1 << 20
 
 
 class ComponentError(ValueError):
     """Raised when a component of a config cannot be used; names the line of the config."""
+
+
+class InputChangedError(ValueError):
+    """Raised when an input of a component changed after it was hashed for the record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +96,7 @@ def describe(
         described, files = {}, _argv_files(component)
     else:
         described = _ask_once(component, kind, fault, config or {})
-        module = described["module"]
-        files = [] if module is None else [Path(module)]
+        files = [Path(module) for module in described["modules"]]
     for pattern in component.code:
         files += _matching(pattern, "code", fault)
     # A missing program is reported when it is started, with a better message.
@@ -103,22 +115,26 @@ def describe(
         for pattern in component.base_model
         for file in _matching(pattern, "base_model", fault)
     }
-    if folder := described.get("base_model"):
-        found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-        base_model |= {path.relative_to(folder).as_posix(): path for path in found}
+    if described.get("base_model") is not None:
+        base_model |= _folder_files(described["base_model"], component, fault)
     if len(files) + len(base_model) > MAX_FILES:
         found_files = f"{len(files):,} of its code and {len(base_model):,} of the base model"
         raise fault("code", f"expected at most {MAX_FILES:,} files, found {found_files}.")
-    code = {path: _digest(path).sha256 for path in files}
-    base = {path: _digest_once(path) for path in base_model.values()}
+    options = described.get("options", component.options)
+    if is_deep(options, MAX_PART_DEPTH):
+        raise fault("options", f"nested in more than {MAX_PART_DEPTH} levels.")
+    # The key of an error about a file of the code.
+    key = next((key for key in ("code", "argv") if key in component.lines), "use")
+    code = _digests(files, _digest, key, fault)
+    base = _digests(base_model.values(), _digest_once, "base_model", fault)
     return Description(
-        component=replace(component, options=described.get("options", component.options)),
+        component=replace(component, options=options),
         version=described.get("version"),
-        code={_recorded_name(path): digest for path, digest in code.items()},
+        code={name: code[path].sha256 for name, path in _recorded_names(code).items()},
         base_model={name: base[path] for name, path in base_model.items()},
         measured=tuple(described.get("measured", component.measured)),
         better=described.get("better", component.better),
-        code_files=code,
+        code_files={path: digest.sha256 for path, digest in code.items()},
         base_model_files={path: digest.sha256 for path, digest in base.items()},
     )
 
@@ -187,10 +203,51 @@ def _recorded_name(path: Path) -> str:
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
 
+def _recorded_names(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return paths by recorded name; of equal file names, the later ones with their folders."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name, parts = _recorded_name(path), list(path.parts[:-1])
+        while name in found and parts:
+            name = f"{parts.pop().strip('/')}/{name}"
+        found[name] = path
+    return found
+
+
+def _folder_files(folder: str, component: Component, fault: _Fault) -> dict[str, Path]:
+    """Return the files of the base model in the folder that a trainer names, by path there."""
+    reason = f"{component.use!r}: base_model: expected a folder with files, found {folder!r}"
+    try:
+        all_files = (path for path in Path(folder).rglob("*") if path.is_file())
+        found = sorted(islice(all_files, MAX_FILES + 1))
+    except (OSError, ValueError) as error:
+        raise fault("use", f"{reason} ({error}).") from error
+    if not found:
+        raise fault("use", f"{reason}, which has none.")
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def _digests(
+    paths: Iterable[Path], digest: Callable[[Path], Digest], key: str, fault: _Fault
+) -> dict[Path, Digest]:
+    digests = {}
+    for path in paths:
+        try:
+            str(path).encode()
+            digests[path] = digest(path)
+        except UnicodeEncodeError as error:
+            raise fault(key, f"{str(path)!r}: expected a file name in UTF-8.") from error
+        except ValueError as error:  # not a regular file, or a sparse one
+            raise fault(key, str(error)) from error
+    return digests
+
+
 def _digest(path: Path) -> Digest:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Digest(size=file.tell(), sha256=digest)
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
+    with open_file(path).open() as file:
+        while read := file.readinto(buffer):
+            digest.update(buffer[:read])
+        return Digest(size=file.stat.size, sha256=digest.hexdigest())
 
 
 def _digest_once(path: Path) -> Digest:
@@ -199,10 +256,10 @@ def _digest_once(path: Path) -> Digest:
     file, memo = store_path.stat(), store_path.memo()
     if file is None or file.identity is None:
         return _digest(path)
-    # Two lines: the memo of a dataset has three, with a number of lines.
+    # Two lines: the memo of a dataset has three, with a number of lines in the middle.
     known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
-    if len(known) == 2 and known[0] == file.identity:
-        return Digest(size=file.size, sha256=known[1])
+    if len(known) in (2, 3) and known[0] == file.identity:
+        return Digest(size=file.size, sha256=known[-1])
     digest = _digest(path)
     write_memo(memo, f"{file.identity}\n{digest.sha256}".encode())
     return digest
@@ -218,13 +275,13 @@ class _Answer:
     Attributes:
         lock: Held while the component is imported.
         found: The description; `None` before the first one, and if it depends on the config.
-        module: State of the file of the module when it was imported.
+        modules: State of the files of its modules when it was imported.
         is_shared: Whether the description is the same for all configs.
     """
 
     lock: Lock = field(default_factory=Lock)
     found: dict[str, Any] | None = None
-    module: tuple[int, ...] = ()
+    modules: tuple[int, ...] = ()
     is_shared: bool = True
 
 
@@ -235,7 +292,7 @@ _ANSWERS: ContextVar[dict[tuple[str, ...], _Answer] | None] = ContextVar("answer
 def shared_descriptions() -> Iterator[None]:
     """Import each component once in the block, also in threads with its context.
 
-    A component is imported again if the file of its module has changed.
+    A component is imported again if the file of one of its modules has changed.
     """
     token = _ANSWERS.set({})
     try:
@@ -253,25 +310,26 @@ def _ask_once(
         key = (kind, component.use, interpreter(component), options)
         answer = answers.setdefault(key, _Answer())
         with answer.lock:
-            if answer.found is not None and answer.module == _state(answer.found["module"]):
+            if answer.found is not None and answer.modules == _state(answer.found["modules"]):
                 return answer.found
             if answer.is_shared:
                 found = _ask(component, kind, fault, config)
                 answer.is_shared = not found["depends_on_config"]
                 if answer.is_shared:
-                    answer.found, answer.module = found, _state(found["module"])
+                    answer.found, answer.modules = found, _state(found["modules"])
                 return found
     return _ask(component, kind, fault, config)
 
 
-def _state(module: str | None) -> tuple[int, ...]:
-    if module is None:
-        return ()
-    try:
-        status = Path(module).stat()
-    except OSError:  # deleted; the import reports it with a better message
-        return ()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+def _state(modules: Iterable[str]) -> tuple[int, ...]:
+    state: list[int] = []
+    for module in modules:
+        try:
+            status = Path(module).stat()
+        except OSError:  # deleted; the import reports it with a better message
+            return ()
+        state += status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return tuple(state)
 
 
 def _ask(
@@ -298,6 +356,38 @@ def _ask(
     return _checked(data, component, fault)
 
 
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_object_of_texts(value: object) -> bool:
+    return isinstance(value, dict) and _is_list_of_texts([*value.values()])
+
+
+def _is_text_or_null(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+_Form = dict[str, tuple[str, Callable[[Any], bool]]]
+_FAULTS: _Form = {
+    "faults": ("a list of texts", lambda value: bool(value) and _is_list_of_texts(value)),
+}
+_FORM: _Form = {
+    "options": ("an object", _is_object),
+    "version": ("text or null", _is_text_or_null),
+    "modules": ("a list of texts", _is_list_of_texts),
+    "base_model": ("text or null", _is_text_or_null),
+    "depends_on_config": ("true or false", lambda value: isinstance(value, bool)),
+    "measured": ("a list of texts", _is_list_of_texts),
+    "better": ("an object of texts", _is_object_of_texts),
+}
+"""The form of each key of a description, which the code of a component can write itself."""
+
+
 def _checked(data: bytes, component: Component, fault: _Fault) -> dict[str, Any]:
     try:
         found = parse_json(data, "description")
@@ -305,11 +395,17 @@ def _checked(data: bytes, component: Component, fault: _Fault) -> dict[str, Any]
         raise fault("use", f"{component.use!r}: {error}") from error
     if "error" in found:
         raise fault("use", f"{component.use!r}: {found['error']}")
+    form = _FAULTS if "faults" in found else _FORM
+    for key, (expected, is_valid) in form.items():
+        if key not in found or not is_valid(found[key]):
+            value = truncated_repr(found[key]) if key in found else "nothing"
+            reason = f"its description: {key}: expected {expected}, found {value}."
+            raise fault("use", f"{component.use!r}: {reason}")
     if "faults" in found:
-        faults = [_option_fault(str(each), component, fault) for each in found["faults"]]
+        faults = [_option_fault(each, component, fault) for each in found["faults"]]
         raise ComponentError("\n".join(map(str, faults)))
-    better = found.get("better", {})
-    for name in [*found.get("measured", ()), *better]:
+    better = found["better"]
+    for name in [*found["measured"], *better]:
         if not is_metric_name(name):
             reason = f"expected names of metrics, found {truncated_repr(name)}."
             raise fault("use", f"{component.use!r}: measured, better: {reason}")
@@ -320,7 +416,7 @@ def _checked(data: bytes, component: Component, fault: _Fault) -> dict[str, Any]
                 f"{component.use!r}: better: {truncated_repr(name)}: expected 'higher' or 'lower', "
                 f"found {truncated_repr(direction)}.",
             )
-    if not found.get("version") and not found.get("module"):
+    if not found["version"] and not found["modules"]:
         raise fault("use", f"{component.use!r} has neither a file nor a version.")
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 from src.digest import Digest
 from src.environment import Invocation, core_dependency, run_details
 from src.evaluation.measuring import Evaluator
-from src.records.canonical import sha256
+from src.records.canonical import is_same_json, sha256
 from src.records.layout import EVALUATION_FILE, STATEMENT_FILE, STATEMENT_LIMIT
 from src.records.statement import (
     COMPONENT_EVALUATION_BUILD,
@@ -50,7 +50,7 @@ def attest_evaluation(
 
     def attests(statement: Statement) -> bool:
         named = statement.parameters.get("evaluator", measured_by if is_simple else None)
-        return statement.subject_sha256 == digest and named == measured_by
+        return statement.subject_sha256 == digest and is_same_json(named, measured_by)
 
     is_simple = evaluator.is_simulated and not weights
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from src.components.child import FAULT_FILE, METRICS_FILE
 from src.components.component import check_may_run
-from src.components.description import Description
+from src.components.description import Description, InputChangedError, changed_files
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
 from src.errors import CorruptFileError
@@ -68,7 +68,23 @@ def _measure(
             timeout_seconds=component.execution.timeout_seconds,
             on_line=lambda _, line: log_line(line),
         )
-        return _read_metrics(output, component.use)
+        metrics = _read_metrics(output, component.use)
+    _check_inputs(description, dataset)
+    return metrics
+
+
+def _check_inputs(description: Description, dataset: DatasetVersion) -> None:
+    """Check that the evaluator has measured with the code and the data that are recorded.
+
+    They were hashed before the training, which can take long.
+    """
+    files = {**description.code_files, Path(dataset.path).resolve(): dataset.sha256}
+    if changed := changed_files(files):
+        raise InputChangedError(
+            "\n".join(f"{path}: {how} since the run began." for path, how in changed.items())
+            + f"\nEvaluator {description.component.use!r} measured with it. No evaluation was "
+            "written; run again."
+        )
 
 
 def _read_metrics(output: Path, use: str) -> dict[str, float]:

@@ -104,7 +104,8 @@ def evaluate_model(
 
     An evaluation by another evaluator is not changed. One that its statement attests is measured
     again only by the simulated evaluator. One with other numbers than this evaluator gives is
-    replaced, with a warning in the log; metrics of the clock keep their recorded values.
+    replaced, with a warning in the log; metrics of the clock keep their recorded values. One whose
+    statement is missing is kept in `earlier/`, unless this evaluator is the simulated one.
 
     Args:
         model_version: A version with a metadata.json in `models_dir`.
@@ -198,31 +199,41 @@ def _evaluate(
                 weights=weights,
             )
 
-    if replace:
+    is_unknown = recorded is None and not evaluator.is_simulated and found not in (None, evaluation)
+    if replace or is_unknown:
         _keep_earlier(path.parent)
-        attest()  # first, so that a run of this evaluator completes what is missing
+    if replace or not evaluator.is_simulated:
+        # First: nothing but the statement says who measured numbers that follow from no names.
+        attest()
     path.replace(evaluation)
     if found not in (None, evaluation) and replace:
         logger.info("%s: replaced. The old one is in %s/.", path, path.parent / EARLIER_FOLDER)
     elif found not in (None, evaluation):
-        logger.warning(
-            "%s: expected sha256 %s, found %s. Replaced.", path, sha256(evaluation), sha256(found)
-        )
+        kept = f" The old one is in {path.parent / EARLIER_FOLDER}/." if is_unknown else ""
+        digests = sha256(evaluation), sha256(found)
+        logger.warning("%s: expected sha256 %s, found %s. Replaced.%s", path, *digests, kept)
     attest()
     logger.info("%s: sha256 %s.", path, sha256(evaluation))
     return Path(str(path.parent))
 
 
 def _keep_earlier(folder: StorePath) -> None:
-    """Copy an evaluation and its statement to `earlier/<digest of the statement>/`."""
-    statement = (folder / STATEMENT_FILE).read(STATEMENT_LIMIT)
+    """Copy an evaluation and its statement to `earlier/<digest of the statement>/`.
+
+    Of a file without a partner, or with one of another evaluation, the folder has its own digest.
+    """
+    path = folder / STATEMENT_FILE
+    statement = path.read(STATEMENT_LIMIT)
     evaluation = (folder / EVALUATION_FILE).read(METADATA_LIMIT)
-    if evaluation is None:
-        return
-    earlier = folder / EARLIER_FOLDER / sha256(statement or evaluation)[:EARLIER_DIGITS]
-    (earlier / EVALUATION_FILE).create(evaluation)
-    if statement is not None:
-        (earlier / STATEMENT_FILE).create(statement)
+    is_pair = (
+        statement is not None
+        and evaluation is not None
+        and parse_statement(statement, path).subject_sha256 == sha256(evaluation)
+    )
+    for name, data in ((EVALUATION_FILE, evaluation), (STATEMENT_FILE, statement)):
+        if data is not None:
+            digest = sha256(statement if is_pair and statement else data)
+            (folder / EARLIER_FOLDER / digest[:EARLIER_DIGITS] / name).create(data)
 
 
 def _weights(statement: bytes | None, path: StorePath) -> dict[str, Digest]:

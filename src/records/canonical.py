@@ -9,9 +9,17 @@ from typing import Any
 
 from src.errors import CorruptFileError, truncated_repr
 
-__all__ = ["canonical_json", "is_deep", "parse_canonical_json", "parse_json", "sha256"]
+__all__ = [
+    "canonical_json",
+    "is_deep",
+    "is_same_json",
+    "parse_canonical_json",
+    "parse_json",
+    "sha256",
+]
 
 MAX_DEPTH = 50
+MAX_PART_DEPTH = 40  # of a value of a component, which a statement holds some levels below
 
 
 def canonical_json(value: object) -> bytes:
@@ -30,6 +38,16 @@ def canonical_json(value: object) -> bytes:
     except (TypeError, RecursionError) as error:
         raise ValueError(f"not a JSON value: {error}") from error
     return text.encode() + b"\n"
+
+
+def is_same_json(one: object, other: object) -> bool:
+    """Return whether two values have one canonical form; 1, 1.0 and true are three values."""
+    if type(one) is type(other) and isinstance(one, str | int | None):
+        return one == other
+    try:
+        return canonical_json(one) == canonical_json(other)
+    except ValueError:  # not JSON
+        return type(one) is type(other) and one == other
 
 
 def sha256(data: bytes) -> str:
@@ -73,13 +91,13 @@ def parse_json(data: bytes, source: object) -> dict[str, Any]:
     return _object(value, source)
 
 
-def is_deep(value: object) -> bool:
-    """Return whether a JSON value is nested in more than `MAX_DEPTH` levels.
+def is_deep(value: object, levels: int = MAX_DEPTH) -> bool:
+    """Return whether a JSON value is nested in more than `levels` levels.
 
     Functions that copy or compare values would fail on it.
     """
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(levels):
         level = [
             item
             for each in level

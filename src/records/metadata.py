@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from src.errors import CorruptFileError, truncated_repr
 from src.names import check_version
-from src.records.canonical import MAX_DEPTH, is_deep, parse_json
+from src.records.canonical import MAX_DEPTH, is_deep, is_same_json, parse_json
 
 __all__ = [
     "Difference",
@@ -44,6 +44,8 @@ class Difference(NamedTuple):
 
     def text(self, one: str, other: str) -> str:
         """Return the difference as text, e.g. `epochs: recorded 3, now 4`."""
+        if self.one is None and self.other is None:
+            return f"{self.field}: null in one of the two, absent in the other"
         return (
             f"{self.field}: {one} {truncated_repr(self.one)}, {other} {truncated_repr(self.other)}"
         )
@@ -70,7 +72,7 @@ class ModelVersionConflict(ValueError):
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Difference]:
-    """Yield the fields of `other` whose value or type differs in `one`; nested objects by field.
+    """Yield the fields of `other` whose value differs in `one` as JSON; nested objects by field.
 
     Fields that only `one` has are skipped: a newer release may have written them.
     """
@@ -79,7 +81,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Di
         if isinstance(value, Mapping) and isinstance(found, Mapping):
             for nested in differences(found, value):
                 yield nested._replace(field=f"{key}.{nested.field}")
-        elif found != value or type(found) is not type(value):
+        elif key not in one or not is_same_json(found, value):
             yield Difference(key, found, value)
 
 

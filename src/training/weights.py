@@ -17,7 +17,7 @@ from typing import Any
 
 from src.artifacts import read_statement
 from src.components.component import COMMAND, check_may_run, may_run
-from src.components.description import Description, changed_files
+from src.components.description import Description, InputChangedError, changed_files
 from src.components.hardware import machine
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
@@ -31,7 +31,7 @@ from src.components.work import (
 )
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
-from src.records.canonical import canonical_json, parse_json, sha256
+from src.records.canonical import MAX_PART_DEPTH, canonical_json, is_deep, parse_json, sha256
 from src.records.dataset_version import DatasetVersion
 from src.records.layout import (
     HISTORY_FILE,
@@ -67,10 +67,6 @@ logger = logging.getLogger(__name__)
 
 class TrainingOutputError(ValueError):
     """Raised when a trainer has left something that is not a model."""
-
-
-class InputChangedError(ValueError):
-    """Raised when the data or the base model changed while a model was trained."""
 
 
 class TrainerFailedError(CommandError):
@@ -328,6 +324,8 @@ def _run(
         data = read_file(environment_file, ENVIRONMENT_LIMIT)
         environment = parse_json(data, environment_file) if data else {}
     except CorruptFileError:  # written by the trainer's code; informative only
+        environment = {}
+    if is_deep(environment, MAX_PART_DEPTH):
         environment = {}
     return environment or machine({**DEFAULTS, **os.environ})
 

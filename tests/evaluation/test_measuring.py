@@ -1,17 +1,19 @@
 """Evaluators of the user, in real child processes, and conflicts between evaluators."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from src.components.description import ComponentError
+from src.components.description import ComponentError, InputChangedError
 from src.errors import CorruptFileError
 from src.evaluation.components import EvaluatorOutputError
 from src.evaluation.evaluator import EvaluationConflict, evaluate_model, simulated_metrics
-from src.lineage.verify import verdict, verify, verify_all
+from src.lineage.verify import evidence, failed_checks, verdict, verify, verify_all
 from src.records.canonical import canonical_json, sha256
+from src.storage import StorePath
 from src.supervision.errors import CommandError
 from src.training.config import read_config_file
 from src.training.pipeline import config_evaluator, run_training_pipeline
@@ -410,6 +412,37 @@ def test_an_evaluator_that_fails_when_it_is_run_again_stops_no_verification(proj
     assert "no GPU" in warnings[-1][1]
 
 
+@pytest.mark.parametrize("by", ["train", "count"])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("open(__file__, 'a').write('# changed')", "mine.py"),
+        ("open('artifacts/datasets/eval_v1/data.jsonl', 'a').write('{}')", "data.jsonl"),
+    ],
+    ids=["code", "data"],
+)
+def test_an_evaluation_with_other_code_or_data_than_described_is_not_written(
+    change, name, by, project
+):
+    bodies = {"train": "(run.output / 'w').write_text('1')", "count": "return {'count': 1.0}"}
+    bodies[by] = f"{change}; {bodies[by]}"
+    write_module("".join(f"def {each}(run): {body}\n" for each, body in bodies.items()))
+    data = Path("artifacts/datasets/eval_v1/data.jsonl")
+    data.parent.mkdir()
+    data.write_text("{}\n")
+    config = write_config(
+        {"use": "mine:train"}, {"use": "mine:count", "dataset_version": "eval_v1"}
+    )
+    with pytest.raises(InputChangedError) as caught:
+        run(config)
+    assert re.fullmatch(
+        rf"\S*{name}: changed from sha256 [0-9a-f]{{64}} to [0-9a-f]{{64}} since the run began\.\n"
+        "Evaluator 'mine:count' measured with it. No evaluation was written; run again.",
+        str(caught.value),
+    )
+    assert not FOLDER.exists()
+
+
 # --- Conflicts between evaluators ----------------------------------------------------------------
 
 
@@ -421,6 +454,21 @@ def test_another_evaluator_changes_nothing_and_both_are_named(project, tree):
     assert "measured by evaluator 'mine:evaluate', and now by 'other:measure'" in str(caught.value)
     assert "`llm-train evaluate model_v1 --replace`" in str(caught.value)
     assert tree(FOLDER) == before
+
+
+@pytest.mark.parametrize("options", [{"n": [True, 2.0]}, {"n": [1, 2], "m": None}])
+def test_options_that_are_other_json_are_another_evaluator(options, project, tree):
+    write_module("def measure(run): return {'loss': 0.5}\n")
+    run(write_config(None, {"use": "mine:measure", "options": {"n": [1, 2]}}))
+    before = tree(FOLDER)
+    config = write_config(None, {"use": "mine:measure", "options": options})
+    with pytest.raises(EvaluationConflict):
+        run(config)
+    assert tree(FOLDER) == before
+    from src.artifacts import Artifacts
+
+    other = config_evaluator(read_config_file(config), "dataset_v1", Artifacts.open())
+    assert verdict_of(metrics=other) == "AS RECORDED"
 
 
 def test_the_numbers_of_a_function_are_not_replaced_by_simulated_ones(project, tree):
@@ -460,6 +508,83 @@ def test_replacing_an_evaluation_keeps_the_old_one_with_its_statement(project):
     [earlier] = (FOLDER / "earlier").iterdir()
     kept = (earlier / "evaluation.json").read_bytes(), (earlier / "provenance.json").read_bytes()
     assert kept == old
+    assert verdict_of() == "AS RECORDED"
+
+
+def stop_before_the_evaluation(patch):
+    """Raise an error in place of writing evaluation.json."""
+    replace = StorePath.replace
+
+    def stop(path, data):
+        if path.name == "evaluation.json":
+            raise KeyboardInterrupt
+        return replace(path, data)
+
+    patch.setattr(StorePath, "replace", stop)
+
+
+def test_a_run_that_is_stopped_between_the_files_of_an_evaluation_is_unfinished(project):
+    config = trained()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_before_the_evaluation(patch)
+        run(config)
+    assert [path.name for path in FOLDER.iterdir()] == ["provenance.json"]
+    checks = failed_checks(verify("model_v1"))
+    assert [(check.what, check.verdict) for check in checks] == [("evaluation.json", "UNFINISHED")]
+    run()
+    assert verdict_of() == "AS RECORDED"
+
+
+def test_the_statement_of_an_evaluator_is_looked_for_again_after_its_evaluation(
+    project, monkeypatch
+):
+    run(trained())
+    read, seen = evidence._read, []
+
+    def late(path, *arguments):
+        if str(path) == str(FOLDER / "provenance.json") and not seen:
+            seen.append(path)
+            return evidence.File(path=path, is_missing=True)
+        return read(path, *arguments)
+
+    monkeypatch.setattr(evidence, "_read", late)
+    assert verdict_of() == "AS RECORDED"
+    assert seen
+
+
+def kept():
+    """Return the names and contents of the files below earlier/, by folder."""
+    return {
+        folder.name: {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (FOLDER / "earlier").iterdir()
+    }
+
+
+def test_a_replacement_that_was_stopped_is_never_kept_as_a_pair(project):
+    run(trained())
+    old, old_statement = FILE.read_bytes(), (FOLDER / "provenance.json").read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_before_the_evaluation(patch)
+        evaluate(measure_again(), replace=True)
+    new_statement = (FOLDER / "provenance.json").read_bytes()
+    evaluate(measure_again(), replace=True)
+    assert kept() == {
+        sha256(old_statement)[:16]: {"evaluation.json": old, "provenance.json": old_statement},
+        sha256(old)[:16]: {"evaluation.json": old},
+        sha256(new_statement)[:16]: {"provenance.json": new_statement},
+    }
+    assert verdict_of() == "AS RECORDED"
+
+
+def test_other_numbers_without_a_statement_are_kept_before_they_are_replaced(project, warnings):
+    run(trained())
+    old = FILE.read_bytes()
+    (FOLDER / "provenance.json").unlink()
+    run(measure_again())
+    assert metrics() == {"loss": 0.5}
+    assert kept() == {sha256(old)[:16]: {"evaluation.json": old}}
+    [(_, message)] = warnings
+    assert message.endswith(f"Replaced. The old one is in {FOLDER}/earlier/.")
     assert verdict_of() == "AS RECORDED"
 
 

@@ -6,6 +6,7 @@ from src.records.canonical import canonical_json
 from src.records.metadata import (
     Difference,
     ModelVersionConflict,
+    all_conflict_details,
     check_metadata,
     conflict_details,
     differences,
@@ -39,7 +40,19 @@ def test_differences_name_each_field_with_both_values():
     ]
 
 
-@pytest.mark.parametrize(("recorded", "new"), [(1, 1.0), (1, True), ("1", 1), ({}, []), (None, {})])
+@pytest.mark.parametrize(
+    ("recorded", "new"),
+    [
+        (1, 1.0),
+        (1, True),
+        ("1", 1),
+        ({}, []),
+        (None, {}),
+        ([1, 2], [True, 2.0]),
+        ([{"a": 0}], [{"a": False}]),
+        (0.0, -0.0),
+    ],
+)
 def test_values_of_different_types_differ(recorded, new):
     assert conflict_details({"a": recorded}, {"a": new}) == [
         f"a: recorded {recorded!r}, now {new!r}"
@@ -49,6 +62,16 @@ def test_values_of_different_types_differ(recorded, new):
 def test_a_field_of_the_first_object_only_is_no_difference():
     recorded = {"a": 1, "b": {"c": 2, "d": 3}, "e": 4}
     assert list(differences(recorded, {"a": 1, "b": {"c": 2}})) == []
+
+
+def test_a_null_is_not_an_absent_field():
+    line = "a.b: null in one of the two, absent in the other"
+    for one, other in (({"a": {"b": None}}, {"a": {}}), ({"a": {}}, {"a": {"b": None}})):
+        assert all_conflict_details(one, other) == [line]
+
+
+def test_equal_lists_of_objects_do_not_differ_by_the_order_of_their_keys():
+    assert conflict_details({"a": [{"b": 1, "c": 2}]}, {"a": [{"c": 2, "b": 1}]}) == []
 
 
 def test_a_difference_is_shown_with_any_two_verbs():

@@ -990,6 +990,24 @@ def test_an_input_that_changes_during_a_training_stops_the_run(change, changed, 
     assert list(WORK.glob("model_v1/*/checkpoints")) == []
 
 
+def test_an_environment_that_no_statement_could_hold_is_not_recorded(project):
+    write_module(
+        "import json, os\n"
+        "from pathlib import Path\n"
+        "def train(run):\n"
+        "    (run.output / 'w').write_text('1')\n"
+        "    values = json.loads(Path(os.environ['LLM_TRAIN_RUN']).read_bytes())\n"
+        "    deep = '{\"a\": ' * 400 + '1' + '}' * 400\n"
+        "    Path(values['environment']).write_text(deep)\n"
+        "    os._exit(0)\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    definition = statement("models/model_v1")["predicate"]["buildDefinition"]
+    inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+    assert [*inputs["training environment"]["annotations"]] == ["cpu", "platform", "variables"]
+    assert verdict(verify("model_v1")) == "MATCH"
+
+
 def test_code_that_changes_during_a_training_is_a_warning_and_recorded(project, caplog):
     write_module(
         "def train(run):\n"

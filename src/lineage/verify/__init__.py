@@ -32,6 +32,7 @@ from src.lineage.verify.evidence import (
 )
 from src.lineage.verify.expected import expect
 from src.names import is_version
+from src.records.canonical import is_same_json
 from src.records.statement import Statement, weights_of
 from src.storage import Location
 from src.training.config import ConfigFile
@@ -209,7 +210,7 @@ def _measure_again(
     if (statement := evidence.evaluation_statement.value) is not None:
         known = [SIMULATED_EVALUATOR, evaluator, *([declared] if declared else [])]
         named = _named(statement)
-        found = next((each for each in known if each.to_dict() == named), None)
+        found = next((each for each in known if is_same_json(each.to_dict(), named)), None)
         if found is None:
             return None
         evaluator = found
@@ -232,7 +233,7 @@ def _measure_again(
 def _is_by(evaluator: Evaluator, evidence: ModelEvidence) -> bool:
     """Return whether an evaluation names this evaluator."""
     statement = evidence.evaluation_statement.value
-    return statement is not None and _named(statement) == evaluator.to_dict()
+    return statement is not None and is_same_json(_named(statement), evaluator.to_dict())
 
 
 def _named(statement: Statement) -> Any:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from src.components.component import SIMULATED
 from src.digest import Digest
 from src.errors import truncated_repr
 from src.evaluation.measuring import Evaluator
@@ -90,12 +89,12 @@ class Case:
         A run that was stopped leaves such a record; so does the deletion of these outputs.
         """
         evidence = self.evidence
+        evaluation = [evidence.evaluation.is_missing, evidence.evaluation_statement.is_missing]
         are_missing = [  # in the order in which a run writes them
             evidence.statement.is_missing,
             evidence.metadata.is_missing,
             evidence.is_entry_missing,
-            evidence.evaluation.is_missing,
-            evidence.evaluation_statement.is_missing,
+            *(reversed(evaluation) if evidence.has_own_evaluator else evaluation),
         ]
         return any(are_missing) and are_missing == sorted(are_missing)
 
@@ -346,11 +345,10 @@ def _check_evaluation(case: Case) -> Check:
     statement = case.evidence.evaluation_statement.value
     attested = statement.subject_sha256 if statement else None
     expected = sha256(measured) if measured else attested
-    evaluator = statement.parameters.get("evaluator") if statement else None
-    name = evaluator.get("use") if isinstance(evaluator, dict) else None
-    is_simulated = name in (None, SIMULATED)
-    fault = _evaluation_fault(case) if measured is None and not is_simulated else ""
-    if measured is None and not is_simulated and not fault and file.sha256 == expected is not None:
+    is_as_recorded = measured is None and case.evidence.has_own_evaluator
+    fault = _evaluation_fault(case) if is_as_recorded else ""
+    if is_as_recorded and statement and not fault and file.sha256 == expected is not None:
+        name = statement.parameters["evaluator"]["use"]
         return Check(
             what=EVALUATION_FILE,
             verdict="AS RECORDED",

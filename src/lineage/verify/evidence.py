@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from src.artifacts import Artifacts
+from src.components.component import SIMULATED
 from src.digest import Digest
 from src.environment import CORE, source_digest
 from src.errors import CorruptFileError, truncated_repr
@@ -146,6 +147,13 @@ class ModelEvidence:
         is_known = self.registry.value is not None or self.registry.is_missing
         return is_known and self.entry is None
 
+    @property
+    def has_own_evaluator(self) -> bool:
+        """Whether the evaluation's statement names an evaluator other than the simulated one."""
+        statement = self.evaluation_statement.value
+        evaluator = statement.parameters.get("evaluator") if statement else None
+        return isinstance(evaluator, dict) and evaluator.get("use") not in (None, SIMULATED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEvidence:
@@ -191,6 +199,9 @@ def read_model(
     parse = _statement_parser(version)
     evaluation_statement = _read(evaluation_file.parent / STATEMENT_FILE, parse, STATEMENT_LIMIT)
     evaluation = _read(evaluation_file, parse_json, METADATA_LIMIT)
+    if evaluation_statement.is_missing and not evaluation.is_missing:
+        # The statement of an own evaluator is written first: maybe both were since it was read.
+        evaluation_statement = _read(evaluation_statement.path, parse, STATEMENT_LIMIT)
     metadata = _read(folder / METADATA_FILE, _metadata_parser(version), METADATA_LIMIT)
     statement = _read(folder / STATEMENT_FILE, parse, STATEMENT_LIMIT)
     return ModelEvidence(

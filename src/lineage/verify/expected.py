@@ -166,7 +166,9 @@ def _attestation_mismatches(
         return [evidence.evaluation_statement.reason]
     evaluations = {evidence.evaluation.sha256, evaluation and sha256(evaluation)}
     mismatches = []
-    if statement.subject_sha256 not in evaluations and not evidence.evaluation.is_unreadable:
+    is_unfinished = evidence.evaluation.is_missing and evidence.has_own_evaluator
+    is_comparable = not evidence.evaluation.is_unreadable and not is_unfinished
+    if statement.subject_sha256 not in evaluations and is_comparable:
         mismatches.append(f"{EVALUATION_FILE}: sha256 {statement.subject_sha256}")
     if (named := statement.digest(METADATA_FILE)) != metadata_sha256:
         mismatches.append(f"{METADATA_FILE}: sha256 {named}")
