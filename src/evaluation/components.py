@@ -37,6 +37,7 @@ def component_evaluator(description: Description, dataset: DatasetVersion) -> Ev
         measured=description.measured,
         better=description.better,
         dataset=dataset,
+        is_current=lambda: not changed_files(description.code_files),
     )
 
 
@@ -74,10 +75,7 @@ def _measure(
 
 
 def _check_inputs(description: Description, dataset: DatasetVersion) -> None:
-    """Check that the evaluator has measured with the code and the data that are recorded.
-
-    They were hashed before the training, which can take long.
-    """
+    """Check that the evaluator has measured with the code and the data that are recorded."""
     files = {**description.code_files, Path(dataset.path).resolve(): dataset.sha256}
     if changed := changed_files(files):
         raise InputChangedError(

@@ -36,6 +36,7 @@ class Evaluator:
         measured: Metrics that are measured on the clock, so that they differ from run to run.
         better: `higher` or `lower` by metric.
         dataset: The data that it measures on; `None` if it uses no data.
+        is_current: Returns whether its code is still as described here.
     """
 
     identity: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Evaluator:
     measured: tuple[str, ...] = ()
     better: Mapping[str, str] = field(default_factory=dict)
     dataset: DatasetVersion | None = None
+    is_current: Callable[[], bool] = lambda: True
 
     @property
     def name(self) -> str:

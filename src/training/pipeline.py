@@ -9,6 +9,7 @@ from src.evaluation.evaluator import (
     SIMULATED_EVALUATOR,
     Evaluator,
     Metrics,
+    as_evaluator,
     evaluate_model,
     load_evaluation,
 )
@@ -108,13 +109,15 @@ def run_training_pipeline(
         check_version("model_version", model_version)
     config_file = read_config_file(training_config_path)
     dataset = resolve_dataset(config_file.config.dataset_version, artifacts.datasets)
-    evaluator = metrics or config_evaluator(config_file, dataset, artifacts)
+    evaluator = as_evaluator(metrics or config_evaluator(config_file, dataset, artifacts))
     version = train_config(
         config_file, dataset, model_version, artifacts.models, invocation=invocation
     ).name
     metadata = load_model_metadata(version, artifacts.models)
     check_registry(artifacts)  # training can take long
     register_model(metadata, artifacts.registry)
+    if not evaluator.is_current():  # edited during a long training
+        evaluator = config_evaluator(config_file, dataset, artifacts)
     evaluate_model(
         version,
         artifacts.models,

@@ -412,17 +412,36 @@ def test_an_evaluator_that_fails_when_it_is_run_again_stops_no_verification(proj
     assert "no GPU" in warnings[-1][1]
 
 
-@pytest.mark.parametrize("by", ["train", "count"])
+CHANGE_CODE = "open(__file__, 'a').write('# changed')"
+CHANGE_DATA = "open('artifacts/datasets/eval_v1/data.jsonl', 'a').write('{}')"
+
+
+def test_an_evaluator_that_is_edited_during_the_training_is_recorded_as_it_measures(project):
+    write_module(
+        f"def train(run): (run.output / 'w').write_text('1'); {CHANGE_CODE}\n"
+        "def count(run): return {'count': 1.0}\n"
+    )
+    run(write_config({"use": "mine:train"}, {"use": "mine:count"}))
+    definition = statement("evaluations/model_v1")["predicate"]["buildDefinition"]
+    [evaluator] = [
+        each for each in definition["resolvedDependencies"] if each["name"] == "evaluator"
+    ]
+    text = Path("mine.py").read_bytes()
+    assert text.endswith(b"# changed")
+    assert evaluator["annotations"]["files"] == {"mine.py": sha256(text)}
+
+
 @pytest.mark.parametrize(
-    ("change", "name"),
+    ("by", "change", "name"),
     [
-        ("open(__file__, 'a').write('# changed')", "mine.py"),
-        ("open('artifacts/datasets/eval_v1/data.jsonl', 'a').write('{}')", "data.jsonl"),
+        ("count", CHANGE_CODE, "mine.py"),
+        ("count", CHANGE_DATA, "data.jsonl"),
+        ("train", CHANGE_DATA, "data.jsonl"),
     ],
-    ids=["code", "data"],
+    ids=["code", "data", "data during the training"],
 )
 def test_an_evaluation_with_other_code_or_data_than_described_is_not_written(
-    change, name, by, project
+    by, change, name, project
 ):
     bodies = {"train": "(run.output / 'w').write_text('1')", "count": "return {'count': 1.0}"}
     bodies[by] = f"{change}; {bodies[by]}"
