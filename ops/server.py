@@ -451,7 +451,9 @@ def stop_group(process: subprocess.Popen[bytes], signals: Sequence[int]) -> None
                 os.killpg(process.pid, 0)
                 time.sleep(POLL_SECONDS)
         except ProcessLookupError:
-            return
+            break
+    if process.stdin:
+        process.stdin.close()
 
 
 def listen(port: int = 0) -> socket.socket:
