@@ -74,6 +74,9 @@ def serve(kind: str, call: Callable[[Callable[..., Any], dict[str, Any], int], N
         while trace and trace.tb_frame.f_globals.get("__name__") in ("__main__", __name__):
             trace = trace.tb_next
         traceback.print_exception(error.with_traceback(trace))
+        first, *others = "".join(traceback.format_exception_only(error)).splitlines()
+        if others:  # the last line that is printed is the reason in the message of the run
+            sys.stderr.write(f"{first}\n")
         raise SystemExit(1) from None
 
 

@@ -91,6 +91,8 @@ def _read_metrics(output: Path, use: str) -> dict[str, float]:
         if (fault := read_file(output / FAULT_FILE, METADATA_LIMIT)) is not None:
             reason = parse_json(fault, FAULT_FILE).get("error")
             raise EvaluatorOutputError(f"evaluator {use!r} returned no metrics: {reason}")
+        if (output / METRICS_FILE).is_symlink():
+            raise EvaluatorOutputError(f"evaluator {use!r}: found a link. {expected}.")
         data = read_file(output / METRICS_FILE, METADATA_LIMIT)
         if data is None:
             raise EvaluatorOutputError(f"evaluator {use!r}: found no file. {expected}.")

@@ -157,6 +157,6 @@ def check_no_hole(file: FileIO, size: int, path: Path) -> None:
     file.seek(0)
     if hole < size:
         raise CorruptFileError(
-            f"{path}: no data is stored from byte {hole:,} on, so it is not a text file. Left as "
-            "found."
+            f"{path}: a sparse file: no data is stored from byte {hole:,} on. Expected a file "
+            "whose bytes are all stored. Left as found."
         )

@@ -32,8 +32,11 @@ def _train(trainer: Callable[..., Any], run: dict[str, Any], points: int) -> Non
 
     def log(step: int, **values: Any) -> None:
         numbers = {name: plain_number(value) for name, value in {"step": step, **values}.items()}
-        line = json.dumps(numbers, sort_keys=True, default=str)
-        point = parse_point(line)
+        try:
+            line = json.dumps(numbers, sort_keys=True)
+            point = parse_point(line)
+        except (TypeError, ValueError):  # no form in JSON
+            line, point = repr(numbers), None
         if point is None:
             sys.stderr.write(f"log: not a point, not recorded: {line[:200]}\n")
             return

@@ -244,7 +244,9 @@ def test_a_sparse_file_that_a_pattern_matches_is_refused_without_reading_it(key,
         lines={"argv": 2, "code": 3, "base_model": 3},
         **{key: ("*.bin",)},
     )
-    with pytest.raises(ComponentError, match=r"huge\.bin: no data is stored from byte 0") as caught:
+    with pytest.raises(
+        ComponentError, match=r"huge\.bin: a sparse file: no data is stored from byte 0"
+    ) as caught:
         describe(component, "trainer", "config.yaml")
     assert str(caught.value).startswith(f"config.yaml:3: trainer.{key}: ")
 

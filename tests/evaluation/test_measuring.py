@@ -627,6 +627,18 @@ def test_altered_weights_are_not_evaluated(project):
 # --- Evaluators that fail ------------------------------------------------------------------------
 
 
+def test_metrics_that_are_a_link_are_refused(project):
+    Path("others.json").write_text('{"loss": 0.5}')
+    write_module(
+        "import json, os, pathlib\n"
+        "run = json.load(open(os.environ['LLM_TRAIN_RUN']))\n"
+        "pathlib.Path(run['output'], 'metrics.json').symlink_to(os.path.abspath('others.json'))\n",
+        "measure.py",
+    )
+    with pytest.raises(EvaluatorOutputError, match="'command': found a link"):
+        run(write_config(None, {"use": "command", "argv": [sys.executable, "measure.py"]}))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -149,7 +149,8 @@ def test_data_of_which_a_part_is_not_stored_is_refused(start, tmp_path):
         pass
     hole = 0 if start == 0 else os.statvfs(tmp_path).f_bsize
     assert str(caught.value) == (
-        f"{path}: no data is stored from byte {hole:,} on, so it is not a text file. Left as found."
+        f"{path}: a sparse file: no data is stored from byte {hole:,} on. Expected a file whose "
+        "bytes are all stored. Left as found."
     )
 
 

@@ -659,6 +659,28 @@ def test_the_log_says_that_a_trainer_starts_stops_continues_and_ends(project, ca
     )
 
 
+def test_of_a_reason_with_several_lines_the_message_has_the_first(project):
+    write_module(
+        "def train(run):\n    raise RuntimeError('out of memory\\nTry a smaller batch.')\n"
+    )
+    with pytest.raises(CommandError) as caught:
+        run(write_config({"use": "mine:train"}))
+    assert str(caught.value).splitlines()[0] == (
+        "trainer mine:train: exited with code 1: RuntimeError: out of memory"
+    )
+
+
+def test_a_value_without_a_form_in_json_is_no_point_of_the_history(project):
+    write_module(
+        "def train(run):\n"
+        "    run.log(1, loss=object())\n"
+        "    run.log(2, loss=0.5)\n"
+        "    (run.output / 'w').write_text('1')\n"
+    )
+    run(write_config({"use": "mine:train"}))
+    assert (MODEL / "training.jsonl").read_text() == '{"loss": 0.5, "step": 2}\n'
+
+
 def test_a_trainer_that_fails_registers_nothing_and_keeps_its_checkpoints(project):
     write_module(
         "def train(run):\n"
