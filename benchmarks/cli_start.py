@@ -26,9 +26,9 @@ ROUNDS = 11
 FLOOR = "`python -c 'import yaml'`"
 COMMANDS = {
     FLOOR: ["import yaml"],
-    "`llm-train --help`": ["from cli.main import main; main()", "--help"],
-    "`llm-train models`": ["from cli.main import main; main()", "models"],
-    "`llm-train models --json`": ["from cli.main import main; main()", "models", "--json"],
+    "`llm-train --help`": ["from cli.entry import main; main()", "--help"],
+    "`llm-train models`": ["from cli.entry import main; main()", "models"],
+    "`llm-train models --json`": ["from cli.entry import main; main()", "models", "--json"],
 }
 ABOUT = f"CPU of whole processes, {MODELS:,} models. Floor: an interpreter that imports YAML."
 
