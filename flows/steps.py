@@ -78,9 +78,7 @@ def run_steps(
         training = call(train, config_file, dataset, trainer, model_version, root)
     metadata = call(write_metadata, config_file, dataset, model_version, root, training)
     call(register, metadata, root)
-    if evaluator is not None and not evaluator.is_current():  # edited during a long training
-        evaluator = step_evaluator(config_file, dataset, root)
-    evaluation = call(evaluate, metadata, root, evaluator)
+    evaluation = call(evaluate, metadata, root, evaluator and evaluator.current())
     return StepValues(
         model_version=model_version,
         config_file=config_file,

@@ -185,6 +185,7 @@ def _run(trials: list[_Trial], concurrency: int, artifacts: Artifacts) -> None:
 
     def finish(trial: _Trial) -> None:
         register(trial.metadata, root)
+        trial.evaluator = trial.evaluator and trial.evaluator.current()
         trial.evaluation = evaluate(trial.metadata, root, trial.evaluator)
 
     with (

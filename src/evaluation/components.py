@@ -1,7 +1,7 @@
 """Evaluators that a config names, each run as a child process."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,8 +27,20 @@ class EvaluatorOutputError(ValueError):
     """Raised when an evaluator has left no valid metrics."""
 
 
-def component_evaluator(description: Description, dataset: DatasetVersion) -> Evaluator:
-    """Return the evaluator that a config names; it measures in a child process."""
+def component_evaluator(
+    description: Description, dataset: DatasetVersion, describe_again: Callable[[], Evaluator]
+) -> Evaluator:
+    """Return the evaluator that a config names; it measures in a child process.
+
+    Args:
+        description: The evaluator.
+        dataset: The data that it measures on.
+        describe_again: Returns the evaluator with its present code.
+    """
+
+    def described_again() -> Evaluator | None:
+        return describe_again() if changed_files(description.code_files) else None
+
     return Evaluator(
         identity=description.component.to_dict(),
         measure=lambda metadata, model: _measure(description, dataset, metadata, model),
@@ -37,7 +49,7 @@ def component_evaluator(description: Description, dataset: DatasetVersion) -> Ev
         measured=description.measured,
         better=description.better,
         dataset=dataset,
-        is_current=lambda: not changed_files(description.code_files),
+        described_again=described_again,
     )
 
 

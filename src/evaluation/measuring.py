@@ -10,12 +10,13 @@ from src.components.component import SIMULATED
 from src.digest import Digest
 from src.records.canonical import canonical_json, sha256
 from src.records.dataset_version import DatasetVersion
-from src.records.statement import ResolvedDependency
+from src.records.statement import ResolvedDependency, Statement
 
 __all__ = [
     "Evaluator",
     "Metrics",
     "function_evaluator",
+    "recorded_evaluator",
 ]
 
 Metrics = Callable[[Mapping[str, Any]], Mapping[str, float]]
@@ -36,7 +37,8 @@ class Evaluator:
         measured: Metrics that are measured on the clock, so that they differ from run to run.
         better: `higher` or `lower` by metric.
         dataset: The data that it measures on; `None` if it uses no data.
-        is_current: Returns whether its code is still as described here.
+        described_again: Returns the evaluator as its code is now; `None` if it is as described
+            here.
     """
 
     identity: Mapping[str, Any]
@@ -46,7 +48,11 @@ class Evaluator:
     measured: tuple[str, ...] = ()
     better: Mapping[str, str] = field(default_factory=dict)
     dataset: DatasetVersion | None = None
-    is_current: Callable[[], bool] = lambda: True
+    described_again: Callable[[], "Evaluator | None"] = lambda: None
+
+    def current(self) -> "Evaluator":
+        """Return this evaluator, described again if its code was edited during a long training."""
+        return self.described_again() or self
 
     @property
     def name(self) -> str:
@@ -94,6 +100,11 @@ class Evaluator:
                 )
             )
         return dependencies
+
+
+def recorded_evaluator(evaluation: Statement) -> Any:
+    """Return the evaluator that the statement of an evaluation names, as JSON."""
+    return evaluation.parameters.get("evaluator", {"use": SIMULATED})
 
 
 def function_evaluator(metrics: Metrics) -> Evaluator:

@@ -1,5 +1,6 @@
 """The pipeline: from a training config to an evaluated model, without an engine."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ def config_evaluator(
     data = component.dataset_version or dataset
     if isinstance(data, str):
         data = resolve_dataset(data, artifacts.datasets, hash_dataset=hash_dataset)
-    return component_evaluator(describe(component, "evaluator", config_file.component_path), data)
+    return component_evaluator(
+        describe(component, "evaluator", config_file.component_path),
+        data,
+        partial(config_evaluator, config_file, dataset, artifacts, hash_dataset=hash_dataset),
+    )
 
 
 def run_training_pipeline(
@@ -116,13 +121,11 @@ def run_training_pipeline(
     metadata = load_model_metadata(version, artifacts.models)
     check_registry(artifacts)  # training can take long
     register_model(metadata, artifacts.registry)
-    if not evaluator.is_current():  # edited during a long training
-        evaluator = config_evaluator(config_file, dataset, artifacts)
     evaluate_model(
         version,
         artifacts.models,
         artifacts.evaluations,
-        metrics=evaluator,
+        metrics=evaluator.current(),
         invocation=invocation,
     )
     return load_evaluation(version, artifacts.evaluations)

@@ -13,10 +13,11 @@ import pytest
 
 from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
+from src.records.canonical import sha256
 from src.training.pipeline import run_training_pipeline
 from tests.conftest import REPOSITORY
 from tests.flows.runs import flow_run, task_runs
-from tests.trainers import CONFIG_PATH, calls, trained, write_config, write_module
+from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
 
 STEPS = ["load_config", "resolve_dataset", "train", "write_metadata", "register", "evaluate"]
 MODEL = Path("artifacts/models/model_v1")
@@ -121,6 +122,26 @@ def trainers(project):
         except OSError:
             continue
     return found
+
+
+def test_a_sweep_records_an_evaluator_that_was_edited_during_the_training_as_it_measures(project):
+    write_module(
+        "def train(run):\n"
+        "    (run.output / 'w').write_text('1')\n"
+        "    open(__file__, 'a').write('# changed')\n"
+        "def count(run):\n"
+        "    return {'count': 1.0}\n"
+    )
+    write_config({"use": "mine:train"}, {"use": "mine:count"})
+    [row] = training_sweep([CONFIG_PATH])["leaderboard"]
+    assert row["count"] == 1.0
+    definition = statement(f"evaluations/{row['model_version']}")["predicate"]["buildDefinition"]
+    [files] = [
+        each["annotations"]["files"]
+        for each in definition["resolvedDependencies"]
+        if each["name"] == "evaluator"
+    ]
+    assert files == {"mine.py": sha256(Path("mine.py").read_bytes())}
 
 
 def test_an_interrupted_sweep_ends_its_trainers_although_its_process_continues(
