@@ -21,7 +21,7 @@ from src.errors import CorruptFileError, truncated_repr
 from src.names import is_metric_name
 from src.records.canonical import MAX_PART_DEPTH, is_deep, parse_json
 from src.storage import open_file, read_file
-from src.storage.memo import read_memo, write_memo
+from src.storage.memo import read_facts, write_facts
 
 __all__ = [
     "ComponentError",
@@ -256,12 +256,11 @@ def _digest_once(path: Path) -> Digest:
     file, memo = store_path.stat(), store_path.memo()
     if file is None or file.identity is None:
         return _digest(path)
-    # Two lines: the memo of a dataset has three, with a number of lines in the middle.
-    known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
-    if len(known) in (2, 3) and known[0] == file.identity:
+    known = read_facts(memo, file.identity)
+    if len(known) in (1, 2):  # of a dataset: its number of lines before the SHA-256
         return Digest(size=file.size, sha256=known[-1])
     digest = _digest(path)
-    write_memo(memo, f"{file.identity}\n{digest.sha256}".encode())
+    write_facts(memo, file.identity, digest.sha256)
     return digest
 
 

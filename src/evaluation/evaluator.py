@@ -14,7 +14,7 @@ from src.digest import Digest
 from src.environment import Invocation
 from src.errors import CorruptFileError, truncated_repr
 from src.evaluation.attestation import attest_evaluation
-from src.evaluation.measuring import Evaluator, Metrics, function_evaluator
+from src.evaluation.measuring import Evaluator, Metrics, function_evaluator, recorded_evaluator
 from src.names import check_version
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.evaluation import evaluation_bytes, is_metric
@@ -202,8 +202,9 @@ def _evaluate(
     is_unknown = recorded is None and not evaluator.is_simulated and found not in (None, evaluation)
     if replace or is_unknown:
         _keep_earlier(path.parent)
-    if replace or not evaluator.is_simulated:
-        # First: nothing but the statement says who measured numbers that follow from no names.
+    # Nothing but the statement says who measured numbers that follow from no names.
+    is_attested_first = replace or not evaluator.is_simulated
+    if is_attested_first:
         attest()
     path.replace(evaluation)
     if found not in (None, evaluation) and replace:
@@ -212,7 +213,8 @@ def _evaluate(
         kept = f" The old one is in {path.parent / EARLIER_FOLDER}/." if is_unknown else ""
         digests = sha256(evaluation), sha256(found)
         logger.warning("%s: expected sha256 %s, found %s. Replaced.%s", path, *digests, kept)
-    attest()
+    if not is_attested_first:
+        attest()
     logger.info("%s: sha256 %s.", path, sha256(evaluation))
     return Path(str(path.parent))
 
@@ -308,7 +310,7 @@ def _recorded_times(
 
 def _check_evaluator(recorded: Statement, evaluator: Evaluator, path: StorePath) -> None:
     """Check that a recorded evaluation is by this evaluator, on the same data."""
-    old = recorded.parameters.get("evaluator", {"use": SIMULATED})
+    old = recorded_evaluator(recorded)
     new = evaluator.to_dict()
     details = all_conflict_details({"evaluator": old}, {"evaluator": new})
     if evaluator.dataset is not None and not details:

@@ -21,7 +21,7 @@ from src.digest import Digest
 from src.errors import CorruptFileError, with_filename
 from src.storage.entry import Entry, open_entry
 from src.storage.locking import lock, unlock
-from src.storage.memo import memo_path, read_memo, write_memo
+from src.storage.memo import memo_path, read_facts, write_facts
 from src.storage.reading import check_no_hole, has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, Reader, Stat, Update
 from src.storage.tree import copy_pieces, first_difference, hash_file, remove_empty_folders, scan
@@ -163,7 +163,7 @@ class FolderStore:
             digest = _known_digest(memo, file)
             if digest is None:
                 digest = hash_file(self.root, key)
-                write_memo(memo, f"{file.identity}\n{digest.size}\n{digest.sha256}".encode())
+                write_facts(memo, str(file.identity), *digest)
             found[name] = digest
         return found
 
@@ -229,9 +229,9 @@ class FolderStore:
 
 
 def _known_digest(memo: Path | None, file: Stat) -> Digest | None:
-    known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
-    if len(known) == 3 and known[0] == file.identity and known[1].isdecimal():
-        return Digest(int(known[1]), known[2])
+    known = read_facts(memo, file.identity)
+    if len(known) == 2 and known[0].isdecimal():
+        return Digest(int(known[0]), known[1])
     return None
 
 

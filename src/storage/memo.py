@@ -16,7 +16,7 @@ from pathlib import Path
 
 from src.errors import CorruptFileError
 
-__all__ = ["memo_path", "read_memo", "unwritten_memos", "write_memo"]
+__all__ = ["memo_path", "read_facts", "read_memo", "unwritten_memos", "write_facts", "write_memo"]
 
 FOLDER = "llm-training-pipeline"
 LIMIT = 1 << 12  # bytes
@@ -64,6 +64,17 @@ def read_memo(path: Path | None) -> bytes | None:
     except (OSError, CorruptFileError):
         return None
     return data if checksum == _checksum(data) else None
+
+
+def read_facts(path: Path | None, identity: str | None) -> list[str]:
+    """Return the facts of a memo about the file of this identity; empty if there is none."""
+    about, *facts = (read_memo(path) or b"").decode(errors="replace").split("\n")
+    return facts if identity is not None and about == identity else []
+
+
+def write_facts(path: Path | None, identity: str, *facts: object) -> None:
+    """Replace a memo by facts about the file of this identity; see `write_memo`."""
+    write_memo(path, "\n".join([identity, *map(str, facts)]).encode())
 
 
 def _checksum(data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from src.progress import Progress, Snapshot
 from src.storage import Stat, StorePath
-from src.storage.memo import read_memo, write_memo
+from src.storage.memo import read_facts, write_facts
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -54,13 +54,12 @@ def count_and_hash_once(path: StorePath) -> tuple[int, str]:
     """Return `count_and_hash(path)`, from a memo if the file is unchanged since it was hashed."""
     memo = path.memo()
     file = path.stat()
-    if file is not None and file.identity is not None:
-        known = (read_memo(memo) or b"").decode(errors="replace").split("\n")
-        if len(known) == 3 and known[0] == file.identity:
-            return int(known[1]), known[2]
+    known = read_facts(memo, file and file.identity)
+    if len(known) == 2:
+        return int(known[0]), known[1]
     file, num_lines, digest = _read_through(path, None)
     if file.identity is not None:
-        write_memo(memo, f"{file.identity}\n{num_lines}\n{digest}".encode())
+        write_facts(memo, file.identity, num_lines, digest)
     return num_lines, digest
 
 

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -322,13 +323,11 @@ def _bind_simulated(
     Raises:
         CorruptFileError: A training that was stopped has left weights.
     """
-    if not may_run() or not has_lock(folder.parent, folder.name):
-        return bind_model(metadata, folder, dependencies, invocation)
-    if (folder / STATEMENT_FILE).stat() is not None:
-        return bind_model(metadata, folder, dependencies, invocation)
-    with locked_work(folder.parent, folder.name):
-        is_bound = (folder / STATEMENT_FILE).stat() is not None
-        if not is_bound and (folder / WEIGHTS_FOLDER).digests():
+    statement = folder / STATEMENT_FILE
+    may_be_trained = may_run() and has_lock(folder.parent, folder.name) and statement.stat() is None
+    with locked_work(folder.parent, folder.name) if may_be_trained else nullcontext():
+        is_unbound = may_be_trained and statement.stat() is None
+        if is_unbound and (folder / WEIGHTS_FOLDER).digests():
             raise CorruptFileError(
                 f"{folder / WEIGHTS_FOLDER}: left by a training of this version that was stopped. "
                 "Nothing was changed. Run its config again, or delete the folder of the version."

@@ -58,6 +58,13 @@ def assert_tables_fit(page):
     assert [pair for pair in widths if pair[0] > pair[1]] == []
 
 
+def assert_chart(page, name):
+    """Check that a chart is visible, and drawn in its full width."""
+    chart = page.get_by_role("img", name=name)
+    expect(chart).to_be_visible()
+    assert chart.evaluate("image => image.naturalWidth") == 720
+
+
 def open_newest(page, platform, key):
     """Open the newest artifact of a key, from the page that lists all artifacts of the key."""
     page.goto(f"{platform.url}/artifacts/key/{key}")
@@ -154,9 +161,7 @@ def test_the_report_of_a_training_shows_the_loss_by_step(page, platform):
     )
     assert platform.ended(run)["state_name"] == "Completed"
     open_newest(page, platform, "training-my-model--535d4cfe74afbb16")
-    curve = page.get_by_role("img", name="Loss by step")
-    expect(curve).to_be_visible()
-    assert curve.evaluate("image => image.naturalWidth") == 720
+    assert_chart(page, "Loss by step")
     assert_tables_fit(page)
     page.set_viewport_size({"width": 1400, "height": 1100})  # shows the whole curve
     take_screenshot(page, "training")
@@ -171,9 +176,7 @@ def test_a_comparison_shows_a_chart(page, platform):
     run = platform.start_run("compare-models/compare", model_versions='["left", "right"]')
     assert platform.ended(run)["state_name"] == "Completed"
     open_newest(page, platform, "comparison")
-    chart = page.get_by_role("img", name="Quality against cost and latency")
-    expect(chart).to_be_visible()
-    assert chart.evaluate("image => image.naturalWidth") == 720
+    assert_chart(page, "Quality against cost and latency")
     assert_tables_fit(page)
     take_screenshot(page, "comparison")
 

@@ -19,6 +19,7 @@ from src.evaluation.evaluator import (
     measure,
     simulated_metrics,
 )
+from src.evaluation.measuring import recorded_evaluator
 from src.lineage.configs import recorded_config
 from src.lineage.record import model_not_found, version_folders
 from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
@@ -33,7 +34,7 @@ from src.lineage.verify.evidence import (
 from src.lineage.verify.expected import expect
 from src.names import is_version
 from src.records.canonical import is_same_json
-from src.records.statement import Statement, weights_of
+from src.records.statement import weights_of
 from src.storage import Location
 from src.training.config import ConfigFile
 from src.training.hashing import HashDataset, count_and_hash, count_and_hash_once
@@ -209,7 +210,7 @@ def _measure_again(
     """
     if (statement := evidence.evaluation_statement.value) is not None:
         known = [SIMULATED_EVALUATOR, evaluator, *([declared] if declared else [])]
-        named = _named(statement)
+        named = recorded_evaluator(statement)
         found = next((each for each in known if is_same_json(each.to_dict(), named)), None)
         if found is None:
             return None
@@ -233,12 +234,9 @@ def _measure_again(
 def _is_by(evaluator: Evaluator, evidence: ModelEvidence) -> bool:
     """Return whether an evaluation names this evaluator."""
     statement = evidence.evaluation_statement.value
-    return statement is not None and is_same_json(_named(statement), evaluator.to_dict())
-
-
-def _named(statement: Statement) -> Any:
-    """Return the evaluator that the statement of an evaluation names."""
-    return statement.parameters.get("evaluator", SIMULATED_EVALUATOR.to_dict())
+    return statement is not None and is_same_json(
+        recorded_evaluator(statement), evaluator.to_dict()
+    )
 
 
 def _declared_evaluator(

@@ -14,7 +14,7 @@ from src.components.code import code_sha256
 from src.components.component import COMMAND, SIMULATED
 from src.environment import BUILDERS, PREFECT_BUILDER, PROJECT
 from src.errors import truncated_repr
-from src.evaluation.measuring import Evaluator
+from src.evaluation.measuring import Evaluator, recorded_evaluator
 from src.lineage.verify.evidence import ConfigEvidence
 from src.names import is_version
 from src.records.canonical import canonical_json, parse_json, sha256
@@ -238,9 +238,8 @@ def trainer_mismatches(statement: Statement, config: ConfigEvidence) -> list[str
 
 def declaration_mismatches(evaluation: Statement, declared: Evaluator) -> list[str]:
     """Return how an evaluation differs from what its config and its evaluator now declare."""
-    named = evaluation.parameters.get("evaluator", {"use": SIMULATED})
     expected: dict[str, Any] = {"evaluator": declared.to_dict()}
-    found: dict[str, Any] = {"evaluator": named}
+    found: dict[str, Any] = {"evaluator": recorded_evaluator(evaluation)}
     data = "evaluation dataset"
     if (dataset := declared.dataset_dependency()) is not None:
         recorded = evaluation.dependency(data)
