@@ -1,17 +1,22 @@
-"""Progress bar on stderr for the hashing of a dataset."""
+"""Progress on stderr: of the hashing of a dataset, and of trainings."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from cli.terminal import printed_log
 from src.progress import Progress, Snapshot
 from src.rendering.text import one_line
 from src.storage import StorePath
 from src.training.hashing import count_and_hash
+from src.training.history import planned_steps
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
-__all__ = ["hash_with_progress"]
+__all__ = ["hash_with_progress", "training_progress"]
 
 UPDATE_SECONDS = 1.0
 
@@ -64,3 +69,39 @@ def _bar(path: StorePath, total: int) -> "Bar":
     bar.add_task(one_line(path), total=total)
     bar.start()
     return bar
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+    """Yield a function that receives a model version and a point of its training.
+
+    On a terminal, a bar on stderr shows the step, the loss and the time left, until the end of the
+    block. Elsewhere the log of the trainings is printed on stderr.
+    """
+    if not sys.stderr.isatty():
+        with printed_log():
+            yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bars: dict[str, TaskID] = {}
+
+    def on_point(version: str, point: Mapping[str, Any]) -> None:
+        loss = point.get("loss")
+        text = f"loss {loss:.4g}" if isinstance(loss, int | float) else ""
+        if version not in bars:
+            bars[version] = bar.add_task(one_line(version), total=None, loss=text)
+        bar.update(bars[version], completed=point["step"], total=planned_steps(point), loss=text)
+
+    with Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}", markup=False),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        yield on_point

@@ -98,7 +98,7 @@ class TensorComparison:
 
     Attributes:
         count: Number of tensors in both files together.
-        differences: The tensors that differ, in the order of the first file.
+        differences: The tensors that differ, in the order of the recorded file.
     """
 
     count: int
@@ -113,27 +113,27 @@ class TensorComparison:
         return f"{text}{greatest}. The first: {self.differences[0]}"
 
 
-def compare_tensors(one: Path, other: Path) -> TensorComparison:
+def compare_tensors(recorded: Path, new: Path) -> TensorComparison:
     """Compare two safetensors files. Reads at most a few megabytes at a time.
 
     Args:
-        one: A file.
-        other: Another one.
+        recorded: A file.
+        new: Another one, from the same inputs.
 
     Raises:
         CorruptFileError: One of them is not a safetensors file; names the file.
         OSError: One of them cannot be read.
     """
-    with _open(one) as first, _open(other) as second:
+    with _open(recorded) as first, _open(new) as second:
         tensors, others = _read_header(first), _read_header(second)
         differences = []
         for name in dict.fromkeys([*tensors, *others]):
             a, b = tensors.get(name), others.get(name)
             if a is None or b is None:
-                reason = "only in the first file" if b is None else "only in the second file"
+                reason = "recorded, not in the new file" if b is None else "new, not recorded"
                 differences.append(TensorDifference(name=name, reason=reason))
             elif (a.dtype, a.shape) != (b.dtype, b.shape):
-                reason = f"{a.form} in the first file, {b.form} in the second"
+                reason = f"{a.form} recorded, {b.form} now"
                 differences.append(TensorDifference(name=name, reason=reason))
             elif (
                 difference := _difference(name, a, _pieces(first, a), _pieces(second, b))

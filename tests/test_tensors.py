@@ -98,9 +98,9 @@ def test_a_tensor_of_another_form_or_in_one_file_only_differs(tmp_path):
         {"a": ("F32", F32.reshape(1, 3)), "c": ("F32", F32)},
     )
     assert list(map(str, comparison.differences)) == [
-        "a: F32 [3] in the first file, F32 [1, 3] in the second",
-        "b: only in the first file",
-        "c: only in the second file",
+        "a: F32 [3] recorded, F32 [1, 3] now",
+        "b: recorded, not in the new file",
+        "c: new, not recorded",
     ]
 
 

@@ -1,7 +1,8 @@
 """Verification: recompute a model's record and compare. Nothing is written.
 
 `evidence` reads the files, `expected` computes what they must contain, `statements` has the exact
-form of the two statements, `checks` compares.
+form of the two statements, `checks` compares. `retraining` trains a model again, and `divergence`
+says how two trainings differ.
 """
 
 import logging
@@ -32,6 +33,8 @@ from src.lineage.verify.evidence import (
     read_registry,
 )
 from src.lineage.verify.expected import expect
+from src.lineage.verify.retraining import OnPoint
+from src.lineage.verify.retraining import retrain as retrain_model
 from src.names import is_version
 from src.records.canonical import is_same_json
 from src.records.statement import weights_of
@@ -90,7 +93,9 @@ def verify_all(
     hash_dataset: HashDataset = count_and_hash,
     metrics: Metrics | Evaluator = simulated_metrics,
     reevaluate: bool = False,
+    retrain: bool = False,
     config_file: ConfigFile | None = None,
+    on_point: OnPoint = lambda *_: None,
 ) -> Iterator[tuple[str, list[Check]]]:
     """Verify many models, one after the other; see `verify`. Reads each dataset once.
 
@@ -103,7 +108,11 @@ def verify_all(
             the configs, which must have the contents that were recorded. An evaluation that names
             another evaluator than its config, or another seed, options, data or declarations, is a
             mismatch, unless it names that of `metrics`.
-        config_file: The config that names the evaluator; that of each model if `None`.
+        retrain: Whether the models are trained again, each in a temporary folder. The code of the
+            trainers is taken from the configs, which must have the contents that were recorded; if
+            it changed, the model is trained by the new code.
+        config_file: The config that names evaluator and trainer; that of each model if `None`.
+        on_point: Receives the model version and each point of a training, as it comes.
 
     Yields:
         Each version and its checks.
@@ -118,7 +127,9 @@ def verify_all(
         hash_dataset=hash_dataset,
         metrics=metrics,
         reevaluate=reevaluate,
+        retrain=retrain,
         config_file=config_file,
+        on_point=on_point,
     ):
         yield evidence.version, checks
 
@@ -130,7 +141,9 @@ def verify_evidence(
     hash_dataset: HashDataset,
     metrics: Metrics | Evaluator,
     reevaluate: bool = False,
+    retrain: bool = False,
     config_file: ConfigFile | None = None,
+    on_point: OnPoint = lambda *_: None,
 ) -> Iterator[tuple[ModelEvidence, list[Check]]]:
     """Verify many models; yield the files of each as they were verified, and its checks.
 
@@ -169,12 +182,16 @@ def verify_evidence(
         evaluation_dataset = None
         if measured_on is not None:
             evaluation_dataset = read_dataset(measured_on, artifacts, hash_dataset_once)
+        retraining = None
+        if retrain:
+            retraining = retrain_model(evidence, dataset, config_file, artifacts, on_point)
         case = Case(
             evidence=evidence,
             expected=expected,
             dataset=dataset,
             evaluation_dataset=evaluation_dataset,
             declared=declared,
+            retraining=retraining,
         )
         checks = [check(case) for check in CHECKS]
         yield evidence, [check for check in checks if check is not None]
