@@ -1,4 +1,4 @@
-"""Progress on stderr: of the hashing of a dataset, and of trainings."""
+"""Progress on stderr: of the hashing of datasets and weights, and of trainings."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cli.terminal import printed_log
+from src.digest import Digest
 from src.progress import Progress, Snapshot
 from src.rendering.text import one_line
 from src.storage import StorePath
@@ -16,20 +17,35 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-__all__ = ["hash_with_progress", "training_progress"]
+__all__ = ["digests_with_progress", "hash_with_progress", "training_progress"]
 
 UPDATE_SECONDS = 1.0
 
 
 def hash_with_progress(path: StorePath) -> tuple[int, str]:
-    """Count and hash a data.jsonl; see `count_and_hash`.
-
-    On a terminal, if this takes longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes
-    read, the rate and the time left, until the end.
-    """
+    """Count and hash a data.jsonl; see `count_and_hash`. Long reads have a bar; see `_reading`."""
     file = path.stat()
     if file is None or not sys.stderr.isatty():
         return count_and_hash(path)
+    with _reading(path, file.size) as progress:
+        return count_and_hash(path, progress=progress)
+
+
+def digests_with_progress(path: StorePath) -> dict[str, Digest]:
+    """Hash the files below a path; see `Store.digests`. Long reads have a bar; see `_reading`."""
+    if not sys.stderr.isatty():
+        return path.digests()
+    with _reading(path, sum(file.size for file in path.files())) as progress:
+        return path.digests(progress=progress)
+
+
+@contextmanager
+def _reading(path: StorePath, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that receives the number of bytes of each read.
+
+    If the reads take longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes read, the rate
+    and the time left, until the end of the block.
+    """
     bar: Bar | None = None
 
     def report(now: Snapshot) -> None:
@@ -38,9 +54,8 @@ def hash_with_progress(path: StorePath) -> tuple[int, str]:
             bar = _bar(path, now.total)
         bar.update(bar.task_ids[0], completed=now.done)
 
-    progress = Progress(file.size, report, interval=UPDATE_SECONDS)
     try:
-        return count_and_hash(path, progress=progress.advance)
+        yield Progress(total, report, interval=UPDATE_SECONDS).advance
     finally:
         if bar is not None:
             bar.stop()

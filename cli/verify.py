@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from cli.options import artifacts_dir_option, check_working_directory, complete_version, json_option
-from cli.progress import hash_with_progress, training_progress
+from cli.progress import digests_with_progress, hash_with_progress, training_progress
 from cli.terminal import print_json, print_line
 from src.artifacts import Artifacts
 from src.lineage.verify import Check, Verdict, verdict, verify_all
@@ -71,6 +71,7 @@ def verify(
             artifacts_dir,
             versions=versions or None,
             hash_dataset=hash_with_progress,
+            hash_files=digests_with_progress,
             reevaluate=reevaluate,
             retrain=retrain,
             config_file=None if config is None else read_config_file(config),

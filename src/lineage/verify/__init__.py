@@ -26,6 +26,7 @@ from src.lineage.record import model_not_found, version_folders
 from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
 from src.lineage.verify.evidence import (
     File,
+    HashFiles,
     ModelEvidence,
     Registry,
     read_dataset,
@@ -38,7 +39,7 @@ from src.lineage.verify.retraining import retrain as retrain_model
 from src.names import is_version
 from src.records.canonical import is_same_json
 from src.records.statement import weights_of
-from src.storage import Location
+from src.storage import Location, StorePath
 from src.training.config import ConfigFile
 from src.training.hashing import HashDataset, count_and_hash, count_and_hash_once
 from src.training.pipeline import config_evaluator
@@ -91,6 +92,7 @@ def verify_all(
     *,
     versions: Iterable[str] | None = None,
     hash_dataset: HashDataset = count_and_hash,
+    hash_files: HashFiles = StorePath.digests,
     metrics: Metrics | Evaluator = simulated_metrics,
     reevaluate: bool = False,
     retrain: bool = False,
@@ -103,6 +105,7 @@ def verify_all(
         artifacts_dir: The artifacts root.
         versions: The versions to verify; all that have a registry entry or a folder if `None`.
         hash_dataset: Counts and hashes a data.jsonl.
+        hash_files: Hashes the weights of a model.
         metrics: The evaluator of the models; see `verify`.
         reevaluate: Whether the evaluators that configs name are run again. Their code is taken from
             the configs, which must have the contents that were recorded. An evaluation that names
@@ -125,6 +128,7 @@ def verify_all(
         artifacts_dir,
         versions=versions,
         hash_dataset=hash_dataset,
+        hash_files=hash_files,
         metrics=metrics,
         reevaluate=reevaluate,
         retrain=retrain,
@@ -139,6 +143,7 @@ def verify_evidence(
     *,
     versions: Iterable[str] | None = None,
     hash_dataset: HashDataset,
+    hash_files: HashFiles = StorePath.digests,
     metrics: Metrics | Evaluator,
     reevaluate: bool = False,
     retrain: bool = False,
@@ -164,7 +169,7 @@ def verify_evidence(
                 raise model_not_found(version, artifacts)
     hash_dataset_once = cache(hash_dataset)
     for version in versions:
-        evidence = read_model(version, artifacts, registry, entries.get(version))
+        evidence = read_model(version, artifacts, registry, entries.get(version), hash_files)
         if evidence.is_entry_missing and not evidence.evaluation.is_missing:
             # A run registers a model before it evaluates it: maybe after the registry was read.
             registry = read_registry(artifacts)
