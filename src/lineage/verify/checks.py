@@ -31,7 +31,7 @@ from src.training.dataset import DatasetVersion, check_dataset_metadata
 __all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
 
 Verdict = Literal["MATCH", "AS RECORDED", "MISMATCH", "UNREADABLE", "UNFINISHED"]
-MAX_FILES = 5  # that a report names
+MAX_SHOWN = 10  # files or facts that a report names
 WORST_FIRST: tuple[Verdict, ...] = ("MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED")
 
 
@@ -350,11 +350,11 @@ def _check_retraining(case: Case) -> Check | None:
     elif retraining.first_step:
         notes.append(f"The weights are the same, the histories are not: {retraining.first_step}.")
     if retraining.code:
-        notes.append(f"Trained by other code than recorded: {', '.join(retraining.code)}.")
+        notes.append(f"Trained by other code than recorded: {_shown(retraining.code)}.")
     if retraining.environment:
-        notes.append(f"The environment is not as recorded: {'; '.join(retraining.environment)}.")
+        notes.append(f"The environment is not as recorded: {_shown(retraining.environment)}.")
     if retraining.altered:
-        notes.append(f"Altered since it was recorded: {'; '.join(retraining.altered)}.")
+        notes.append(f"Altered since it was recorded: {_shown(retraining.altered)}.")
     if not (retraining.reason or is_same or retraining.code or retraining.environment):
         notes.append("Code and environment are as recorded, so the training is not reproducible.")
     causes = {"code": retraining.code, "environment": retraining.environment}
@@ -375,14 +375,14 @@ def _summary(retraining: Retraining, count: str) -> str:
         return "Nothing was trained, because the model cannot be trained from its recorded inputs."
     if retraining.differences:
         return ""
-    others = f" {'; '.join(retraining.equal)}." if retraining.equal else ""
+    others = f" {_shown(retraining.equal)}." if retraining.equal else ""
     return f"Trained again, with the same result: {count}.{others}"
 
 
 def _shown(lines: Sequence[str]) -> str:
     """Return the first lines, and the number of the others."""
-    more = len(lines) - MAX_FILES
-    return "; ".join([*lines[:MAX_FILES], *([f"and {more:,} more"] if more > 0 else [])])
+    more = len(lines) - MAX_SHOWN
+    return "; ".join([*lines[:MAX_SHOWN], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def _file_change(name: str, expected: Mapping[str, Digest], found: Mapping[str, Digest]) -> str:

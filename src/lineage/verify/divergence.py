@@ -9,7 +9,7 @@ __all__ = ["changed_names", "environment_differences", "first_step_difference"]
 
 LOSS = "loss"
 LINES = "lines"  # the numbers of the lines of the batch in data.jsonl, from 1
-MAX_LINES = 32
+MAX_LINES, MAX_CHANGES, MAX_TEXT = 32, 5, 100
 
 Point = Mapping[str, Any]
 
@@ -37,25 +37,24 @@ def first_step_difference(recorded: Sequence[Point], new: Sequence[Point]) -> st
 def _step_difference(one: Point, other: Point) -> str:
     if not one or not other:
         return "recorded, but not trained again" if one else "trained again, but not recorded"
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    names = changed_names(one, other)
     changes = [
-        f"{name} {as_text(one.get(name))} recorded, {as_text(other.get(name))} now"
+        f"{name} {_text(one.get(name))} recorded, {_text(other.get(name))} now"
         for name in sorted(names, key=lambda name: name != LOSS)
     ]
     lines = one.get(LINES)
     if LINES not in names and isinstance(lines, list) and lines:
         more = ", ..." if len(lines) > MAX_LINES else ""
-        changes.append(f"lines {', '.join(map(as_text, lines[:MAX_LINES]))}{more} of data.jsonl")
-    return "; ".join(changes)
+        changes.append(f"lines {', '.join(map(_text, lines[:MAX_LINES]))}{more} of data.jsonl")
+    return "; ".join(changes[:MAX_CHANGES])
 
 
 def environment_differences(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return how the environments of two trainings differ, one text per fact."""
     ones, others = dict(_facts(recorded)), dict(_facts(new))
     return [
-        f"{name}: {as_text(ones.get(name))} recorded, {as_text(others.get(name))} now"
-        for name in sorted(ones.keys() | others.keys())
-        if ones.get(name) != others.get(name)
+        f"{name}: {_text(ones.get(name))} recorded, {_text(others.get(name))} now"
+        for name in changed_names(ones, others)
     ]
 
 
@@ -72,3 +71,8 @@ def changed_names(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
     return sorted(
         name for name in recorded.keys() | new.keys() if recorded.get(name) != new.get(name)
     )
+
+
+def _text(value: Any) -> str:
+    text = as_text(value)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
