@@ -67,7 +67,7 @@ def test_wrong_usage_exits_with_2(models, llm_train, arguments):
     ("arguments", "error"),
     [
         (["verify"], "Pass the versions to verify, or --all."),
-        (["trace"], "Pass exactly one of VERSION, --dataset and --commit."),
+        (["trace"], "Pass exactly one of VERSION, --dataset, --commit and --file."),
         (
             ["compare", "model_v1", "model_v2", "--json", "--markdown"],
             "--markdown and --json exclude each other. Choose one of them.",
