@@ -47,7 +47,7 @@ def compare(
 @click.option(
     "--file",
     metavar="PATH",
-    type=click.Path(exists=True, dir_okay=False),
+    type=click.Path(dir_okay=False),
     help="The models that this file belongs to, or that were made from it.",
 )
 @artifacts_dir_option

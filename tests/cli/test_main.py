@@ -50,6 +50,8 @@ def test_a_name_that_does_not_exist_is_one_error_and_exit_code_2(
         ["verify", "model_v1", "--all"],
         ["trace"],
         ["trace", "model_v1", "--dataset", "dataset_v1"],
+        ["trace", "model_v1", "--file", "one.yaml"],
+        ["export", "model_v1"],
         ["compare", "model_v1", "model_v2", "--json", "--markdown"],
         ["show"],
         ["models", "--limit", "0"],

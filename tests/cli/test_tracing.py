@@ -140,8 +140,14 @@ def test_trace_of_a_file_with_json_prints_the_trace(models, as_json):
     assert as_json("trace", "--file", path) == trace_file(path).to_dict()
 
 
-@pytest.mark.parametrize("path", ["missing", "artifacts", ""])
-def test_trace_of_a_file_that_does_not_exist_is_wrong_usage(models, llm_train, path):
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("missing", "error: [Errno 2] No such file or directory: 'missing'\n"),
+        ("artifacts", "Error: Invalid value for '--file': File 'artifacts' is a directory.\n"),
+    ],
+)
+def test_trace_of_a_file_that_does_not_exist_is_wrong_usage(models, llm_train, path, error):
     done = llm_train("trace", "--file", path)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "Invalid value for '--file'" in done.stderr
+    assert done.stderr.endswith(error)
