@@ -1,4 +1,4 @@
-"""Progress bar on stderr for the hashing of a dataset."""
+"""Progress bar on stderr for the hashing of a dataset, or of another large file."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ UPDATE_SECONDS = 1.0
 
 
 def hash_with_progress(path: StorePath) -> tuple[int, str]:
-    """Count and hash a data.jsonl; see `count_and_hash`.
+    """Count the lines of a file and hash it; see `count_and_hash`.
 
     On a terminal, if this takes longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes
     read, the rate and the time left, until the end.
