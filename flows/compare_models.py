@@ -31,7 +31,7 @@ def _run_name() -> str:
 def compare_models(
     model_versions: list[str], everything: bool = False, artifacts_dir: str = "artifacts"
 ) -> dict[str, Any]:
-    """Compare models: config, data, code, environment and metrics.
+    """Compare models: config, data, code, environment, metrics and losses.
 
     Args:
         model_versions: Two or more model versions, in the order of the columns.
