@@ -1,4 +1,4 @@
-"""Progress on stderr: of the hashing of datasets and weights, and of trainings."""
+"""Progress on stderr: of the hashing of data, weights and other files, and of trainings."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ UPDATE_SECONDS = 1.0
 
 
 def hash_with_progress(path: StorePath) -> tuple[int, str]:
-    """Count and hash a data.jsonl; see `count_and_hash`. Long reads have a bar; see `_reading`."""
+    """Count the lines of a file and hash it; see `count_and_hash`. Long reads have a bar."""
     file = path.stat()
     if file is None or not sys.stderr.isatty():
         return count_and_hash(path)
@@ -32,7 +32,7 @@ def hash_with_progress(path: StorePath) -> tuple[int, str]:
 
 
 def digests_with_progress(path: StorePath) -> dict[str, Digest]:
-    """Hash the files below a path; see `Store.digests`. Long reads have a bar; see `_reading`."""
+    """Hash the files below a path; see `Store.digests`. Long reads have a bar."""
     if not sys.stderr.isatty():
         return path.digests()
     with _reading(path, sum(file.size for file in path.files())) as progress:

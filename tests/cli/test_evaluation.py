@@ -135,5 +135,7 @@ def test_show_and_compare_have_the_trainer(project, llm_train):
     run_training_pipeline(trained(steps=1), "model_v2")
     shown = llm_train("show", "model_v1", "--json")
     assert json.loads(shown.stdout)["metadata"]["model_version"] == "model_v1"
-    compared = llm_train("compare", "model_v1", "model_v2")
-    assert "options.steps" in compared.stdout
+    compared = llm_train("compare", "model_v1", "model_v2").stdout
+    assert "options.steps" in compared
+    [losses] = [line for line in compared.splitlines() if line.startswith("training ")]
+    assert losses.split()[:3] == ["training", "loss", "0.125"]

@@ -1,4 +1,4 @@
-"""Tests of the progress bars of `verify`."""
+"""Tests of the progress bars of `verify` and `trace --file`."""
 
 import json
 import logging
@@ -19,6 +19,12 @@ from cli import progress
 from cli.main import main
 progress.UPDATE_SECONDS = {}
 main(["verify", "--all"])
+"""
+TRACE = """
+from cli import progress
+from cli.main import main
+progress.UPDATE_SECONDS = 0
+main(["trace", "--file", "copy of data.jsonl"])
 """
 # Hash a file of 50 bytes: each argument is the time for 10 bytes, on a clock of the test.
 HASH = """
@@ -61,6 +67,13 @@ def test_without_a_terminal_no_bar_is_printed(project, capsys):
 def test_a_bar_on_a_terminal_shows_bytes_rate_and_time_left(models):
     [*_, bar] = bars(on_terminal(VERIFY.format(0), columns=120))
     assert re.search(rf"{DATASET} \S+ 50/50 bytes \S+ [-0]:[-0]{{2}}:[-0]{{2}}$", bar)
+
+
+def test_a_bar_shows_how_much_of_a_traced_file_is_read(models):
+    Path("copy of data.jsonl").write_bytes(DATASET.read_bytes())
+    output = on_terminal(TRACE, columns=120)
+    assert any(re.search(r"copy of data.jsonl \S+ 50/50 bytes ", bar) for bar in bars(output))
+    assert lines(output)[-4].endswith(f"copy of data.jsonl, sha256 {DATA_SHA256}: 2 models")
 
 
 def test_verify_within_the_update_interval_shows_no_bar(models):
