@@ -116,5 +116,5 @@ _MAKERS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 if __name__ == "__main__":
     # Before the first import of the libraries.
-    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     main(*sys.argv[1:])

@@ -83,6 +83,8 @@ def _write_adapter(run: TrainingRun, checkpoint: Path, base_model: BaseModel) ->
     """Write the adapter of a checkpoint, and what it was trained with."""
     copyfile(checkpoint / SAFETENSORS_FILE, run.output / SAFETENSORS_FILE)
     config = json.loads((checkpoint / CONFIG_FILE).read_bytes())
+    # peft writes the path of the loaded files, which can be that of the hub's cache.
+    config |= {"base_model_name_or_path": base_model.name, "revision": base_model.revision}
     for name in SETS:
         if isinstance(config.get(name), list):
             config[name].sort()
@@ -143,8 +145,6 @@ def _train(
             lora_dropout=options["dropout"],
             target_modules=options["target_modules"],
             modules_to_save=options["modules_to_save"] or None,
-            base_model_name_or_path=base_model.name,
-            revision=base_model.revision,
         ),
     )
 

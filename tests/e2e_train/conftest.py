@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,14 @@ class Project:
             [PYTHON, "-m", "ops.base_models", CONFIG], cwd=folder, env=self.env, check=True
         )
 
-    def llm_train(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run `llm-train` to its end."""
+    def llm_train(
+        self, *arguments: str, code: int = 0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `llm-train` to its end, with further environment variables."""
         done = subprocess.run(
             [Path(sys.executable).with_name("llm-train"), *arguments],
             cwd=self.folder,
-            env=self.env,
+            env=self.env | dict(env or {}),
             capture_output=True,
             text=True,
             check=False,

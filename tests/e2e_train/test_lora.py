@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from collections import Counter
 from functools import partial
@@ -120,6 +121,31 @@ def test_a_training_that_is_killed_after_its_last_step_trains_no_further(project
     kill(process)
     project.run(SHORT, "last")
     assert project.model("last") == project.model("short_undisturbed")
+
+
+def test_a_commit_in_the_cache_of_the_hub_is_trained_and_measured_without_a_network(project):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = project.folder / "hub/hub/models--org--tiny"
+    blobs, snapshot = repository / "blobs", repository / "snapshots" / commit
+    for folder in (blobs, snapshot):
+        folder.mkdir(parents=True)
+    for path in (project.folder / "base_models/tiny-llama").iterdir():
+        shutil.copy(path, blobs / f"of-{path.name}")
+        (snapshot / path.name).symlink_to(f"../../blobs/of-{path.name}")
+    config = project.folder / CONFIG
+    text = config.read_text().replace("base_models/tiny-llama", "org/tiny")
+    of_hub = text.replace(
+        "held_out: 0.1", f"held_out: 0.1\n    revision: {commit}\n    max_steps: 2"
+    )
+    (config.parent / "hub.yaml").write_text(of_hub)
+    env = {"HF_HOME": str(project.folder / "hub"), "HF_HUB_OFFLINE": "1"}
+    run = ("run", "--local", "configs/training/hub.yaml", "--model-version", "hub")
+    project.llm_train(*run, env=env)
+    assert len(project.history("hub")) == 2
+    assert project.metrics("hub")["base_loss"] == project.metrics("undisturbed")["base_loss"]
+    adapter = json.loads(project.model("hub")["weights/adapter_config.json"])
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("org/tiny", commit)
+    assert str(project.folder).encode() not in b"".join(project.model("hub").values())
 
 
 # --- Evaluation ----------------------------------------------------------------------------------
