@@ -1,4 +1,5 @@
-# Requires make and python3 (3.11 or newer). Targets install everything else into .venv/, once.
+# Requires make and python3 (3.11 or newer). Targets install everything else into .venv/, once, and
+# the libraries of real trainings into .venv-train/.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,13 +7,21 @@ PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test e2e packages torture bench check lock clean
+.PHONY: help run train train-env up test e2e e2e-train packages torture bench check lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
 
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
 	@$(BIN)/llm-train run "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
+
+# A config of a demonstration has a base model that is created once.
+train: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/training/tiny_lora.yaml,$(CONFIG))
+train: .venv/ready .venv-train/ready ## Train a language model for real: make train [CONFIG=configs/training/....yaml]
+	@.venv-train/bin/python -m ops.base_models "$(CONFIG)"
+	@$(BIN)/llm-train run "$(CONFIG)"
+
+train-env: .venv-train/ready ## Install the libraries of real trainings into .venv-train/: 1.2 GB, 3 minutes
 
 up: .venv/ready ## Start a server with UI and a worker, and deploy the flows; Ctrl-C stops both: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
@@ -20,11 +29,15 @@ up: .venv/ready ## Start a server with UI and a worker, and deploy the flows; Ct
 # A server starts slowly, so all tests of a file share one (loadfile). Tests mostly wait for other
 # processes, so there are more workers than cores.
 test: .venv/ready ## Run all tests except those of make e2e
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --ignore=tests/e2e --cov=src --cov-branch --cov-fail-under=95
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --ignore=tests/e2e --ignore=tests/e2e_train \
+		--cov=src --cov-branch --cov-fail-under=95
 
 e2e: .venv/e2e ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e
+
+e2e-train: .venv/ready ## Run the tests that train language models for real, after make train-env
+	$(BIN)/pytest tests/e2e_train
 
 packages: ## Install the Debian packages that make e2e and make torture need (as root)
 	apt-get update
@@ -59,15 +72,19 @@ lock: .venv/ready ## Resolve all dependencies into requirements/
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"
 
-clean: ## Remove .venv/, caches, all models and evaluations, Prefect's database and password
-	rm -rf .venv .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+clean: ## Remove .venv/, .venv-train/, base_models/, caches, all models and evaluations, Prefect's database and password
+	rm -rf .venv .venv-train base_models .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# The scripts in .venv/ contain its path: make it again after the project was moved or copied.
+# The scripts of an environment contain its path: make it again after the project was moved or copied.
 ifneq ($(shell cd .venv 2>/dev/null && pwd -P),$(shell cat .venv/ready 2>/dev/null))
 .PHONY: .venv/ready
 CLEAR := --clear
+endif
+ifneq ($(shell cd .venv-train 2>/dev/null && pwd -P),$(shell cat .venv-train/ready 2>/dev/null))
+.PHONY: .venv-train/ready
+CLEAR_TRAIN := --clear
 endif
 
 .venv/ready: requirements/main.lock requirements/uv.lock pyproject.toml
@@ -78,6 +95,21 @@ endif
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements/main.lock requirements/uv.lock
 	@$(BIN)/uv pip install --quiet --offline --no-deps --python $(BIN)/python --editable .
 	@cd .venv && pwd -P > ready
+
+# Which build of torch fits depends on the machine: pip chooses, from the ranges of the extra `train`.
+.venv-train/ready: pyproject.toml | .venv/ready
+	@echo "Installing torch, transformers and peft into .venv-train/: 1.2 GB, about 3 minutes; 5.5 GB" \
+		"if pip finds a build of torch with CUDA ..." >&2
+	@$(PYTHON) -m venv $(CLEAR_TRAIN) .venv-train
+	@$(PYTHON) -c "$$EXTRA" | .venv-train/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@$(BIN)/uv pip install --quiet --offline --no-deps --python .venv-train/bin/python --editable .
+	@cd .venv-train && pwd -P > ready
+define EXTRA
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    print(*tomllib.load(file)["project"]["optional-dependencies"]["train"], sep="\n")
+endef
+export EXTRA
 
 .venv/%: requirements/%.lock .venv/ready
 	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<

@@ -15,9 +15,10 @@ from prefect.states import Completed
 
 from flows.logs import configure_log
 from flows.states import FLOW_OPTIONS, failed_state
+from src.components.process import missing_interpreter
 from src.names import check_version
 from src.rendering.text import one_line
-from src.training.config import load_training_config
+from src.training.config import ConfigFile, read_config_file
 
 __all__ = ["dataset_published"]
 
@@ -28,8 +29,8 @@ DEPLOYMENT = "training-pipeline/on-dataset"
 def dataset_published(dataset_version: str, configs_dir: str = "configs/training") -> list[str]:
     """Start a training run for every config that uses a dataset version.
 
-    A config that cannot be parsed, or a subfolder that cannot be listed, is skipped, with a warning
-    in the log.
+    A config that cannot be parsed, a subfolder that cannot be listed, and a config with a Python
+    interpreter that does not exist here, are skipped, with a warning in the log.
 
     Args:
         dataset_version: Name of the dataset version, e.g. `dataset_v1`.
@@ -79,8 +80,17 @@ def _configs_using(dataset_version: str, configs_dir: str) -> list[str]:
     paths = [Path(here, name) for here, _, names in folders for name in names]
     for path in sorted(path for path in paths if path.suffix == ".yaml"):
         try:
-            if load_training_config(path).dataset_version == dataset_version:
+            config_file = read_config_file(path)
+            if config_file.config.dataset_version == dataset_version:
+                _check_interpreters(config_file)
                 found.append(str(path))
         except (OSError, ValueError) as error:
             warn("Skipped: %s", error)
     return found
+
+
+def _check_interpreters(config_file: ConfigFile) -> None:
+    """Check that the environments of the trainer and the evaluator of a config exist here."""
+    for key, component in (("trainer", config_file.trainer), ("evaluator", config_file.evaluator)):
+        if component is not None and (reason := missing_interpreter(component)):
+            raise ValueError(f"{config_file.component_path}: {key}.python: {reason}")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-VARIABLES = ("MAKEFLAGS", "PYTHON")
+VARIABLES = ("CONFIG", "MAKEFLAGS", "PYTHON")
 
 
 @pytest.fixture
@@ -26,19 +26,19 @@ def project(tmp_path) -> Path:
     return folder
 
 
-def commands(folder: Path) -> list[str]:
-    """Return the commands that would make .venv/ in a folder."""
+def commands(folder: Path, *targets: str, word: str = " -m venv ") -> list[str]:
+    """Return the commands with a word that would make targets in a folder; .venv/ by default."""
     # `make test PYTHON=...` hands its variables to every make that it starts.
     inherited = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     done = subprocess.run(
-        ["make", "--dry-run", "--silent", ".venv/ready"],
+        ["make", "--dry-run", "--silent", *(targets or [".venv/ready"])],
         cwd=folder,
         env=inherited,
         capture_output=True,
         text=True,
         check=True,
     )
-    return [line for line in done.stdout.splitlines() if " -m venv " in line]
+    return [line for line in done.stdout.splitlines() if word in line]
 
 
 def test_an_environment_is_made_once(project):
@@ -66,3 +66,44 @@ def test_an_environment_is_used_through_a_link(project):
     shutil.copytree(project, linked, ignore=lambda *_: [".venv"])
     (linked / ".venv").symlink_to(project / ".venv")
     assert commands(linked) == []
+
+
+# --- Real trainings ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(project) -> Path:
+    """The project, with a .venv-train/ that is ready."""
+    (project / ".venv-train").mkdir()
+    (project / ".venv-train/ready").write_text(f"{project}/.venv-train\n")
+    return project
+
+
+def test_the_environment_of_trainings_is_made_once_and_again_after_a_move(trained):
+    assert commands(trained, "train-env") == []
+    moved = trained.rename(trained.with_name("moved"))
+    assert commands(moved, "train-env") == [
+        "python3 -m venv --clear .venv",
+        "python3 -m venv --clear .venv-train",
+    ]
+    shutil.rmtree(moved / ".venv-train")
+    assert commands(moved, "train-env")[1:] == ["python3 -m venv  .venv-train"]
+
+
+def test_only_targets_that_train_need_the_environment_of_trainings(project):
+    assert commands(project, "run", "test", "e2e-train", "check") == []
+    assert commands(project, "train") == ["python3 -m venv  .venv-train"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config"),
+    [((), "configs/training/tiny_lora.yaml"), (("CONFIG=mine.yaml",), "mine.yaml")],
+)
+def test_make_train_creates_the_base_model_and_runs_the_config(trained, arguments, config):
+    assert commands(trained, "train", *arguments, word=".yaml") == [
+        f'.venv-train/bin/python -m ops.base_models "{config}"',
+        f'.venv/bin/llm-train run "{config}"',
+    ]
+    assert commands(trained, "run", word=".yaml") == [
+        '.venv/bin/llm-train run "configs/training/mistral_finetune.yaml" '
+    ]

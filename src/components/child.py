@@ -6,7 +6,9 @@ project. A component is a callable with these optional attributes:
 - `version`: its version, for a component of a package. It identifies the code.
 - `check_options(options)`: returns the options with their defaults; raises `ValueError`, with a
   message that starts with the name of an option.
-- `base_model(config, options)`: of a trainer: the folder of the base model, or `None`.
+- `base_model(config, options)`: of a trainer: the folder of the base model, or `None`. Raises as
+  `check_options` does.
+- `code`: paths of further files of its code.
 - `measured`: of an evaluator: names of the metrics that are measured on the clock.
 - `better`: of an evaluator: `higher` or `lower` by the name of a metric.
 """
@@ -121,29 +123,35 @@ def _describe(
     component: Callable[..., Any], run: Mapping[str, Any], modules: list[str]
 ) -> dict[str, Any]:
     options = run["options"]
-    check = getattr(component, "check_options", None)
-    if check is not None:
-        try:
-            options = check(dict(options))
-        except ValueError as error:
-            return {"faults": str(error).splitlines() or ["not valid."]}
-    base_model = getattr(component, "base_model", None)
-    folder = base_model(run["config"], dict(options)) if base_model else None
+    check, base_model = (getattr(component, name, None) for name in ("check_options", "base_model"))
+    try:
+        options = check(dict(options)) if check else options
+        folder = base_model(run["config"], dict(options)) if base_model else None
+    except ValueError as error:
+        return {"faults": str(error).splitlines() or ["not valid."]}
     version = getattr(component, "version", None)
     measured, better = getattr(component, "measured", ()), getattr(component, "better", {})
-    if isinstance(measured, str) or not isinstance(measured, Iterable):
-        return {"error": f"measured: expected a list of names, found {type(measured).__name__}."}
+    code = getattr(component, "code", ())
+    for name, value, items in (("measured", measured, "names"), ("code", code, "paths")):
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            found = type(value).__name__
+            return {"error": f"{name}: expected a list of {items}, found {found}."}
     if not isinstance(better, Mapping):
         return {"error": f"better: expected a dict, found {type(better).__name__}."}
     return {
         "options": dict(options),
         "version": None if version is None else str(version),
-        "modules": [] if version is not None else modules,
+        "modules": [] if version is not None else _code_files(modules, code),
         "base_model": None if folder is None else str(Path(folder).resolve()),
         "depends_on_config": base_model is not None,
         "measured": sorted(map(str, measured)),
         "better": {str(name): str(direction) for name, direction in better.items()},
     }
+
+
+def _code_files(modules: Iterable[str], code: Iterable[Any]) -> list[str]:
+    """Return the files of the modules and those of the attribute `code`, each once."""
+    return [*dict.fromkeys([*modules, *(str(Path(str(each)).resolve()) for each in code)])]
 
 
 def _modules(component: Any, used: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from src.components.code import code_sha256
 from src.components.component import COMMAND, Component
-from src.components.process import interpreter, run_component
+from src.components.process import interpreter, missing_interpreter, run_component
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
 from src.names import is_metric_name
@@ -335,6 +335,8 @@ def _ask(
     component: Component, kind: str, fault: _Fault, config: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Import a component in its environment, and return its description."""
+    if reason := missing_interpreter(component):
+        raise fault("python", reason)
     with TemporaryDirectory(prefix="llm-train-") as folder:
         answer = Path(folder) / "description.json"
         try:

@@ -12,7 +12,7 @@ from src.errors import with_filename
 from src.records.dataset_version import DatasetVersion
 from src.supervision.command import Command, run_command
 
-__all__ = ["dataset_values", "interpreter", "run_component"]
+__all__ = ["dataset_values", "interpreter", "missing_interpreter", "run_component"]
 
 CORE = Path(__file__).resolve().parents[1]
 PROGRAMS = {
@@ -25,6 +25,16 @@ def interpreter(component: Component) -> str:
     """Return the Python interpreter of a component."""
     python = component.execution.python
     return sys.executable if python is None else str(Path.cwd() / python)
+
+
+def missing_interpreter(component: Component) -> str | None:
+    """Return why a component cannot run here: its interpreter does not exist; else `None`."""
+    if Path(interpreter(component)).exists():
+        return None
+    return (
+        f"expected a Python interpreter, found no file {component.execution.python!r}. Create its "
+        "environment; `make train-env` creates .venv-train."
+    )
 
 
 def dataset_values(dataset: DatasetVersion) -> dict[str, Any]:

@@ -157,6 +157,7 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
                 f"{folder / 'history.jsonl'}: written to after it was hashed. Run again."
             )
         (model / HISTORY_FILE).replace(history)
+    logger.info("%s: written.", model / WEIGHTS_FOLDER)
 
 
 # --- What is there already -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.components import description as module
-from src.components.component import Component
+from src.components.component import Component, Execution
 from src.components.description import (
     ComponentError,
     changed_files,
@@ -284,3 +284,75 @@ def test_options_that_no_statement_could_hold_are_refused_with_their_line(projec
     with pytest.raises(ComponentError) as caught:
         describe(component, "trainer", "config.yaml", {})
     assert str(caught.value) == ("config.yaml:4: trainer.options: nested in more than 40 levels.")
+
+
+# --- Files of a component's code, its base model, and its environment ----------------------------
+
+
+def test_the_files_that_a_component_names_belong_to_its_code(project):
+    Path("mine.py").write_text(
+        f"{MODULE}from pathlib import Path\ntrain.code = [Path('part.py')]\n"
+    )
+    digests = []
+    for text in ("1", "2"):
+        Path("part.py").write_text(text)
+        found = described_for(1)
+        assert list(found.code) == ["mine.py", "part.py"]
+        digests.append(found.identity()["code"])
+    assert digests[0] != digests[1]
+
+
+def test_a_component_with_a_version_has_no_files_of_code(project):
+    Path("mine.py").write_text(f"{MODULE}train.code = ['part.py']\ntrain.version = '1'\n")
+    assert (described_for(1).version, described_for(1).code) == ("1", {})
+
+
+@pytest.mark.parametrize("value", ["'part.py'", "3"])
+def test_code_that_is_not_a_list_of_paths_is_an_error(value, project):
+    Path("mine.py").write_text(f"{MODULE}train.code = {value}\n")
+    with pytest.raises(ComponentError, match=r"code: expected a list of paths, found (str|int)"):
+        described_for(1)
+
+
+def test_a_file_of_code_that_does_not_exist_is_named(project):
+    Path("mine.py").write_text(f"{MODULE}train.code = ['part.py']\n")
+    with pytest.raises(FileNotFoundError, match=r"part\.py"):
+        described_for(1)
+
+
+def test_a_base_model_that_a_trainer_refuses_is_an_error_of_its_option(project):
+    Path("mine.py").write_text(
+        f"{MODULE}def base_model(config, options):\n    raise ValueError('model: not there.')\n"
+        "train.base_model = base_model\n"
+    )
+    with pytest.raises(ComponentError) as caught:
+        described_for(1)
+    assert str(caught.value) == "config.yaml: trainer.options.model: not there."
+
+
+def test_files_of_a_base_model_that_are_links_are_recorded_with_their_contents(project):
+    # The layout of the cache of the Hugging Face hub.
+    Path("hub/blobs").mkdir(parents=True)
+    Path("hub/blobs/of-model").write_text("1")
+    Path("hub/snapshots/commit").mkdir(parents=True)
+    Path("hub/snapshots/commit/model.safetensors").symlink_to("../../blobs/of-model")
+    Path("mine.py").write_text(f"{MODULE}train.base_model = lambda *_: 'hub/snapshots/commit'\n")
+    found = described_for(1)
+    assert found.base_model == {"model.safetensors": ONE}
+    assert changed_files(found.base_model_files) == {}
+    Path("hub/blobs/of-model").write_text("22")
+    assert list(changed_files(found.base_model_files)) == [
+        Path("hub/snapshots/commit/model.safetensors").absolute()
+    ]
+
+
+def test_an_interpreter_that_does_not_exist_is_an_error_that_says_what_to_do(project):
+    component = Component(
+        use="mine:train", execution=Execution(python=".venv-train/bin/python"), lines={"python": 9}
+    )
+    with pytest.raises(ComponentError) as caught:
+        describe(component, "trainer", "config.yaml", {})
+    assert str(caught.value) == (
+        "config.yaml:9: trainer.python: expected a Python interpreter, found no file "
+        "'.venv-train/bin/python'. Create its environment; `make train-env` creates .venv-train."
+    )

@@ -53,3 +53,23 @@ def test_a_published_dataset_that_no_config_uses_is_a_sentence_in_the_state(proj
         "dataset_v9": ("Completed", "configs: no config uses dataset_v9. No run was started."),
     }
     assert dataset_published("dataset_v9", "configs") == []
+
+
+def test_a_published_dataset_starts_no_run_of_a_config_whose_environment_is_not_installed(
+    project, monkeypatch, caplog
+):
+    started = []
+    monkeypatch.setattr(module, "run_deployment", lambda name, **options: started.append(options))
+    Path("configs").mkdir()
+    config = Path("config.yaml").read_text()
+    for key in ("trainer", "evaluator"):
+        component = f"{key}: {{use: mine, python: .venv-train/bin/python}}\n"
+        Path(f"configs/{key}.yaml").write_text(config + component)
+    Path("config.yaml").rename("configs/simulated.yaml")
+    assert dataset_published("dataset_v1", "configs") == ["configs/simulated.yaml"]
+    assert len(started) == 1
+    for key in ("trainer", "evaluator"):
+        assert (
+            f"Skipped: configs/{key}.yaml: {key}.python: expected a Python interpreter, found no "
+            "file '.venv-train/bin/python'."
+        ) in caplog.text

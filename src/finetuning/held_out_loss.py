@@ -1,0 +1,142 @@
+"""The evaluator `held-out-loss`: the loss of an adapter on lines that it was not trained on."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.evaluation.contract import EvaluationRun
+from src.finetuning.base_model import BaseModel
+from src.finetuning.language_model import (
+    IGNORED,
+    batch_of,
+    encode_samples,
+    load_base_model,
+    load_tokenizer,
+    padding_of,
+    prepare_libraries,
+    read_finetuning,
+)
+from src.finetuning.options import evaluator_options, run_settings
+from src.finetuning.samples import EncodedSample, Sample, Template, read_samples
+
+__all__ = ["evaluate"]
+
+MAX_LOSS = 700.0  # exp() of more is not finite
+
+
+def evaluate(run: EvaluationRun) -> dict[str, float]:
+    """Measure an adapter on its held-out lines, or on all lines of another dataset version.
+
+    Raises:
+        ValueError: The model is not one of `lora`, its base model was changed, or no line is
+            held out.
+    """
+    settings = run_settings(run.settings)
+    finetuning = read_finetuning(run.model)
+    base_model = BaseModel(
+        name=finetuning["base_model"]["name"], revision=finetuning["base_model"]["revision"]
+    )
+    base_model.check_files(finetuning["base_model"]["files"])
+    samples = _samples(run, finetuning)
+    device = prepare_libraries(**settings)
+    from peft import PeftModel
+    from torch import inference_mode
+
+    assert run.model is not None  # noqa: S101  # see read_finetuning
+    tokenizer = load_tokenizer(run.model)
+    encoded = encode_samples(
+        samples, tokenizer, max_length=finetuning["max_length"], source=run.dataset.path
+    )
+    base = load_base_model(base_model, finetuning["dtype"])
+    model = PeftModel.from_pretrained(base, str(run.model), use_safetensors=True).to(device)
+    model.eval()
+    size, padding = run.options["batch_size"], padding_of(tokenizer)
+    batches = [
+        {name: tensor.to(device) for name, tensor in batch_of(part, padding).items()}
+        for part in _parts(encoded, size)
+    ]
+    with inference_mode():
+        start = time.perf_counter()
+        adapted = _scores(model, batches)
+        seconds = time.perf_counter() - start
+        with model.disable_adapter():
+            base_loss = _scores(model, batches).loss
+    return {
+        "loss": adapted.loss,
+        "base_loss": base_loss,
+        "perplexity": math.exp(min(adapted.loss, MAX_LOSS)),
+        "exact_match": adapted.exact / len(encoded),
+        "quality_score": math.exp(-adapted.loss),
+        "latency_ms": 1000 * seconds / len(encoded),
+        "cost_per_1k_tokens": run.options["price_per_million_tokens"] / 1000,
+        "tokens": adapted.tokens,
+    }
+
+
+def _samples(run: EvaluationRun, finetuning: Any) -> list[Sample]:
+    """Return the samples to measure on."""
+    is_training_data = run.dataset.sha256 == finetuning["dataset_sha256"]
+    samples = read_samples(
+        Path(run.dataset.path),
+        prompt=Template(finetuning["prompt"]),
+        completion=Template(finetuning["completion"]),
+        held_out=finetuning["held_out"],
+    )
+    found = [each for each in samples if each.is_held_out or not is_training_data]
+    if not found:
+        fraction = finetuning["held_out"]
+        raise ValueError(
+            f"{run.dataset.path}: the model was trained on all of its lines (`held_out: "
+            f"{fraction:g}`), so none is left to measure on. Raise `held_out` of the trainer, or "
+            "set `dataset_version` of the evaluator to other data."
+        )
+    return found
+
+
+def _parts(samples: Sequence[EncodedSample], size: int) -> list[Sequence[EncodedSample]]:
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What a model scores on all batches: the mean loss of `tokens` tokens; exact completions."""
+
+    loss: float
+    tokens: int
+    exact: int
+
+
+def _scores(model: Any, batches: Sequence[dict[str, Any]]) -> _Scores:
+    from torch.nn.functional import cross_entropy
+
+    total, tokens, exact = 0.0, 0, 0
+    for batch in batches:
+        labels = batch["labels"][:, 1:]  # the logits of a token are a prediction of the next one
+        is_scored = labels != IGNORED
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        logits = model(**inputs).logits[:, :-1].float()
+        losses = cross_entropy(
+            logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+        )
+        total += losses.double().sum().item()
+        tokens += int(is_scored.sum().item())
+        # The model writes exactly this completion if each of its tokens is the most likely one.
+        is_right = (logits.argmax(-1) == labels) | ~is_scored
+        exact += int(is_right.all(dim=1).sum().item())
+    return _Scores(total / tokens, tokens, exact)
+
+
+def _code(*names: str) -> list[str]:
+    return [str(Path(__file__).with_name(name)) for name in names]
+
+
+evaluate.check_options = evaluator_options  # type: ignore[attr-defined]
+evaluate.measured = ("latency_ms",)  # type: ignore[attr-defined]
+# Sweeps rank by all metrics that are declared here, in the order of their names.
+evaluate.better = {"loss": "lower"}  # type: ignore[attr-defined]
+evaluate.code = _code(  # type: ignore[attr-defined]
+    "base_model.py", "language_model.py", "options.py", "samples.py"
+)

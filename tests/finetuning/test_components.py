@@ -1,0 +1,166 @@
+"""What the trainer `lora` and the evaluator `held-out-loss` declare, without their libraries."""
+
+import ast
+import json
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from src.evaluation.contract import EvaluationRun
+from src.finetuning import held_out_loss, lora
+from src.finetuning.base_model import BaseModel
+from src.finetuning.language_model import read_finetuning
+from src.finetuning.options import trainer_options
+from src.records.dataset_version import DatasetVersion
+from tests.conftest import REPOSITORY
+
+ROOM = "src.finetuning"
+SHA = "a" * 64
+
+
+def imported(module):
+    """Return the files of the modules of the room that a module imports, also indirectly."""
+    found, waiting = set(), [module]
+    while waiting:
+        path = Path(import_module(waiting.pop()).__file__)
+        if str(path) in found:
+            continue
+        found.add(str(path))
+        waiting += [
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(f"{ROOM}.")
+        ]
+    return found
+
+
+@pytest.mark.parametrize("component", [lora.train, held_out_loss.evaluate])
+def test_the_code_of_a_component_is_all_that_it_imports_of_this_room(component):
+    own = import_module(component.__module__).__file__
+    assert imported(component.__module__) == {own, *component.code}
+
+
+def test_both_are_installed_under_their_names():
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["entry-points"]
+    found = {name: target for group in groups.values() for name, target in group.items()}
+    assert found == {
+        "lora": "src.finetuning.lora:train",
+        "held-out-loss": "src.finetuning.held_out_loss:evaluate",
+    }
+    for target in found.values():
+        module, _, name = target.partition(":")
+        assert callable(getattr(import_module(module), name))
+
+
+def test_a_sweep_ranks_by_the_loss_and_a_latency_is_not_compared():
+    assert held_out_loss.evaluate.better == {"loss": "lower"}
+    assert held_out_loss.evaluate.measured == ("latency_ms",)
+
+
+# --- The files of an adapter ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapter(tmp_path, monkeypatch):
+    """The folder of an adapter, made from a checkpoint with sets in another order."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "checkpoint-1", "output"):
+        Path(name).mkdir()
+    Path("base/model.safetensors").write_text("1")
+    Path("checkpoint-1/adapter_model.safetensors").write_text("weights")
+    config = {
+        "base_model_name_or_path": "/home/user/.cache/base",
+        "exclude_modules": None,
+        "modules_to_save": ["b", "a"],
+        "target_modules": ["v", "q"],
+    }
+    Path("checkpoint-1/adapter_config.json").write_text(json.dumps(config))
+    run = SimpleNamespace(
+        output=Path("output"),
+        options=trainer_options({"held_out": 0.5}),
+        dataset=SimpleNamespace(sha256=SHA),
+    )
+    base_model = BaseModel(name="base", revision=None)
+    lora._write_adapter(run, Path("checkpoint-1"), base_model)
+    return Path("output")
+
+
+def test_the_config_of_an_adapter_depends_on_no_order_of_sets_and_no_path(adapter):
+    assert json.loads((adapter / "adapter_config.json").read_bytes()) == {
+        "base_model_name_or_path": "base",
+        "exclude_modules": None,
+        "modules_to_save": ["a", "b"],
+        "revision": None,
+        "target_modules": ["q", "v"],
+    }
+    assert (adapter / "adapter_model.safetensors").read_text() == "weights"
+
+
+def test_an_adapter_has_what_its_evaluation_needs(adapter):
+    assert read_finetuning(adapter) == {
+        "base_model": {
+            "name": "base",
+            "revision": None,
+            "files": {
+                "model.safetensors": (
+                    "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+                )
+            },
+        },
+        "dataset_sha256": SHA,
+        "prompt": "{input}\n",
+        "completion": "{output}",
+        "max_length": 512,
+        "held_out": 0.5,
+        "dtype": "float32",
+    }
+
+
+def test_a_model_of_another_trainer_is_not_measured(adapter):
+    (adapter / "finetuning.json").unlink()
+    for folder, found in ((adapter, "output"), (None, "a model without weights")):
+        with pytest.raises(ValueError) as caught:
+            read_finetuning(folder)
+        assert str(caught.value) == (
+            "held-out-loss: expected a model that the trainer `lora` has trained, with "
+            f"adapter_model.safetensors and finetuning.json, found {found}."
+        )
+
+
+# --- The lines of an evaluation ------------------------------------------------------------------
+
+
+def lines_measured(tmp_path, *, sha256, held_out):
+    """Return the lines that are measured, of eight, for a model that was trained on `SHA`."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(f'{{"input": "{n}", "output": "{n}"}}\n' for n in range(1, 9)))
+    dataset = DatasetVersion(name="data", path=str(path), num_samples=8, sha256=sha256)
+    run = EvaluationRun(model=None, metadata={}, dataset=dataset, options={}, seed=0, settings={})
+    finetuning = {
+        "dataset_sha256": SHA,
+        "prompt": "{input}",
+        "completion": "{output}",
+        "held_out": held_out,
+    }
+    return [each.line for each in held_out_loss._samples(run, finetuning)]
+
+
+def test_of_the_training_data_only_held_out_lines_are_measured(tmp_path):
+    assert lines_measured(tmp_path, sha256=SHA, held_out=0.5) == [3, 4, 5, 8]
+
+
+def test_of_other_data_all_lines_are_measured(tmp_path):
+    assert lines_measured(tmp_path, sha256="b" * 64, held_out=0.0) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_without_a_held_out_line_there_is_nothing_to_measure(tmp_path):
+    with pytest.raises(ValueError) as caught:
+        lines_measured(tmp_path, sha256=SHA, held_out=0.0)
+    assert str(caught.value) == (
+        f"{tmp_path / 'data.jsonl'}: the model was trained on all of its lines (`held_out: 0`), so "
+        "none is left to measure on. Raise `held_out` of the trainer, or set `dataset_version` of "
+        "the evaluator to other data."
+    )

@@ -1,0 +1,57 @@
+"""Base models of the demonstrations; tests/e2e_train creates one for real."""
+
+from pathlib import Path
+
+import pytest
+
+from ops import base_models
+from tests.examples import CONFIG
+
+CONFIG_FILE = "tiny.yaml"
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A project, and the calls of the function that creates its base model."""
+    monkeypatch.chdir(tmp_path)
+    calls = []
+
+    def make(folder):
+        calls.append(folder.name)
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("1")
+
+    monkeypatch.setitem(base_models._MAKERS, "base_models/tiny-llama", (make, "a tiny model"))
+    Path(CONFIG_FILE).write_text("base_model: base_models/tiny-llama\n")
+    return calls
+
+
+def names():
+    return sorted(path.as_posix() for path in Path("base_models").rglob("*"))
+
+
+def test_the_base_model_of_a_demonstration_is_created_once(made, capsys):
+    base_models.main(CONFIG_FILE)
+    assert names() == ["base_models/tiny-llama", "base_models/tiny-llama/model.safetensors"]
+    base_models.main(CONFIG_FILE)
+    assert made == ["tiny-llama"]
+    assert capsys.readouterr().err == "Creating base_models/tiny-llama: a tiny model ...\n"
+
+
+def test_another_config_needs_no_base_model(made):
+    Path("other.yaml").write_text(CONFIG)
+    base_models.main("other.yaml")
+    assert made == []
+    assert not Path("base_models").exists()
+
+
+def test_a_base_model_that_was_not_finished_is_not_there(made, monkeypatch):
+    def fail(folder):
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setitem(base_models._MAKERS, "base_models/tiny-llama", (fail, "a tiny model"))
+    with pytest.raises(OSError, match="disk full"):
+        base_models.main(CONFIG_FILE)
+    assert names() == []
