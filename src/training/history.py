@@ -8,6 +8,7 @@ import json
 import math
 import os
 from array import array
+from collections.abc import Mapping
 from io import BytesIO, FileIO
 from itertools import islice
 from pathlib import Path
@@ -19,10 +20,18 @@ from src.records.evaluation import MAX_METRICS, is_metric
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
 from src.storage import FolderStore, StorePath
 
-__all__ = ["MAX_POINT_BYTES", "History", "losses", "parse_point", "read_history"]
+__all__ = [
+    "MAX_POINT_BYTES",
+    "History",
+    "losses",
+    "parse_point",
+    "planned_steps",
+    "read_history",
+]
 
 MAX_POINT_BYTES = 1 << 16
 MAX_STEP = 2**53 - 1
+MAX_STEPS = 10**12  # of a whole training
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -97,17 +106,18 @@ class History:
             self._file.close()
 
 
-def read_history(model: StorePath) -> list[dict[str, Any]]:
+def read_history(model: StorePath, name: str = HISTORY_FILE) -> list[dict[str, Any]]:
     """Read the history of a model version; empty if it has none.
 
     Args:
         model: The folder of the version.
+        name: The name of the file.
 
     Raises:
         CorruptFileError: It is not a regular file, or too large.
         OSError: It cannot be read.
     """
-    data = (model / HISTORY_FILE).read(HISTORY_LIMIT) or b""
+    data = (model / name).read(HISTORY_LIMIT) or b""
     return [point for line in data.splitlines() if (point := parse_point(line)) is not None]
 
 
@@ -160,6 +170,14 @@ def parse_point(line: bytes | str) -> dict[str, Any] | None:
     is_step = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP
     has_names = len(value) <= MAX_METRICS + 1 and all(map(is_metric_name, value))
     return value if is_step and has_names else None
+
+
+def planned_steps(point: Mapping[str, Any]) -> int | None:
+    """Return the number of steps of the whole training, as a point says it in `total_steps`."""
+    total = point.get("total_steps")
+    if isinstance(total, int) and not isinstance(total, bool) and 0 < total <= MAX_STEPS:
+        return total
+    return None
 
 
 def _finite(text: str) -> float | None:
