@@ -8,8 +8,9 @@ from src.artifacts import Artifacts
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.lineage.record import Record, read_record
-from src.records.canonical import canonical_json
+from src.records.canonical import canonical_json, dotted, sha256
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
+from src.records.statement import weights_of
 from src.rendering import markdown
 from src.rendering.sparkline import sparkline
 from src.storage import Location
@@ -168,6 +169,13 @@ def _facts(record: Record) -> Iterator[tuple[tuple[str, str], Any]]:
         yield ("environment", "python"), statement.annotations("python").get("version")
         for name, value in statement.annotations("packages").items():
             yield ("environment", name), value
+        for name, value in dotted(statement.annotations("training environment")):
+            yield ("environment", f"training {name}"), value
+        if base_model := statement.digest("base model"):
+            yield ("trainer", "base model sha256"), base_model
+        if weights := weights_of(statement.files):
+            files = {name: each.sha256 for name, each in weights.items()}
+            yield ("training", "weights sha256"), sha256(canonical_json(files))
     metrics = (record.evaluation or {}).get("metrics")
     if isinstance(metrics, dict):
         for name, value in metrics.items():

@@ -5,12 +5,14 @@ import json
 import math
 import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from src.errors import CorruptFileError, truncated_repr
 
 __all__ = [
     "canonical_json",
+    "dotted",
     "is_deep",
     "is_same_json",
     "parse_canonical_json",
@@ -48,6 +50,15 @@ def is_same_json(one: object, other: object) -> bool:
         return canonical_json(one) == canonical_json(other)
     except ValueError:  # not JSON
         return type(one) is type(other) and one == other
+
+
+def dotted(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values in nested objects, each with its path, e.g. `torch.threads`."""
+    for name, each in value.items():
+        if isinstance(each, Mapping):
+            yield from dotted(each, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", each
 
 
 def sha256(data: bytes) -> str:

@@ -182,6 +182,22 @@ def test_the_options_of_trainers_are_properties(trainings):
     )
 
 
+def test_weights_base_models_and_training_environments_are_properties(trainings, monkeypatch):
+    write_module(MODULE.replace('write_text("1")', 'write_text("2")'))
+    Path("base.txt").write_text("the base model")
+    options = {"losses": [5.3, 4.0, 2.11]}
+    write_config({"use": "mine:train", "options": options, "base_model": "base.txt"})
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    run_training_pipeline(CONFIG_PATH, "d")
+    found = values(compare("a", "d"))
+    assert found["environment", "training variables.MKL_CBWR"] == (None, "COMPATIBLE")
+    assert found["trainer", "base model sha256"][0] is None
+    one, other = found["training", "weights sha256"]
+    assert len(one) == len(other) == 64
+    assert one != other
+    assert ("training", "weights sha256") not in values(compare("a", "b"))
+
+
 def test_equal_losses_are_shown_with_everything_only(trainings):
     assert ("training", "loss") not in values(compare("a", "a"))
     assert ("training", "loss") in values(compare("a", "a"), everything=True)

@@ -1,8 +1,9 @@
 """Differences between a recorded training and another one from the same inputs. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from src.records.canonical import dotted
 from src.rendering.text import as_text
 
 __all__ = ["changed_names", "environment_differences", "first_step_difference"]
@@ -51,19 +52,11 @@ def _step_difference(one: Point, other: Point) -> str:
 
 def environment_differences(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return how the environments of two trainings differ, one text per fact."""
-    ones, others = dict(_facts(recorded)), dict(_facts(new))
+    ones, others = dict(dotted(recorded)), dict(dotted(new))
     return [
         f"{name}: {_text(ones.get(name))} recorded, {_text(others.get(name))} now"
         for name in changed_names(ones, others)
     ]
-
-
-def _facts(environment: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in environment.items():
-        if isinstance(value, Mapping):
-            yield from _facts(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def changed_names(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
