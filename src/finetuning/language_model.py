@@ -6,6 +6,7 @@ pipeline.
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -40,16 +41,21 @@ def prepare_libraries(*, threads: int, device: str | None) -> str:
         The device to use: `cpu` or `cuda`.
 
     Raises:
-        ValueError: There is no such device.
+        ValueError: There is no such device, or the libraries are not installed.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else not deterministic
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     warnings.simplefilter("ignore", FutureWarning)  # for the authors of the libraries
-    import torch
-    from transformers.utils.logging import disable_progress_bar
-
+    try:
+        import torch
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError as error:
+        raise ValueError(
+            f"{sys.executable}: {error}. Set `python: .venv-train/bin/python` in the config; "
+            "`make train-env` creates it."
+        ) from error
     disable_progress_bar()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from src.evaluation.contract import EvaluationRun
 from src.finetuning import held_out_loss, lora
 from src.finetuning.base_model import BaseModel
-from src.finetuning.language_model import read_finetuning
+from src.finetuning.language_model import prepare_libraries, read_finetuning
 from src.finetuning.options import trainer_options
 from src.records.dataset_version import DatasetVersion
 from tests.conftest import REPOSITORY
@@ -58,6 +59,20 @@ def test_both_are_installed_under_their_names():
 def test_a_sweep_ranks_by_the_loss_and_a_latency_is_not_compared():
     assert held_out_loss.evaluate.better == {"loss": "lower"}
     assert held_out_loss.evaluate.measured == ("latency_ms",)
+
+
+def test_libraries_that_are_not_installed_are_an_error_that_says_what_to_do(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, "")
+    for name in ("CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ValueError) as caught:
+        prepare_libraries(threads=1, device=None)
+    assert str(caught.value).startswith(f"{sys.executable}: ")
+    assert str(caught.value).endswith(
+        ". Set `python: .venv-train/bin/python` in the config; `make train-env` creates it."
+    )
 
 
 # --- The files of an adapter ---------------------------------------------------------------------

@@ -769,8 +769,8 @@ def test_a_command_that_cannot_be_started_says_so(project):
     ("trainer", "message"),
     [
         (
-            {"use": "lora"},
-            f"{CONFIG_PATH}:8: trainer.use: 'lora': LookupError: not installed for ",
+            {"use": "absent"},
+            f"{CONFIG_PATH}:8: trainer.use: 'absent': LookupError: not installed for ",
         ),
         ({"use": "mine:absent"}, "module 'mine' has no attribute 'absent'"),
         ({"use": "absent:train"}, "No module named 'absent'"),
