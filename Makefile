@@ -36,7 +36,7 @@ e2e: .venv/e2e ## Run the tests that need a real server, worker, browser and Pos
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e
 
-e2e-train: .venv/ready ## Run the tests that train language models for real, after make train-env
+e2e-train: .venv/ready .venv-train/examples ## Run the tests that train language models for real
 	$(BIN)/pytest tests/e2e_train
 
 packages: ## Install the Debian packages that make e2e and make torture need (as root)
@@ -101,15 +101,23 @@ endif
 	@echo "Installing torch, transformers and peft into .venv-train/: 1.2 GB, about 3 minutes; 5.5 GB" \
 		"if pip finds a build of torch with CUDA ..." >&2
 	@$(PYTHON) -m venv $(CLEAR_TRAIN) .venv-train
-	@$(PYTHON) -c "$$EXTRA" | .venv-train/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@$(PYTHON) -c "$$RANGES" project optional-dependencies train | $(PIP_TRAIN)
 	@$(BIN)/uv pip install --quiet --offline --no-deps --python .venv-train/bin/python --editable .
 	@cd .venv-train && pwd -P > ready
-define EXTRA
-import tomllib
+PIP_TRAIN := .venv-train/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+define RANGES
+import sys, tomllib
 with open("pyproject.toml", "rb") as file:
-    print(*tomllib.load(file)["project"]["optional-dependencies"]["train"], sep="\n")
+    value = tomllib.load(file)
+for key in sys.argv[1:]:
+    value = value[key]
+print(*value, sep="\n")
 endef
-export EXTRA
+export RANGES
+
+.venv-train/examples: .venv-train/ready
+	@$(PYTHON) -c "$$RANGES" dependency-groups examples | $(PIP_TRAIN)
+	@touch $@
 
 .venv/%: requirements/%.lock .venv/ready
 	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<

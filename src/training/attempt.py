@@ -117,7 +117,7 @@ def run_trainer(
         on_point(point)
         if time.monotonic() > logged + LOG_SECONDS:
             logged = time.monotonic()
-            logger.info("%s: %s", model_version, json.dumps(point))
+            logger.info("%s: %s", model_version, json.dumps(_scalars(point)))
 
     values = {
         "model_version": model_version,
@@ -153,6 +153,11 @@ def run_trainer(
     if is_deep(environment, MAX_PART_DEPTH):
         environment = {}
     return environment or machine({**DEFAULTS, **os.environ})
+
+
+def _scalars(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a point without its lists and objects, such as the lines of a batch."""
+    return {name: value for name, value in point.items() if not isinstance(value, list | dict)}
 
 
 def check_inputs(dataset: DatasetVersion, description: Description) -> None:

@@ -196,7 +196,7 @@ def test_retrain_prints_what_differs_line_by_line(project, llm_train, monkeypatc
     assert diverged == "    diverged  environment"
     assert step.startswith("    note      The first step that differs is step 1: loss ")
     assert environment == (
-        "    note      The environment is not as recorded: variables.MKL_CBWR: - recorded, "
+        "    note      The environment is not as recorded: variables.MKL_CBWR: none recorded, "
         "COMPATIBLE now."
     )
 

@@ -67,5 +67,5 @@ def changed_names(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
 
 
 def _text(value: Any) -> str:
-    text = as_text(value)
+    text = "none" if value is None else as_text(value)
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."

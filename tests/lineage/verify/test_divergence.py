@@ -83,7 +83,7 @@ def test_environments_differ_by_the_dotted_names_of_their_facts():
     }
     assert environment_differences(recorded, new) == [
         "torch.cpu_capability: AVX512 recorded, AVX2 now",
-        "variables.ATEN_CPU_CAPABILITY: - recorded, avx2 now",
+        "variables.ATEN_CPU_CAPABILITY: none recorded, avx2 now",
     ]
 
 

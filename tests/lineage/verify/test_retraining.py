@@ -100,7 +100,7 @@ def test_other_results_name_the_first_step_the_tensors_and_the_environment(model
     assert step.startswith("The first step that differs is step 1: loss ")
     assert step.endswith("; lines 1 of data.jsonl.")
     assert environment == (
-        "The environment is not as recorded: variables.MKL_CBWR: - recorded, COMPATIBLE now."
+        "The environment is not as recorded: variables.MKL_CBWR: none recorded, COMPATIBLE now."
     )
 
 
