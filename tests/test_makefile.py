@@ -91,7 +91,7 @@ def test_the_environment_of_trainings_is_made_once_and_again_after_a_move(traine
 
 
 def test_only_targets_that_train_need_the_environment_of_trainings(project):
-    assert commands(project, "run", "test", "e2e", "check") == []
+    assert commands(project, "run", "test", "check") == []
     assert commands(project, "train") == ["python3 -m venv  .venv-train"]
     assert commands(project, "e2e-train") == ["python3 -m venv  .venv-train"]
 
