@@ -23,7 +23,7 @@ def blocks(language):
 )
 def test_the_trainer_and_the_evaluator_of_the_page_train_and_measure_a_model(form, loss, project):
     of_function, of_command = map(yaml.safe_load, blocks("yaml"))
-    module, train, measure = blocks("python")
+    module, train, measure, _ = blocks("python")
     Path("my_trainers.py").write_text(module)
     Path("train.py").write_text(train)
     Path("measure.py").write_text(measure)
@@ -33,6 +33,12 @@ def test_the_trainer_and_the_evaluator_of_the_page_train_and_measure_a_model(for
     assert metrics == {"loss": pytest.approx(loss)}
     [(_, checks)] = verify_all(reevaluate=True)
     assert verdict(checks) == "MATCH"
+
+
+def test_the_script_for_axolotl_is_valid_python():
+    [*_, script] = blocks("python")
+    assert "axolotl" in script
+    compile(script, "axolotl_train.py", "exec")
 
 
 def test_every_key_and_attribute_of_the_page_exists():

@@ -5,7 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("benchmarks", "cli", "configs", "docs", "flows", "ops", "src", "tasks", "tests")
+FOLDERS = (
+    "benchmarks",
+    "cli",
+    "configs",
+    "docs",
+    "examples",
+    "flows",
+    "ops",
+    "src",
+    "tasks",
+    "tests",
+)
 KINDS = {".md", ".py", ".toml", ".yaml"}
 FIXTURES = ROOT / "tests/fixtures"
 FORMER_NAME = (
