@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.evaluation import evaluate
+from cli.exporting import export
 from cli.models import models, show
 from cli.options import check_working_directory_exists
 from cli.rebuild import rebuild_registry
@@ -50,5 +51,16 @@ def main() -> None:
     """Train models, and read their records."""
 
 
-for _command in (run, sweep, evaluate, models, show, compare, verify, trace, rebuild_registry):
+for _command in (
+    run,
+    sweep,
+    evaluate,
+    models,
+    show,
+    compare,
+    verify,
+    trace,
+    export,
+    rebuild_registry,
+):
     main.add_command(_command)

@@ -1,30 +1,51 @@
-"""Progress bar on stderr for the hashing of a dataset."""
+"""Progress on stderr: of the hashing of data, weights and other files, and of trainings."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from cli.terminal import printed_log
+from src.digest import Digest
 from src.progress import Progress, Snapshot
 from src.rendering.text import one_line
 from src.storage import StorePath
 from src.training.hashing import count_and_hash
+from src.training.history import planned_steps
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
-__all__ = ["hash_with_progress"]
+__all__ = ["digests_with_progress", "hash_with_progress", "training_progress"]
 
 UPDATE_SECONDS = 1.0
 
 
 def hash_with_progress(path: StorePath) -> tuple[int, str]:
-    """Count and hash a data.jsonl; see `count_and_hash`.
-
-    On a terminal, if this takes longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes
-    read, the rate and the time left, until the end.
-    """
+    """Count the lines of a file and hash it; see `count_and_hash`. Long reads have a bar."""
     file = path.stat()
     if file is None or not sys.stderr.isatty():
         return count_and_hash(path)
+    with _reading(path, file.size) as progress:
+        return count_and_hash(path, progress=progress)
+
+
+def digests_with_progress(path: StorePath) -> dict[str, Digest]:
+    """Hash the files below a path; see `Store.digests`. Long reads have a bar."""
+    if not sys.stderr.isatty():
+        return path.digests()
+    with _reading(path, sum(file.size for file in path.files())) as progress:
+        return path.digests(progress=progress)
+
+
+@contextmanager
+def _reading(path: StorePath, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that receives the number of bytes of each read.
+
+    If the reads take longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes read, the rate
+    and the time left, until the end of the block.
+    """
     bar: Bar | None = None
 
     def report(now: Snapshot) -> None:
@@ -33,9 +54,8 @@ def hash_with_progress(path: StorePath) -> tuple[int, str]:
             bar = _bar(path, now.total)
         bar.update(bar.task_ids[0], completed=now.done)
 
-    progress = Progress(file.size, report, interval=UPDATE_SECONDS)
     try:
-        return count_and_hash(path, progress=progress.advance)
+        yield Progress(total, report, interval=UPDATE_SECONDS).advance
     finally:
         if bar is not None:
             bar.stop()
@@ -64,3 +84,39 @@ def _bar(path: StorePath, total: int) -> "Bar":
     bar.add_task(one_line(path), total=total)
     bar.start()
     return bar
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+    """Yield a function that receives a model version and a point of its training.
+
+    On a terminal, a bar on stderr shows the step, the loss and the time left, until the end of the
+    block. Elsewhere the log of the trainings is printed on stderr.
+    """
+    if not sys.stderr.isatty():
+        with printed_log():
+            yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bars: dict[str, TaskID] = {}
+
+    def on_point(version: str, point: Mapping[str, Any]) -> None:
+        loss = point.get("loss")
+        text = f"loss {loss:.4g}" if isinstance(loss, int | float) else ""
+        if version not in bars:
+            bars[version] = bar.add_task(one_line(version), total=None, loss=text)
+        bar.update(bars[version], completed=point["step"], total=planned_steps(point), loss=text)
+
+    with Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}", markup=False),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        yield on_point

@@ -3,9 +3,11 @@
 import click
 
 from cli.options import artifacts_dir_option, complete_version, json_option
+from cli.progress import hash_with_progress
 from cli.tables import packages_text, print_table
 from cli.terminal import print_json, print_line
 from src.lineage.compare import compare as compare_models
+from src.lineage.files import FileTrace, trace_file
 from src.lineage.record import Record
 from src.lineage.trace import Trace, models_of_commit, models_trained_on, trace_model
 from src.records.layout import STATEMENT_FILE
@@ -42,18 +44,34 @@ def compare(
 @click.argument("version", required=False, shell_complete=complete_version)
 @click.option("--dataset", metavar="NAME_OR_DIGEST", help="The models trained on this data.")
 @click.option("--commit", metavar="PREFIX", help="The models made by the code of this commit.")
+@click.option(
+    "--file",
+    metavar="PATH",
+    type=click.Path(dir_okay=False),
+    help="The models that this file belongs to, or that were made from it.",
+)
 @artifacts_dir_option
 @json_option
 def trace(
-    version: str | None, dataset: str | None, commit: str | None, artifacts_dir: str, as_json: bool
+    version: str | None,
+    dataset: str | None,
+    commit: str | None,
+    file: str | None,
+    artifacts_dir: str,
+    as_json: bool,
 ) -> None:
     """Show a model's inputs, or the models made from an input.
 
     With VERSION, prints the inputs of that model. With --dataset or --commit, prints the models
     made from that data or code. A digest or commit may be shortened to its first 7 or more digits.
+    With --file, hashes a file and prints the models whose records name its digest, as weights, as
+    a file of the base model, or as another file or input; exits with 1 if there are none.
     """
-    if sum(each is not None for each in (version, dataset, commit)) != 1:
-        raise click.UsageError("Pass exactly one of VERSION, --dataset and --commit.")
+    if sum(each is not None for each in (version, dataset, commit, file)) != 1:
+        raise click.UsageError("Pass exactly one of VERSION, --dataset, --commit and --file.")
+    if file is not None:
+        _trace_file(file, artifacts_dir, as_json)
+        return
     found: Record | Trace
     try:
         if version is not None:
@@ -70,6 +88,34 @@ def trace(
         _print_models(found)
     else:
         _print_dependencies(found)
+
+
+def _trace_file(path: str, artifacts_dir: str, as_json: bool) -> None:
+    found = trace_file(path, artifacts_dir, hash_file=hash_with_progress)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _print_uses(found)
+    if not found.uses:
+        raise SystemExit(1)
+
+
+def _print_uses(found: FileTrace) -> None:
+    count = len({use.model_version for use in found.uses})
+    print_line(f"{found.path}, sha256 {found.sha256}: {_models(count)}")
+    if found.uses:
+        rows = [(use.model_version, use.role, use.file) for use in found.uses]
+        print_table(("model_version", "role", "file"), rows)
+    _print_unknown(found.unknown)
+
+
+def _models(count: int) -> str:
+    return f"{count} model{'' if count == 1 else 's'}"
+
+
+def _print_unknown(versions: tuple[str, ...]) -> None:
+    if versions:
+        print_line(f"Not recorded for: {', '.join(versions)}")
 
 
 def _print_dependencies(record: Record) -> None:
@@ -103,9 +149,8 @@ def _print_models(trace: Trace) -> None:
                 statement and statement.started_on,
             )
         )
-    print_line(f"{trace.source}: {len(rows)} model{'' if len(rows) == 1 else 's'}")
+    print_line(f"{trace.source}: {_models(len(rows))}")
     if rows:
         head = ("model_version", "dataset_version", "data_sha256", "commit", "started_on")
         print_table(head, rows)
-    if trace.unknown:
-        print_line(f"Not recorded for: {', '.join(trace.unknown)}")
+    _print_unknown(trace.unknown)

@@ -1,12 +1,13 @@
 """The command `verify`."""
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
 
 import click
 
 from cli.options import artifacts_dir_option, check_working_directory, complete_version, json_option
-from cli.progress import hash_with_progress
+from cli.progress import digests_with_progress, hash_with_progress, training_progress
 from cli.terminal import print_json, print_line
 from src.artifacts import Artifacts
 from src.lineage.verify import Check, Verdict, verdict, verify_all
@@ -26,10 +27,16 @@ COLOURS = {"MATCH": "green", "AS RECORDED": "green", "UNFINISHED": "yellow"}
     "--reevaluate", is_flag=True, help="Run the evaluators that the configs of the models name."
 )
 @click.option(
+    "--retrain",
+    is_flag=True,
+    help="Train the models again in a temporary folder, and compare their weights.",
+)
+@click.option(
     "--config",
     metavar="FILE",
     type=click.Path(),
-    help="With --reevaluate: the config that names the evaluator; by default, that of each model.",
+    help="With --reevaluate or --retrain: the config that names evaluator and trainer; by default, "
+    "that of each model.",
 )
 @artifacts_dir_option
 @json_option
@@ -37,6 +44,7 @@ def verify(
     versions: tuple[str, ...],
     everything: bool,
     reevaluate: bool,
+    retrain: bool,
     config: str | None,
     artifacts_dir: str,
     as_json: bool,
@@ -47,25 +55,31 @@ def verify(
     does not match, if a file cannot be read, or if a run was stopped before it wrote all of a
     record (UNFINISHED). The numbers of an evaluator other than the simulated one are compared with
     their record alone (AS RECORDED), unless --reevaluate measures them again. An evaluation by
-    `evaluate --config FILE` is measured again with the same --config.
+    `evaluate --config FILE` is measured again with the same --config. --retrain names the first
+    step, file and tensor that differ, and what of code and environment is not as recorded.
     """
     if everything == bool(versions):
         raise click.UsageError("Pass the versions to verify, or --all.")
-    if config is not None and not reevaluate:
-        raise click.UsageError("--config needs --reevaluate.")
-    if reevaluate:
+    runs_code = reevaluate or retrain
+    if config is not None and not runs_code:
+        raise click.UsageError("--config needs --reevaluate or --retrain.")
+    if runs_code:
         check_working_directory(artifacts_dir)  # below it, configs name no code
     results = {}
-    for version, checks in verify_all(
-        artifacts_dir,
-        versions=versions or None,
-        hash_dataset=hash_with_progress,
-        reevaluate=reevaluate,
-        config_file=None if config is None else read_config_file(config),
-    ):
-        results[version] = checks
-        if not as_json:
-            _print_checks(version, checks)
+    with training_progress() if retrain else nullcontext(lambda *_: None) as on_point:
+        for version, checks in verify_all(
+            artifacts_dir,
+            versions=versions or None,
+            hash_dataset=hash_with_progress,
+            hash_files=digests_with_progress,
+            reevaluate=reevaluate,
+            retrain=retrain,
+            config_file=None if config is None else read_config_file(config),
+            on_point=on_point,
+        ):
+            results[version] = checks
+            if not as_json:
+                _print_checks(version, checks)
     if not results:
         list_models(Artifacts.open(artifacts_dir).registry)  # raises if the registry is damaged
         raise FileNotFoundError(f"{artifacts_dir}: no models. Train one first.")
@@ -109,7 +123,8 @@ def _print_checks(version: str, checks: list[Check]) -> None:
             print_line(f"    found     {check.found}")
             if check.diverged:
                 print_line(f"    diverged  {check.diverged}")
-            if check.note:
-                print_line(f"    note      {check.note}")
-        elif check.note:
-            print_line(f"  {check.what}: {check.note}")
+            for line in (check.note or "").splitlines():
+                print_line(f"    note      {line}")
+        else:
+            for line in (check.note or "").splitlines():
+                print_line(f"  {check.what}: {line}")

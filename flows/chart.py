@@ -1,4 +1,4 @@
-"""Charts: models by quality, cost and latency; and a value by step of a training."""
+"""Charts: models by quality, cost and latency; and a value by step of one or more trainings."""
 
 import base64
 import math
@@ -13,7 +13,7 @@ from src.records.evaluation import is_metric
 from src.rendering.markdown import Markdown
 from src.rendering.text import one_line
 
-__all__ = ["Point", "as_image", "curve", "scatter"]
+__all__ = ["MAX_CURVES", "Point", "as_image", "curve", "curves", "scatter"]
 
 WIDTH, HEIGHT, MARGIN = 720, 420, 70
 TICKS = 5  # about
@@ -21,6 +21,10 @@ ROUNDING = 1e-9
 RADIUS = 6
 MAX_LABELS = 12
 MAX_CURVE = 300
+# On white, also in dark mode; each has at least the contrast of 4.5 that WCAG asks of text.
+COLOURS = ("#2563eb", "#c2410c", "#0f766e", "#be185d", "#4d7c0f", "#7c3aed", "#a16207", "#475569")
+MAX_CURVES = len(COLOURS)
+LEGEND_ROW = 20
 LABEL_LENGTH, LABEL_HEIGHT = 34, 14
 LABEL_DISTANCE = 10
 CHARACTER_WIDTH, WIDE_WIDTH = 7.2, 13  # at least the width in any sans-serif font
@@ -170,33 +174,63 @@ def curve(name: str, points: Sequence[tuple[int, float]]) -> str:
         name: Name of the value, e.g. `loss`.
         points: Steps and finite values, in the order of the steps; at least one.
     """
-    every = -(-len(points) // MAX_CURVE)
-    shown = [*points[::every], *points[-1:]]
-    x = _Scale([step for step, _ in shown], MARGIN, WIDTH - MARGIN)
-    y = _Scale([value for _, value in shown], HEIGHT - MARGIN, MARGIN)
-    line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in shown)
-    last_x, last_y = x(shown[-1][0]), y(shown[-1][1])
+    return "\n".join([*_canvas(), *_plot(name, [points]), "</svg>"])
+
+
+def curves(name: str, models: Sequence[tuple[str, Sequence[tuple[int, float]]]]) -> str:
+    """Draw a value by step of several models as an SVG: a line for each, and a legend below.
+
+    Args:
+        name: Name of the value, e.g. `loss`.
+        models: The name of each model and its points, as in `curve`; from 1 to `MAX_CURVES` models.
+    """
+    rows = -(-len(models) // 2)
     return "\n".join(
         [
-            *_canvas(),
-            *(_tick_x(step, x(step)) for step in x.ticks if step % 1 == 0),
-            *(_tick_y(value, y(value)) for value in y.ticks),
-            f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}" text-anchor="middle">step</text>',
-            f'<text transform="translate(15 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
-            f"{_text(shorten(name, LABEL_LENGTH))}</text>",
-            f'<polyline points="{line}" fill="none" stroke="#2563eb" stroke-width="2"/>',
-            f'<circle cx="{last_x:.1f}" cy="{last_y:.1f}" r="4" fill="#2563eb"/>',
+            *_canvas(HEIGHT + rows * LEGEND_ROW),
+            *_plot(name, [points for _, points in models]),
+            *(_legend_entry(index, model) for index, (model, _) in enumerate(models)),
             "</svg>",
         ]
     )
 
 
-def _canvas() -> list[str]:
+def _plot(name: str, lines: Sequence[Sequence[tuple[int, float]]]) -> Iterator[str]:
+    """Yield the axes, and a line of each colour with a dot at its last point."""
+    shown = [[*each[: -1 : -(-len(each) // MAX_CURVE)], each[-1]] for each in lines]
+    x = _Scale([step for each in shown for step, _ in each], MARGIN, WIDTH - MARGIN)
+    y = _Scale([value for each in shown for _, value in each], HEIGHT - MARGIN, MARGIN)
+    yield from (_tick_x(step, x(step)) for step in x.ticks if step % 1 == 0)
+    yield from (_tick_y(value, y(value)) for value in y.ticks)
+    yield f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}" text-anchor="middle">step</text>'
+    yield (
+        f'<text transform="translate(15 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
+        f"{_text(shorten(name, LABEL_LENGTH))}</text>"
+    )
+    for points, colour in zip(shown, COLOURS, strict=False):
+        places = [(f"{x(step):.1f}", f"{y(value):.1f}") for step, value in points]
+        line = " ".join(map(",".join, places))
+        last_x, last_y = places[-1]
+        yield f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        yield f'<circle cx="{last_x}" cy="{last_y}" r="4" fill="{colour}"/>'
+
+
+def _legend_entry(index: int, model: str) -> str:
+    """Return the name of a model beside a dot of its colour, in one of two columns."""
+    x = MARGIN + index % 2 * (WIDTH - MARGIN) / 2
+    y = HEIGHT + index // 2 * LEGEND_ROW
+    return (
+        f'<circle cx="{x:g}" cy="{y + 4}" r="4" fill="{COLOURS[index]}"/>'
+        f'<text x="{x + 10:g}" y="{y + 8}">{_text(shorten(one_line(model), LABEL_LENGTH))}</text>'
+    )
+
+
+def _canvas(height: int = HEIGHT) -> list[str]:
     """Return the start of an SVG with a white background."""
     return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="white"/>',
+        f'<rect width="{WIDTH}" height="{height}" rx="6" fill="white"/>',
     ]
 
 

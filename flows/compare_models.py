@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
-from flows.chart import Point, as_image, scatter
+from flows.chart import MAX_CURVES, Point, as_image, curves, scatter
 from flows.logs import configure_log
 from flows.report import report_link
 from flows.states import FLOW_OPTIONS, failed_state
@@ -31,7 +31,7 @@ def _run_name() -> str:
 def compare_models(
     model_versions: list[str], everything: bool = False, artifacts_dir: str = "artifacts"
 ) -> dict[str, Any]:
-    """Compare models: config, data, code, environment and metrics.
+    """Compare models: config, data, code, environment, metrics and losses.
 
     Args:
         model_versions: Two or more model versions, in the order of the columns.
@@ -68,7 +68,21 @@ def _page(comparison: Comparison, everything: bool) -> str:
             points.append(point)
     chart = as_image(scatter(points), "Quality against cost and latency") if points else ""
     title = f"# Comparison of {len(comparison.models)} models"
-    return "\n\n".join([title, *_tables(comparison, everything), chart]) + "\n"
+    parts = [title, *_tables(comparison, everything), *_curves(comparison), chart]
+    return "\n\n".join(parts) + "\n"
+
+
+def _curves(comparison: Comparison) -> Iterator[str]:
+    """Yield a chart of the losses, and how many models it leaves out; nothing without losses."""
+    models = [
+        (version, points)
+        for version, points in zip(comparison.models, comparison.losses, strict=True)
+        if points
+    ]
+    if models:
+        yield as_image(curves("loss", models[:MAX_CURVES]), "Loss by step")
+    if len(models) > MAX_CURVES:
+        yield f"The losses of the first {MAX_CURVES} models of {len(models)} that have any."
 
 
 def _tables(comparison: Comparison, everything: bool) -> Iterator[str]:

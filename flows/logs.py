@@ -1,6 +1,7 @@
 """Configure the log of a flow: escape control characters, and log each error once."""
 
 import logging
+from functools import partial
 
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
@@ -45,7 +46,9 @@ _REPORTED_ONCE = _ReportedOnce()
 
 
 def configure_log() -> None:
-    """Escape control characters on Prefect's console handler, and log each error once.
+    """Print text on Prefect's console handler as it is, and log each error once.
+
+    Control characters are escaped, and names of emoji are not replaced.
 
     The wait for unsent events at the end of a process is not logged.
 
@@ -62,6 +65,9 @@ def configure_log() -> None:
         is_escaping = isinstance(formatter, _EscapingFormatter)
         if isinstance(handler, PrefectConsoleHandler) and formatter and not is_escaping:
             handler.setFormatter(_EscapingFormatter(formatter))
+            # Otherwise `mine:train: done` is printed with the picture of a train.
+            console = handler.console
+            console.print = partial(console.print, emoji=False)  # type: ignore[method-assign]
 
 
 def log_error(error: BaseException, text: str) -> None:

@@ -4,9 +4,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["REPORT_SECONDS", "Progress", "Snapshot"]
+__all__ = ["REPORT_SECONDS", "Progress", "Snapshot", "ignore_progress"]
 
 REPORT_SECONDS = 3.0
+
+
+def ignore_progress(_: int) -> None:
+    """Report nothing."""
 
 
 class Snapshot(NamedTuple):

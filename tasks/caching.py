@@ -25,7 +25,7 @@ from src.records.canonical import canonical_json, sha256
 from src.records.layout import METADATA_LIMIT, STATEMENT_FILE
 from src.storage import Location, StorePath, open_path
 from src.supervision.errors import CommandStartError, CommandTimeoutError
-from src.training.weights import TrainerFailedError
+from src.training.attempt import TrainerFailedError
 from tasks.results import (
     PlainSerializer,
     StepCall,

@@ -9,8 +9,9 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from src.progress import Progress, Snapshot
+from src.progress import Progress, Snapshot, ignore_progress
 from src.rendering.keys import artifact_key
+from src.training.history import planned_steps
 
 __all__ = ["progress_artifact", "training_progress"]
 
@@ -54,13 +55,6 @@ def progress_artifact(
         yield Progress(total, report, report_end=True, done_before=done_before).advance
 
 
-MAX_STEPS = 10**12
-
-
-def _ignore(_: int) -> None:
-    """Report nothing."""
-
-
 @contextmanager
 def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Yield a function that receives the points of a training and reports its progress.
@@ -74,8 +68,7 @@ def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any
 
         def on_point(point: Mapping[str, Any]) -> None:
             nonlocal advance, done
-            total = point.get("total_steps")
-            if isinstance(total, bool) or not isinstance(total, int) or not 0 < total <= MAX_STEPS:
+            if (total := planned_steps(point)) is None:
                 return
             step = min(point["step"], total)
             if advance is None:
@@ -88,7 +81,7 @@ def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any
                     advance(0)
                 except Exception as error:  # a server that is away ends no training
                     get_run_logger().warning("The progress is not shown: %s", error)
-                    advance = _ignore
+                    advance = ignore_progress
             if step > done:
                 advance(step - done)
                 done = step

@@ -12,7 +12,7 @@ from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.registry import check_registry
 from src.training.trained import Training
-from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, model_statement
+from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult
 from tasks.progress import training_progress
 from tasks.results import PlainSerializer
 
@@ -49,9 +49,7 @@ def _stale_reason(
 
 @task(
     task_run_name="train {model_version}",
-    cache_policy=VerifiedResult(
-        depends_on=_depends_on, stale_reason=_stale_reason, files=model_statement
-    ),
+    cache_policy=VerifiedResult(depends_on=_depends_on, stale_reason=_stale_reason),
     **STEP_OPTIONS | {"result_serializer": PlainSerializer(step="train")},
 )
 def train(

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from src.digest import Digest
 from src.errors import CorruptFileError
+from src.progress import ignore_progress
 from src.storage import FileChangedError, Key, Reader, Stat, StorePath, Update
 from src.storage.memo import memo_path
 from src.storage.tree import copy_pieces, first_difference
@@ -154,12 +155,19 @@ class MemoryStore:
                     continue
             return update.result
 
-    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
-        return {
-            key.removeprefix(f"{prefix}/"): Digest(len(data), sha256(data).hexdigest())
-            for key, (data, _) in sorted(self.server.objects.items())
-            if key.startswith(f"{prefix}/")
-        }
+    def digests(
+        self,
+        prefix: Key,
+        *,
+        use_memos: bool = False,
+        progress: Callable[[int], None] = ignore_progress,
+    ) -> dict[str, Digest]:
+        found = {}
+        for key, (data, _) in sorted(self.server.objects.items()):
+            if key.startswith(f"{prefix}/"):
+                progress(len(data))
+                found[key.removeprefix(f"{prefix}/")] = Digest(len(data), sha256(data).hexdigest())
+        return found
 
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
         for name in self.digests(prefix).keys() - files.keys():

@@ -1,18 +1,28 @@
-"""Comparison of models: config, data, code, environment and metrics, side by side."""
+"""Comparison of models: config, data, code, environment, metrics and losses, side by side."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from src.artifacts import Artifacts
+from src.digest import Digest
+from src.errors import CorruptFileError
 from src.lineage.record import Record, read_record
 from src.records.canonical import canonical_json
+from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
 from src.rendering import markdown
+from src.rendering.sparkline import sparkline
 from src.storage import Location
+from src.training.history import losses
 
 __all__ = ["Comparison", "Row", "compare", "compare_records"]
 
-SECTIONS = ("config", "trainer", "data", "code", "environment", "metrics")
+SECTIONS = ("config", "trainer", "data", "code", "environment", "metrics", "training")
+MAX_LOSSES = 300
+DAMAGED = "not as recorded; see llm-train verify"
+
+Losses = tuple[tuple[int, float], ...]
+"""Steps and losses of a training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,10 +52,13 @@ class Comparison:
     Attributes:
         models: The model versions, in the order of the columns.
         every_row: All properties that any of the models has.
+        losses: The loss by step of each model, at most `MAX_LOSSES` points; empty for a model
+            without a history, or with one that is not as recorded.
     """
 
     models: tuple[str, ...]
     every_row: tuple[Row, ...]
+    losses: tuple[Losses, ...] = ()
 
     def rows(self, *, everything: bool = False) -> list[Row]:
         """Return the properties in which the models differ; with `everything`, all properties."""
@@ -80,13 +93,26 @@ def compare(*model_versions: str, artifacts_dir: Location = "artifacts") -> Comp
 
     Raises:
         ModelNotFoundError: One of the versions does not exist.
-        CorruptFileError: A file of one of the models cannot be parsed; names the file.
+        CorruptFileError: A file of one of the models cannot be parsed; names the file. A history
+            that is not as recorded is no error.
         ValueError: Fewer than two versions are given.
     """
     if len(model_versions) < 2:
         raise ValueError(f"expected two or more model versions, found {len(model_versions)}.")
     artifacts = Artifacts.open(artifacts_dir)
-    return compare_records([read_record(version, artifacts) for version in model_versions])
+    records = [read_record(version, artifacts) for version in model_versions]
+    comparison = compare_records(records)
+    histories = [_losses(record, artifacts) for record in records]
+    texts = tuple(
+        DAMAGED if points is None else sparkline([loss for _, loss in points]) if points else None
+        for points in histories
+    )
+    row = Row(section="training", name="loss", values=texts)
+    return replace(
+        comparison,
+        every_row=comparison.every_row + ((row,) if any(texts) else ()),
+        losses=tuple(points or () for points in histories),
+    )
 
 
 def compare_records(records: list[Record]) -> Comparison:
@@ -104,6 +130,20 @@ def compare_records(records: list[Record]) -> Comparison:
             for section, name in sorted(names, key=lambda key: SECTIONS.index(key[0]))
         ),
     )
+
+
+def _losses(record: Record, artifacts: Artifacts) -> Losses | None:
+    """Return the losses of a model; `None` if its history is not as recorded."""
+    recorded = record.statement and record.statement.files.get(HISTORY_FILE)
+    if recorded is None:
+        return ()
+    try:
+        data = (artifacts.models / record.model_version / HISTORY_FILE).read(HISTORY_LIMIT)
+    except CorruptFileError:
+        return None
+    if data is None or Digest.of(data) != recorded:
+        return None
+    return tuple(losses(data, MAX_LOSSES))
 
 
 def _facts(record: Record) -> Iterator[tuple[tuple[str, str], Any]]:

@@ -20,7 +20,8 @@ SPECIAL = re.compile(
 )
 LIST_NUMBER = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))")
 # GFM makes links of addresses, in some parsers also of escaped ones, but not in a code span.
-ADDRESS = re.compile(r"([^\s`|]*(?:@|://|www\.)[^\s`|]*)", re.IGNORECASE)
+_WORD = re.compile(r"[^\s`|]+")
+_ADDRESS_MARK = re.compile(r"@|://|www\.", re.IGNORECASE)
 
 
 class Markdown(str):
@@ -31,12 +32,19 @@ class Markdown(str):
 
 def text(value: object) -> Markdown:
     """Return source that shows a value as one line of text, and an address in it as code."""
-    start, *others = ADDRESS.split(as_text(value))
-    parts = [LIST_NUMBER.sub(r"\1\\", _escape(start))]
-    for address, following in zip(others[::2], others[1::2], strict=True):
-        # Only the start of the whole text can be the start of a line.
-        parts += [f"`{address}`", _escape("x" + following)[1:]]
-    return Markdown("".join(parts))
+    source, parts, end = as_text(value), [], 0
+    for word in _WORD.finditer(source):
+        if _ADDRESS_MARK.search(word[0]):
+            parts += [_escape_part(source, end, word.start()), f"`{word[0]}`"]
+            end = word.end()
+    return Markdown("".join([*parts, _escape_part(source, end, len(source))]))
+
+
+def _escape_part(source: str, start: int, end: int) -> str:
+    if start == 0:
+        return LIST_NUMBER.sub(r"\1\\", _escape(source[:end]))
+    # Only the start of the whole text can be the start of a line.
+    return _escape("x" + source[start:end])[1:]
 
 
 def lines(value: str) -> Markdown:

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 from src.digest import Digest
 from src.errors import CorruptFileError, with_filename
+from src.progress import ignore_progress
 from src.storage.entry import Entry, open_entry
 from src.storage.locking import lock, unlock
 from src.storage.memo import memo_path, read_facts, write_facts
@@ -153,7 +154,13 @@ class FolderStore:
             entry.sync_folder()
         return update.result
 
-    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
+    def digests(
+        self,
+        prefix: Key,
+        *,
+        use_memos: bool = False,
+        progress: Callable[[int], None] = ignore_progress,
+    ) -> dict[str, Digest]:
         """Implement `Store.digests`."""
         found = {}
         for name, status in scan(self.root, prefix).items():
@@ -162,7 +169,7 @@ class FolderStore:
             memo = self.memo(key) if use_memos and file.identity else None
             digest = _known_digest(memo, file)
             if digest is None:
-                digest = hash_file(self.root, key)
+                digest = hash_file(self.root, key, progress)
                 write_facts(memo, str(file.identity), *digest)
             found[name] = digest
         return found

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from src.digest import Digest
 from src.errors import CorruptFileError, too_large
+from src.progress import ignore_progress
 from src.storage.store import FileChangedError, Key, Reader, Stat, Store, Update
 
 __all__ = ["OverlayStore"]
@@ -104,9 +105,15 @@ class OverlayStore:
                 self.written[key] = b"".join(update.data)
         return update.result
 
-    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
+    def digests(
+        self,
+        prefix: Key,
+        *,
+        use_memos: bool = False,
+        progress: Callable[[int], None] = ignore_progress,
+    ) -> dict[str, Digest]:
         """Hash the files below a prefix; see `Store.digests`. Written files are not among them."""
-        return self._base.digests(prefix, use_memos=use_memos)
+        return self._base.digests(prefix, use_memos=use_memos, progress=progress)
 
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
         """Refuse: large files are not kept in memory."""

@@ -19,6 +19,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from src.digest import Digest
 from src.errors import too_large
+from src.progress import ignore_progress
 
 __all__ = ["FileChangedError", "Key", "Reader", "Stat", "Store", "StorePath", "Update"]
 
@@ -158,12 +159,19 @@ class Store(Protocol):
         """
         ...
 
-    def digests(self, prefix: Key, *, use_memos: bool = False) -> dict[str, Digest]:
+    def digests(
+        self,
+        prefix: Key,
+        *,
+        use_memos: bool = False,
+        progress: Callable[[int], None] = ignore_progress,
+    ) -> dict[str, Digest]:
         """Return size and SHA-256 of every file below `prefix`, by its path below it.
 
         Args:
             prefix: A folder; there are no files if it does not exist.
             use_memos: Whether a file that is unchanged since this user hashed it is not read.
+            progress: Called after each read with its size in bytes.
 
         Raises:
             CorruptFileError: There is something other than a regular file or a folder.
@@ -298,9 +306,11 @@ class StorePath:
         """Read, modify and replace the file; see `Store.update`."""
         return self.store.update(self.key, decide)
 
-    def digests(self, *, use_memos: bool = False) -> dict[str, Digest]:
+    def digests(
+        self, *, use_memos: bool = False, progress: Callable[[int], None] = ignore_progress
+    ) -> dict[str, Digest]:
         """Hash the files below this path; see `Store.digests`."""
-        return self.store.digests(self.key, use_memos=use_memos)
+        return self.store.digests(self.key, use_memos=use_memos, progress=progress)
 
     def put_files(self, folder: Path, files: Mapping[str, Digest]) -> None:
         """Copy files to this path; see `Store.put_files`."""

@@ -3,12 +3,13 @@
 import hashlib
 import os
 import stat
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 
 from src.digest import Digest
 from src.errors import CorruptFileError
+from src.progress import ignore_progress
 from src.storage.entry import Entry, open_entry
 from src.storage.reading import check_no_hole, kind_of, open_regular
 from src.storage.store import FileChangedError, Key
@@ -62,8 +63,8 @@ def _walk(folder: int, path: Path, start: str) -> Iterator[tuple[str, os.stat_re
             )
 
 
-def hash_file(root: Path, key: Key) -> Digest:
-    """Return size and SHA-256 of a file.
+def hash_file(root: Path, key: Key, progress: Callable[[int], None] = ignore_progress) -> Digest:
+    """Return size and SHA-256 of a file; `progress` is called after each read with its size.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -72,12 +73,15 @@ def hash_file(root: Path, key: Key) -> Digest:
     """
     with open_entry(root, key) as entry:
         descriptor = open_regular(entry.path, folder=entry.folder)
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
     with FileIO(descriptor) as file:
         before = os.fstat(descriptor)
         check_no_hole(file, before.st_size, root / key)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        while read := file.readinto(buffer):
+            digest.update(buffer[:read])
+            progress(read)
         _check_unchanged(before, descriptor, root / key)
-    return Digest(before.st_size, digest)
+    return Digest(before.st_size, digest.hexdigest())
 
 
 def copy_pieces(root: Path, key: Key, expected: Digest) -> Generator[bytes, None, None]:

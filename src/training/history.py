@@ -8,20 +8,30 @@ import json
 import math
 import os
 from array import array
+from collections.abc import Mapping
 from io import BytesIO, FileIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from src.errors import with_filename
 from src.names import is_metric_name
-from src.records.evaluation import MAX_METRICS
+from src.records.evaluation import MAX_METRICS, is_metric
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
 from src.storage import FolderStore, StorePath
 
-__all__ = ["MAX_POINT_BYTES", "History", "parse_point", "read_history"]
+__all__ = [
+    "MAX_POINT_BYTES",
+    "History",
+    "losses",
+    "parse_point",
+    "planned_steps",
+    "read_history",
+]
 
 MAX_POINT_BYTES = 1 << 16
 MAX_STEP = 2**53 - 1
+MAX_STEPS = 10**12  # of a whole training
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -96,18 +106,49 @@ class History:
             self._file.close()
 
 
-def read_history(model: StorePath) -> list[dict[str, Any]]:
+def read_history(model: StorePath, name: str = HISTORY_FILE) -> list[dict[str, Any]]:
     """Read the history of a model version; empty if it has none.
 
     Args:
         model: The folder of the version.
+        name: The name of the file.
 
     Raises:
         CorruptFileError: It is not a regular file, or too large.
         OSError: It cannot be read.
     """
-    data = (model / HISTORY_FILE).read(HISTORY_LIMIT) or b""
+    data = (model / name).read(HISTORY_LIMIT) or b""
     return [point for line in data.splitlines() if (point := parse_point(line)) is not None]
+
+
+def losses(data: bytes, limit: int) -> list[tuple[int, float]]:
+    """Return the loss by step of a training.jsonl, in the order of the lines.
+
+    Args:
+        data: The bytes of the file.
+        limit: The most points to return. Of more lines, some in equal distances are parsed, with
+            the first and the last one that has a loss.
+
+    Returns:
+        Steps and losses, without the points whose `loss` is missing or no finite number.
+    """
+    found: list[tuple[int, float]] = []
+    skipped: list[bytes] = []
+    every = -(-data.count(b"\n") // max(limit - 1, 1))
+    for line in BytesIO(data):
+        if found and len(skipped) + 1 < every:
+            skipped.append(line)
+        elif (point := _loss(line)) is not None:
+            found.append(point)
+            skipped.clear()
+    found += islice(filter(None, map(_loss, reversed(skipped))), 1)
+    return found
+
+
+def _loss(line: bytes) -> tuple[int, float] | None:
+    point = parse_point(line) or {}
+    loss = point.get("loss")
+    return (point["step"], float(loss)) if is_metric(loss) else None
 
 
 def parse_point(line: bytes | str) -> dict[str, Any] | None:
@@ -129,6 +170,14 @@ def parse_point(line: bytes | str) -> dict[str, Any] | None:
     is_step = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP
     has_names = len(value) <= MAX_METRICS + 1 and all(map(is_metric_name, value))
     return value if is_step and has_names else None
+
+
+def planned_steps(point: Mapping[str, Any]) -> int | None:
+    """Return the number of steps of the whole training, as a point says it in `total_steps`."""
+    total = point.get("total_steps")
+    if isinstance(total, int) and not isinstance(total, bool) and 0 < total <= MAX_STEPS:
+        return total
+    return None
 
 
 def _finite(text: str) -> float | None:

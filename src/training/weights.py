@@ -6,32 +6,18 @@ work folder; see `src.components.work`.
 
 import json
 import logging
-import os
-import re
-import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from src.artifacts import read_statement
-from src.components.component import COMMAND, check_may_run, may_run
+from src.components.component import check_may_run, may_run
 from src.components.description import Description, InputChangedError, changed_files
-from src.components.hardware import machine
-from src.components.output import line_logger
-from src.components.process import dataset_values, run_component
-from src.components.work import (
-    Work,
-    clean,
-    locked_work,
-    make_folder,
-    remove_tree,
-    remove_work,
-)
+from src.components.work import Work, locked_work, remove_tree, remove_work
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
-from src.records.canonical import MAX_PART_DEPTH, canonical_json, is_deep, parse_json, sha256
+from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.dataset_version import DatasetVersion
 from src.records.layout import (
     HISTORY_FILE,
@@ -41,36 +27,21 @@ from src.records.layout import (
     WEIGHTS_FOLDER,
 )
 from src.records.metadata import ModelVersionConflict, all_conflict_details
-from src.storage import FileChangedError, FolderStore, StorePath, open_file, read_file
-from src.supervision.command import DEFAULTS
-from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
+from src.storage import FileChangedError, FolderStore, StorePath, read_file
+from src.training.attempt import (
+    check_inputs,
+    checked_files,
+    has_checkpoints,
+    left_files,
+    output_fault,
+    run_trainer,
+)
 from src.training.config import ConfigFile
-from src.training.hashing import count_and_hash_once
-from src.training.history import History, parse_point
 from src.training.trained import Training, recorded_training
 
-__all__ = [
-    "InputChangedError",
-    "TrainerFailedError",
-    "TrainingOutputError",
-    "put_training",
-    "train",
-]
-
-ENVIRONMENT_LIMIT = 1 << 20
-LOG_SECONDS = 10.0  # between points of the history in the log
-# Names that temporary files of this project have, and names too long to derive one from.
-_REFUSED_NAME = re.compile(r"(^|/)(\.[^/]*\.tmp|[^/]{201,})(/|$)")
+__all__ = ["put_training", "train"]
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingOutputError(ValueError):
-    """Raised when a trainer has left something that is not a model."""
-
-
-class TrainerFailedError(CommandError):
-    """Raised when a trainer failed before it reported a step; another try fails, too."""
 
 
 def train(
@@ -125,23 +96,29 @@ def train(
             logger.info("%s: trained by an earlier run. Taken.", model_version)
             return found
         name = f"{model_version}: trainer {description.component.use}"
-        checkpoints = folder / "checkpoints"
-        logger.info(
-            "%s %s.", name, "continues from its checkpoints" if _has(checkpoints) else "starts"
-        )
+        continues = has_checkpoints(folder)
+        logger.info("%s %s.", name, "continues from its checkpoints" if continues else "starts")
         try:
-            environment = _run(
-                config_file, dataset, description, model_version, work, folder, on_point
+            environment = run_trainer(
+                config_file.config,
+                dataset,
+                description.component,
+                model_version,
+                work_folder=work.folder,
+                folder=folder,
+                on_point=on_point,
             )
-            _check_inputs(dataset, description)
+            check_inputs(dataset, description)
             environment |= _code_changes(description, model_version)
-            training = _finish(folder, new, environment)
+            training = replace(new, files=checked_files(folder), environment=environment)
+            _write_result(folder, training)
         except InputChangedError:
             remove_tree(folder)  # a checkpoint may be of the other input
             raise
         except BaseException:
             remove_tree(folder / "output")  # it could fill the disk; checkpoints are kept
-            if _has(checkpoints):
+            if has_checkpoints(folder):
+                checkpoints = folder / "checkpoints"
                 logger.info("%s: stopped. Run again: it continues from %s.", name, checkpoints)
             raise
         size = sum(each.size for each in training.weights.values())
@@ -216,10 +193,10 @@ def _finished(folder: Path, new: Training) -> Training | None:
         return None
     files, environment = result
     try:
-        is_unchanged = files == _digests(folder)
+        is_unchanged = files == left_files(folder)
     except CorruptFileError:
         return None
-    is_model = is_unchanged and not _output_fault(folder, files)
+    is_model = is_unchanged and not output_fault(folder, files)
     return replace(new, files=files, environment=environment) if is_model else None
 
 
@@ -240,108 +217,14 @@ def _result(folder: Path) -> tuple[dict[str, Digest], dict[str, Any]] | None:
     return (files, environment) if is_own and isinstance(environment, dict) else None
 
 
-def _digests(folder: Path) -> dict[str, Digest]:
-    """Return the digests of what a trainer has left, by path in the folder of the model."""
-    store = FolderStore(folder)
-    files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in store.digests("output").items()}
-    history = read_file(folder / "history.jsonl", HISTORY_LIMIT)
-    if history:
-        files[HISTORY_FILE] = Digest.of(history)
-    return files
-
-
-def _has(checkpoints: Path) -> bool:
-    try:
-        return any(checkpoints.iterdir())
-    except OSError:  # what a trainer left there must not hide its error
-        return False
-
-
-# --- One try -------------------------------------------------------------------------------------
-
-
-def _run(
-    config_file: ConfigFile,
-    dataset: DatasetVersion,
-    description: Description,
-    model_version: str,
-    work: Work,
-    folder: Path,
-    on_point: Callable[[Mapping[str, Any]], None],
-) -> dict[str, Any]:
-    """Run the trainer; return its environment."""
-    component = description.component
-    checkpoints, output = folder / "checkpoints", folder / "output"
-    environment_file, history_file = folder / "environment.json", folder / "history.jsonl"
-    for each in (work.folder, folder):
-        clean(each)
-    make_folder(checkpoints)
-    remove_tree(output)
-    output.mkdir()
-    environment_file.unlink(missing_ok=True)
-    history = History(history_file)
-    has_points, log_line, logged = False, line_logger(logger), time.monotonic()
-
-    def on_line(stream: str, line: str) -> None:
-        nonlocal has_points, logged
-        point = parse_point(line) if stream == "stdout" else None
-        if point is None:
-            log_line(line)
-            return
-        has_points = True
-        if component.use == COMMAND:  # a function writes its history itself
-            history.append(point)
-        on_point(point)
-        if time.monotonic() > logged + LOG_SECONDS:
-            logged = time.monotonic()
-            logger.info("%s: %s", model_version, json.dumps(point))
-
-    values = {
-        "model_version": model_version,
-        "config": asdict(config_file.config),
-        **dataset_values(dataset),
-        "output": str(output),
-        "checkpoints": str(checkpoints),
-        "history": str(history_file),
-        "environment": str(environment_file),
+def _write_result(folder: Path, training: Training) -> None:
+    """Write result.json; the training is done when it exists."""
+    result = {
+        "key": folder.name,
+        "files": digests_to_json(training.files),
+        "environment": training.environment,
     }
-    try:
-        with closing(history):
-            run_component(
-                component,
-                "trainer",
-                values,
-                folder=work.folder,
-                timeout_seconds=component.execution.timeout_seconds,
-                on_line=on_line,
-            )
-    except (CommandStartError, CommandTimeoutError):
-        raise
-    except CommandError as error:
-        if has_points or _has(checkpoints):
-            raise
-        raise TrainerFailedError(str(error)) from error
-    try:
-        data = read_file(environment_file, ENVIRONMENT_LIMIT)
-        environment = parse_json(data, environment_file) if data else {}
-    except CorruptFileError:  # written by the trainer's code; informative only
-        environment = {}
-    if is_deep(environment, MAX_PART_DEPTH):
-        environment = {}
-    return environment or machine({**DEFAULTS, **os.environ})
-
-
-def _check_inputs(dataset: DatasetVersion, description: Description) -> None:
-    """Check that the base model and the data did not change during the training."""
-    changed = {str(k): v for k, v in changed_files(description.base_model_files).items()}
-    _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
-    if digest != dataset.sha256:
-        changed[dataset.path] = f"changed from sha256 {dataset.sha256} to {digest}"
-    if changed:
-        raise InputChangedError(
-            "\n".join(f"{path}: {how} during the training." for path, how in changed.items())
-            + "\nThe model and its checkpoints were discarded; run again."
-        )
+    FolderStore(folder).replace("result.json", json.dumps(result).encode())
 
 
 def _code_changes(description: Description, model_version: str) -> dict[str, Any]:
@@ -359,36 +242,3 @@ def _code_changes(description: Description, model_version: str) -> dict[str, Any
             model_version,
         )
     return {"code_changed": changed} if changed else {}
-
-
-def _finish(folder: Path, new: Training, environment: Mapping[str, Any]) -> Training:
-    """Check what a trainer has left, and write result.json."""
-    try:
-        files = _digests(folder)
-    except CorruptFileError as error:
-        raise TrainingOutputError(f"{error} A trainer may leave only files and folders.") from error
-    if fault := _output_fault(folder, files):
-        raise TrainingOutputError(fault)
-    result = {"key": folder.name, "files": digests_to_json(files), "environment": environment}
-    FolderStore(folder).replace("result.json", json.dumps(result).encode())
-    return replace(new, files=files, environment=environment)
-
-
-def _output_fault(folder: Path, files: Mapping[str, Digest]) -> str | None:
-    """Return why files that a trainer has left are not a model; `None` if they are."""
-    weights = [name for name in files if name != HISTORY_FILE]
-    if refused := [name for name in weights if _REFUSED_NAME.search(name)]:
-        return (
-            f"{_output(folder, refused[0])}: expected names of at most 200 characters, and none "
-            "like `.name.tmp`, which this project uses."
-        )
-    if not weights:
-        return f"{folder / 'output'}: the trainer has left no file."
-    if empty := [name for name in weights if files[name].size == 0]:
-        return f"{_output(folder, empty[0])}: the trainer has left an empty file."
-    return None
-
-
-def _output(folder: Path, name: str) -> Path:
-    """Return where a trainer has left a file of the model."""
-    return folder / "output" / name.removeprefix(f"{WEIGHTS_FOLDER}/")

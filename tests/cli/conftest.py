@@ -35,6 +35,7 @@ READING = [
     ["trace", "model_v1"],
     ["trace", "--dataset", "dataset_v1"],
     ["trace", "--commit", COMMIT],
+    ["trace", "--file", "artifacts/models/model_v1/metadata.json"],
 ]
 """One call of every command that only reads."""
 

@@ -73,7 +73,7 @@ def test_verify_measures_with_the_config_that_it_is_given_and_only_to_reevaluate
     done = llm_train("verify", "model_v1", "--reevaluate", *other)
     assert done.stdout.splitlines()[0] == "MATCH     model_v1"
     done = llm_train("verify", "model_v1", *other)
-    assert (done.exit_code, "--config needs --reevaluate." in done.stderr) == (2, True)
+    assert (done.exit_code, "--config needs --reevaluate or --retrain." in done.stderr) == (2, True)
 
 
 def test_verify_counts_as_recorded_apart_from_match(project, llm_train):
@@ -135,5 +135,7 @@ def test_show_and_compare_have_the_trainer(project, llm_train):
     run_training_pipeline(trained(steps=1), "model_v2")
     shown = llm_train("show", "model_v1", "--json")
     assert json.loads(shown.stdout)["metadata"]["model_version"] == "model_v1"
-    compared = llm_train("compare", "model_v1", "model_v2")
-    assert "options.steps" in compared.stdout
+    compared = llm_train("compare", "model_v1", "model_v2").stdout
+    assert "options.steps" in compared
+    [losses] = [line for line in compared.splitlines() if line.startswith("training ")]
+    assert losses.split()[:3] == ["training", "loss", "0.125"]

@@ -50,6 +50,8 @@ def test_a_name_that_does_not_exist_is_one_error_and_exit_code_2(
         ["verify", "model_v1", "--all"],
         ["trace"],
         ["trace", "model_v1", "--dataset", "dataset_v1"],
+        ["trace", "model_v1", "--file", "one.yaml"],
+        ["export", "model_v1"],
         ["compare", "model_v1", "model_v2", "--json", "--markdown"],
         ["show"],
         ["models", "--limit", "0"],
@@ -67,7 +69,7 @@ def test_wrong_usage_exits_with_2(models, llm_train, arguments):
     ("arguments", "error"),
     [
         (["verify"], "Pass the versions to verify, or --all."),
-        (["trace"], "Pass exactly one of VERSION, --dataset and --commit."),
+        (["trace"], "Pass exactly one of VERSION, --dataset, --commit and --file."),
         (
             ["compare", "model_v1", "model_v2", "--json", "--markdown"],
             "--markdown and --json exclude each other. Choose one of them.",

@@ -56,6 +56,7 @@ def test_a_completion_script_is_printed_for_each_shell(llm_train, shell):
         ("llm-train ver", ["verify"]),
         ("llm-train show ", ["model_v1", "model_v2"]),
         ("llm-train compare model_v1 model_v2", ["model_v2"]),
+        ("llm-train export model_v", ["model_v1", "model_v2"]),
         ("llm-train show --artifacts-dir configs ", []),
     ],
 )

@@ -1,12 +1,13 @@
-"""Tests of the progress bar of `verify`."""
+"""Tests of the progress bars of `verify` and `trace --file`."""
 
 import json
+import logging
 import re
 from pathlib import Path
 
 import pytest
 
-from cli.progress import hash_with_progress
+from cli.progress import hash_with_progress, training_progress
 from src.storage import open_path
 from src.training.hashing import count_and_hash
 from tests.cli.terminal import lines, on_terminal
@@ -18,6 +19,12 @@ from cli import progress
 from cli.main import main
 progress.UPDATE_SECONDS = {}
 main(["verify", "--all"])
+"""
+TRACE = """
+from cli import progress
+from cli.main import main
+progress.UPDATE_SECONDS = 0
+main(["trace", "--file", "copy of data.jsonl"])
 """
 # Hash a file of 50 bytes: each argument is the time for 10 bytes, on a clock of the test.
 HASH = """
@@ -60,6 +67,13 @@ def test_without_a_terminal_no_bar_is_printed(project, capsys):
 def test_a_bar_on_a_terminal_shows_bytes_rate_and_time_left(models):
     [*_, bar] = bars(on_terminal(VERIFY.format(0), columns=120))
     assert re.search(rf"{DATASET} \S+ 50/50 bytes \S+ [-0]:[-0]{{2}}:[-0]{{2}}$", bar)
+
+
+def test_a_bar_shows_how_much_of_a_traced_file_is_read(models):
+    Path("copy of data.jsonl").write_bytes(DATASET.read_bytes())
+    output = on_terminal(TRACE, columns=120)
+    assert any(re.search(r"copy of data.jsonl \S+ 50/50 bytes ", bar) for bar in bars(output))
+    assert lines(output)[-4].endswith(f"copy of data.jsonl, sha256 {DATA_SHA256}: 2 models")
 
 
 def test_verify_within_the_update_interval_shows_no_bar(models):
@@ -107,3 +121,56 @@ def test_a_missing_file_raises_and_prints_nothing(project, capsys):
     with pytest.raises(FileNotFoundError):
         hash_with_progress(open_path("artifacts") / "datasets/dataset_v1/data.jsonl")
     assert capsys.readouterr() == ("", "")
+
+
+HASH_WEIGHTS = """
+from types import SimpleNamespace
+from cli import progress
+from src import progress as core
+from src.storage import open_path, tree
+
+now = 0.0
+
+def monotonic():
+    global now
+    now += 1
+    return now
+
+core.time = SimpleNamespace(monotonic=monotonic)
+tree.PIECE_BYTES = 10
+print(progress.digests_with_progress(open_path(".") / "data.jsonl.weights"))
+"""
+
+
+def test_the_hashing_of_weights_has_a_bar_for_all_files_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data.jsonl.weights")
+    folder.mkdir()
+    for name in "ab":
+        (folder / name).write_bytes(bytes(25))
+    output = on_terminal(HASH_WEIGHTS, columns=120)
+    assert "50/50 bytes" in bars(output)[-1]
+    assert "{'a': Digest(size=25, " in lines(output)[-1]
+
+
+TRAINING = """
+from cli.progress import training_progress
+with training_progress() as on_point:
+    for step in (1, 2, 3):
+        on_point("data.jsonl", {"step": step, "loss": 1 / step, "total_steps": 3})
+print("done")
+"""
+
+
+def test_a_training_has_a_bar_with_its_step_and_its_loss(project):
+    output = on_terminal(TRAINING, columns=120)
+    assert "3/3 loss 0.3333" in bars(output)[-1]
+    assert lines(output)[-1].endswith("done")
+
+
+def test_without_a_terminal_the_log_of_a_training_is_printed(project, capsys):
+    with training_progress() as on_point:
+        on_point("model_v1", {"step": 1})
+        logging.getLogger("src.x").info("trainer starts.")
+    out, err = capsys.readouterr()
+    assert (out, err.endswith(" | INFO    | src.x - trainer starts.\n")) == ("", True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.lineage.compare import compare
+from src.lineage.files import trace_file
 from src.lineage.trace import models_of_commit, models_trained_on, trace_model
 from tests.cli.conftest import COMMIT
 from tests.examples import DATA_SHA256
@@ -33,6 +34,12 @@ TRACED_MODELS = """\
 model_version  dataset_version  data_sha256                                                       commit                                    started_on
 model_v1       dataset_v1       0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143  c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef  2026-11-23T10:00:01.000Z
 model_v2       dataset_v1       0c1f9c9f59b817f8081e9cb70320adb208224ac875082a5a15a19c8bf8e00143  c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef  2026-11-23T10:00:02.000Z
+"""
+TRACED_FILE = f"""\
+artifacts/datasets/dataset_v1/data.jsonl, sha256 {DATA_SHA256}: 2 models
+model_version  role     file
+model_v1       dataset  datasets/dataset_v1/data.jsonl
+model_v2       dataset  datasets/dataset_v1/data.jsonl
 """
 
 
@@ -108,3 +115,39 @@ def test_trace_of_a_model_without_provenance_is_an_error(models, llm_train):
         "error: model_v1: no provenance.json, so its inputs are not recorded. "
         "The next run of the version writes it.\n",
     )
+
+
+def test_trace_of_a_file_prints_its_digest_and_the_models_that_name_it(models, llm_train):
+    done = llm_train("trace", "--file", "artifacts/datasets/dataset_v1/data.jsonl")
+    assert (done.exit_code, done.stdout) == (0, TRACED_FILE)
+
+
+def test_trace_of_a_file_of_no_model_prints_its_digest_and_exits_with_1(models, llm_train):
+    Path("other").write_bytes(b"other")
+    Path("artifacts/models/model_v2/provenance.json").unlink()
+    done = llm_train("trace", "--file", "other")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        1,
+        "other, sha256 d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa: 0 models\n"
+        "Not recorded for: model_v2\n",
+        "",
+    )
+    assert llm_train("trace", "--file", "other", "--json").exit_code == 1
+
+
+def test_trace_of_a_file_with_json_prints_the_trace(models, as_json):
+    path = "artifacts/models/model_v1/metadata.json"
+    assert as_json("trace", "--file", path) == trace_file(path).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("missing", "error: [Errno 2] No such file or directory: 'missing'\n"),
+        ("artifacts", "Error: Invalid value for '--file': File 'artifacts' is a directory.\n"),
+    ],
+)
+def test_trace_of_a_file_that_does_not_exist_is_wrong_usage(models, llm_train, path, error):
+    done = llm_train("trace", "--file", path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith(error)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from src.lineage.verify import verify
+from src.training.pipeline import run_training_pipeline
 from src.training.trainer import train_model
+from tests.lineage.verify.test_retraining import TRAINER
+from tests.trainers import write_config, write_module
 
 MADE = "  code: Made by commit c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef. "
 SINCE = "The code changed since; the results agree.\n"
@@ -166,3 +169,46 @@ def test_verify_without_models_is_an_error(project, llm_train):
         "",
         "error: artifacts: no models. Train one first.\n",
     )
+
+
+def test_retrain_prints_that_the_result_is_the_same(project, llm_train):
+    model = retrainable()
+    done = llm_train("verify", "model_v1", "--retrain")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("MATCH     model_v1\n")
+    size = sum(path.stat().st_size for path in model.iterdir())
+    line = f"  training: Trained again, with the same result: 2 files, {size} bytes.\n"
+    assert line in done.stdout
+
+
+def test_retrain_prints_what_differs_line_by_line(project, llm_train, monkeypatch):
+    retrainable()
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    done = llm_train("verify", "model_v1", "--retrain")
+    assert done.exit_code == 1
+    _, _, text = done.stdout.partition("  training\n")
+    expected, found, diverged, step, environment = text.splitlines()
+    assert expected.startswith("    expected  2 files, ")
+    assert found == (
+        "    found     model.safetensors: 1 of 2 tensors differ, by at most 1.5. "
+        "The first: a: 1 of 1 values differ, by at most 1.5"
+    )
+    assert diverged == "    diverged  environment"
+    assert step.startswith("    note      The first step that differs is step 1: loss ")
+    assert environment == (
+        "    note      The environment is not as recorded: variables.MKL_CBWR: - recorded, "
+        "COMPATIBLE now."
+    )
+
+
+def test_a_config_without_reevaluate_and_retrain_is_a_usage_error(models, llm_train):
+    done = llm_train("verify", "model_v1", "--config", "config.yaml")
+    assert done.exit_code == 2
+    assert "--config needs --reevaluate or --retrain." in done.stderr
+
+
+def retrainable():
+    """Train `model_v1` with a trainer in Python; return the folder of its weights."""
+    write_module(TRAINER)
+    run_training_pipeline(write_config({"use": "mine:train", "seed": 7}), "model_v1")
+    return Path("artifacts/models/model_v1/weights")

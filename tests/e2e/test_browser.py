@@ -169,6 +169,27 @@ def test_the_report_of_a_training_shows_the_loss_by_step(page, platform):
     (platform.project / "configs/training/mine.yaml").unlink()
 
 
+def test_a_comparison_of_trainings_shows_their_losses_in_one_chart(page, platform):
+    [module, *_], [config, *_] = blocks("python"), blocks("yaml")  # of docs/training.md
+    (platform.project / "my_trainers.py").write_text(module)
+    path = platform.project / "configs/training/mine.yaml"
+    for version, learning_rate in [("slow", "0.01"), ("fast", "0.05")]:
+        path.write_text(config.replace("0.01", learning_rate))
+        run = platform.start_run(
+            "training-pipeline/train", training_config_path=str(path), model_version=version
+        )
+        assert platform.ended(run)["state_name"] == "Completed"
+    path.unlink()
+    run = platform.start_run("compare-models/compare", model_versions='["slow", "fast"]')
+    assert platform.ended(run)["state_name"] == "Completed"
+    open_newest(page, platform, "comparison")
+    assert_chart(page, "Loss by step")
+    assert_tables_fit(page)
+    page.set_viewport_size({"width": 1400, "height": 1100})  # shows the whole chart
+    take_screenshot(page, "losses")
+    page.set_viewport_size(SIZE)
+
+
 def test_a_comparison_shows_a_chart(page, platform):
     for version in ("left", "right"):
         run = platform.start_run("training-pipeline/train", model_version=version)

@@ -88,7 +88,7 @@ def test_an_unfinished_model_hides_no_mismatch_of_another(models):
 def test_the_message_of_an_audit_is_short_and_its_table_is_complete(
     count, length, models, monkeypatch
 ):
-    monkeypatch.setattr("flows.audit_models.TABLE_ROWS", 2)
+    monkeypatch.setattr("flows.verdicts.TABLE_ROWS", 2)
     versions = [f"v{number}".ljust(length, "x") for number in range(count)]
     for version in versions:
         run_training_pipeline("config.yaml", version)

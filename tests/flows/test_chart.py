@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.chart import HEIGHT, WIDTH, Point, curve, scatter
+from flows.chart import COLOURS, HEIGHT, MAX_CURVES, WIDTH, Point, curve, curves, scatter
 from src.rendering.text import one_line
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -163,6 +163,59 @@ def test_a_curve_has_the_first_and_the_last_of_many_points():
     places = line.get("points").split()
     assert len(places) <= 302
     assert (places[0], places[-1]) == ("70.0,70.0", "650.0,350.0")
+
+
+def test_each_of_several_curves_has_its_colour_and_its_name_in_the_legend():
+    models = [("model_v1", [(1, 2.0), (2, 1.0)]), ("<b>", [(1, 3.0), (4, 1.5)])]
+    root = ElementTree.fromstring(curves("loss", models))
+    lines = [(each.get("points"), each.get("stroke")) for each in root.iter(f"{SVG}polyline")]
+    assert lines == [
+        ("70.0,210.0 263.3,350.0", "#2563eb"),
+        ("70.0,70.0 650.0,280.0", "#c2410c"),
+    ]
+    entries = list(root)[-4:]
+    assert [each.get("fill") for each in entries[::2]] == ["#2563eb", "#c2410c"]
+    assert [each.text for each in entries[1::2]] == ["model_v1", "<b>"]
+
+
+def luminance(colour):
+    """Return the relative luminance of WCAG 2."""
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_colour_of_a_curve_is_clear_on_the_white_of_the_chart():
+    assert len(set(COLOURS)) == 8
+    assert [each for each in COLOURS if 1.05 / (luminance(each) + 0.05) < 4.5] == []
+    drawing = curves("loss", [("a", [(1, 1.0)])])
+    assert f'<rect width="{WIDTH}" height="{HEIGHT + 20}" rx="6" fill="white"/>' in drawing
+
+
+def test_the_chart_of_one_model_among_curves_has_the_line_of_the_single_curve():
+    points = [(step, 1 / step) for step in range(1, 50)]
+    [single] = ElementTree.fromstring(curve("loss", points)).iter(f"{SVG}polyline")
+    [other] = ElementTree.fromstring(curves("loss", [("a", points)])).iter(f"{SVG}polyline")
+    assert single.attrib == other.attrib
+
+
+@given(
+    st.lists(
+        st.tuples(names, st.lists(st.tuples(st.integers(0, 2**53 - 1), numbers), min_size=1)),
+        min_size=1,
+        max_size=MAX_CURVES,
+    )
+)
+def test_every_chart_of_curves_is_valid_xml_and_has_all_of_them_inside(models):
+    root = ElementTree.fromstring(curves("loss", models))
+    lines = list(root.iter(f"{SVG}polyline"))
+    assert len(lines) == len({line.get("stroke") for line in lines}) == len(models)
+    for x, y in (place.split(",") for line in lines for place in line.get("points").split()):
+        assert 0 <= float(x) <= WIDTH
+        assert 0 <= float(y) <= HEIGHT
+    assert all(float(text.get("y") or 0) <= int(root.get("height")) for text in root)
 
 
 def test_a_model_without_one_of_the_three_metrics_has_no_point():

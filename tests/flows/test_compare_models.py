@@ -10,8 +10,10 @@ from flows.tables import fold
 from src.rendering.text import as_text
 from src.training.pipeline import run_training_pipeline
 from tests.flows.runs import artifact, failure, flow_run
+from tests.trainers import trained
 
-CIRCLE = "{http://www.w3.org/2000/svg}circle"
+SVG = "{http://www.w3.org/2000/svg}"
+CIRCLE = f"{SVG}circle"
 
 
 @pytest.fixture
@@ -62,6 +64,36 @@ def test_the_chart_has_a_point_for_each_model(models):
     drawing = ElementTree.fromstring(base64.b64decode(encoded))
     points = drawing.iter(CIRCLE)
     assert [point[0].text.split(":")[0] for point in points] == ["model_v1", "model_v2"]
+
+
+def charts(page):
+    """Return the texts of each chart of a page."""
+    sources = [each.split(")")[0] for each in page.split("data:image/svg+xml;base64,")[1:]]
+    roots = [ElementTree.fromstring(base64.b64decode(source)) for source in sources]
+    return [[text.text for text in root.iter(f"{SVG}text")] for root in roots]
+
+
+def test_the_page_of_trained_models_has_one_chart_of_their_losses(models):
+    run_training_pipeline(trained(steps=3), "trained_v1")
+    run_training_pipeline(trained(steps=4), "trained_v2")
+    compare_models(["model_v1", "trained_v1", "trained_v2"])
+    page = artifact("comparison")
+    assert "| training | loss | - | 0.125 " in page
+    assert page.count("![Loss by step](") == 1
+    curves, _ = charts(page)
+    assert curves[-3:] == ["loss", "trained_v1", "trained_v2"]
+
+
+def test_the_chart_of_losses_has_at_most_eight_models_and_the_page_says_so(models):
+    versions = [f"trained_v{number}" for number in range(9)]
+    config = trained(steps=1)
+    for version in versions:
+        run_training_pipeline(config, version)
+    compare_models(versions)
+    page = artifact("comparison")
+    [curves] = charts(page)
+    assert curves[-8:] == versions[:8]
+    assert "The losses of the first 8 models of 9 that have any.\n" in page
 
 
 def test_models_without_evaluations_have_a_page_without_a_chart(models):

@@ -35,6 +35,12 @@ def test_printable_log_lines_are_unchanged(console):
     assert console.getvalue() == before * 2
 
 
+def test_no_name_of_an_emoji_is_replaced(console):
+    configure_log()
+    logging.getLogger("src").warning("trainer mine:train: done")
+    assert console.getvalue() == "WARNING trainer mine:train: done\n"
+
+
 def test_other_handlers_are_left_alone(console, monkeypatch):
     handler = logging.StreamHandler(io.StringIO())
     formatter = logging.Formatter()

@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 from prefect.settings import get_current_settings
 
-from flows import audit_models, compare_models, dataset_published, training_pipeline, training_sweep
+from flows import (
+    audit_models,
+    compare_models,
+    dataset_published,
+    training_pipeline,
+    training_sweep,
+    verify_models,
+)
 from tasks.results import PlainSerializer
 
 FLOWS = {
@@ -11,6 +18,7 @@ FLOWS = {
     "training-sweep": (training_sweep, "_sweep", [["config.yaml"]]),
     "audit-models": (audit_models, "verify_all", []),
     "compare-models": (compare_models, "compare", [["model_v1", "model_v2"]]),
+    "verify-models": (verify_models, "verify_all", [["model_v1"]]),
     "dataset-published": (dataset_published, "_configs_using", ["dataset_v1"]),
 }
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from src.errors import CorruptFileError
@@ -5,7 +7,9 @@ from src.lineage.compare import Comparison, Row, compare
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import ModelNotFoundError
 from tests.examples import DATA_SHA256
+from tests.hostile import KINDS, put
 from tests.lineage.damage import EVALUATION, REGISTRY, STATEMENT, edit, read_json, remove, write
+from tests.trainers import CONFIG_PATH, write_config, write_module
 
 
 def values(comparison, **options):
@@ -132,3 +136,67 @@ def test_the_json_form_has_the_rows():
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (True, 1), (None, ""), ("1", 1)])
 def test_values_of_different_types_differ(one, other):
     assert Row(section="config", name="epochs", values=(one, other)).differs
+
+
+# --- Trainings -----------------------------------------------------------------------------------
+
+
+MODULE = """
+def train(run):
+    for step, loss in enumerate(run.options["losses"], start=1):
+        run.log(step, loss=loss)
+    (run.output / "w").write_text("1")
+"""
+HISTORY = Path("artifacts/models/b/training.jsonl")
+
+
+@pytest.fixture
+def trainings(project):
+    """Models `a` and `b`, whose losses differ, and `c`, of which nothing was trained."""
+    write_module(MODULE)
+    for version, losses in [("a", [5.3, 4.0, 2.11]), ("b", [5.3, None, "x", 3.0, 2.5, 2.0])]:
+        write_config({"use": "mine:train", "options": {"losses": losses}})
+        run_training_pipeline(CONFIG_PATH, version)
+    run_training_pipeline(write_config(path="simulated.yaml"), "c")
+
+
+def test_the_losses_of_trainings_are_sparklines_and_points(trainings):
+    comparison = compare("a", "b", "c")
+    assert values(comparison)["training", "loss"] == (
+        "5.30 █▅▁ 2.11",
+        "5.30 █▃▂▁ 2.00",
+        None,
+    )
+    assert comparison.losses == (
+        ((1, 5.3), (2, 4.0), (3, 2.11)),
+        ((1, 5.3), (4, 3.0), (5, 2.5), (6, 2.0)),
+        (),
+    )
+
+
+def test_the_options_of_trainers_are_properties(trainings):
+    found = values(compare("a", "b"))
+    assert found["trainer", "options.losses"] == (
+        [5.3, 4.0, 2.11],
+        [5.3, None, "x", 3.0, 2.5, 2.0],
+    )
+
+
+def test_equal_losses_are_shown_with_everything_only(trainings):
+    assert ("training", "loss") not in values(compare("a", "a"))
+    assert ("training", "loss") in values(compare("a", "a"), everything=True)
+    assert ("training", "loss") not in values(compare("c", "c"), everything=True)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "nothing", "other losses"])
+def test_a_history_that_is_not_as_recorded_is_not_drawn_and_stops_nothing(trainings, kind):
+    if kind == "nothing":
+        HISTORY.unlink()
+    elif kind == "other losses":
+        HISTORY.write_bytes(HISTORY.read_bytes().replace(b"2.0", b"0.1"))
+    else:
+        put(kind, HISTORY)
+    comparison = compare("a", "b")
+    shown = values(comparison)["training", "loss"]
+    assert shown == ("5.30 █▅▁ 2.11", "not as recorded; see llm-train verify")
+    assert comparison.losses == (((1, 5.3), (2, 4.0), (3, 2.11)), ())

@@ -151,15 +151,23 @@ def test_the_number_of_files_is_bounded(folder_store, monkeypatch):
         folder_store.digests("w")
 
 
+def test_the_progress_of_hashing_adds_up_to_the_size_of_the_files(store, source, monkeypatch):
+    monkeypatch.setattr(tree, "PIECE_BYTES", 3)
+    store.put_files("w", source, digests(FILES))
+    sizes = []
+    assert store.digests("w", progress=sizes.append) == digests(FILES)
+    assert sum(sizes) == sum(map(len, FILES.values()))
+
+
 def test_with_memos_an_unchanged_file_is_read_once(folder_store, source, monkeypatch):
     monkeypatch.setattr("src.storage.folder.RACY_NS", 0)
     folder_store.put_files("w", source, digests(FILES))
     read = []
     hash_file = tree.hash_file
 
-    def counting(root, key):
+    def counting(root, key, progress):
         read.append(key)
-        return hash_file(root, key)
+        return hash_file(root, key, progress)
 
     monkeypatch.setattr("src.storage.folder.hash_file", counting)
     assert folder_store.digests("w", use_memos=True) == digests(FILES)

@@ -34,7 +34,7 @@ from tests.examples import CONFIG
 
 __all__ = ["BYTES", "FILES", "VALUES", "main", "make_record", "tamper"]
 
-SECONDS = 5.0
+SECONDS, WAIT_SECONDS = 5.0, 300.0
 GROWTH_BYTES = 512 << 20
 DOCUMENTED = (OSError, ValueError, LookupError)
 UNCHECKED = {
@@ -90,6 +90,7 @@ Place = tuple[str | int, ...]
 VALUES: dict[str, Callable[[Any, random.Random], Any]] = {
     "null": lambda value, rng: None,
     "text": lambda value, rng: f"{value}x",
+    "long text": lambda value, rng: "x" * 1_000_000,
     "number": lambda value, rng: rng.randrange(-9, 9),
     "large number": lambda value, rng: 10**400,
     "fraction": lambda value, rng: rng.random(),
@@ -323,19 +324,26 @@ def _inspect(root: Path) -> set[str]:
 
 @contextmanager
 def _limits(place: str) -> Iterator[None]:
-    """Raise if the block takes more than `SECONDS`, or much more memory than before."""
+    """Raise if the block takes more than `SECONDS` of CPU, waits, or takes much more memory."""
 
-    def hang(*_: object) -> None:
-        raise AssertionError(f"{place}: more than {SECONDS:g} s")
+    def hang(number: int, _: object) -> None:
+        raise AssertionError(f"{place}: takes too long ({signal.Signals(number).name})")
 
-    old = signal.signal(signal.SIGALRM, hang)
+    # A busy machine gives the block little CPU, so only a wait without an end is a matter of time.
+    limits = (
+        (signal.ITIMER_PROF, signal.SIGPROF, SECONDS),
+        (signal.ITIMER_REAL, signal.SIGALRM, WAIT_SECONDS),
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    old = [signal.signal(number, hang) for _, number, _ in limits]
+    for timer, _, seconds in limits:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        for (timer, number, _), handler in zip(limits, old, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
     assert growth < GROWTH_BYTES, f"{place}: {growth:,} bytes more memory"
 

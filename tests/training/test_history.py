@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.errors import CorruptFileError
-from src.training.history import History, parse_point
+from src.training.history import History, losses, parse_point
 
 
 def lines(path):
@@ -101,3 +101,44 @@ def test_a_training_that_resumes_from_a_checkpoint_has_the_history_of_one_that_d
 def test_a_line_is_a_point_if_it_is_an_object_with_a_step(line, point):
     assert parse_point(line) == point
     assert parse_point(line.encode()) == point
+
+
+def as_history(points):
+    return b"".join(json.dumps(point).encode() + b"\n" for point in points)
+
+
+def test_the_losses_of_a_history_are_those_of_its_points_in_order():
+    points = [{"step": 1, "loss": 2}, {"step": 2, "loss": 0.5}, {"step": 5, "loss": 0.25}]
+    assert losses(as_history(points), 10) == [(1, 2.0), (2, 0.5), (5, 0.25)]
+
+
+def test_points_whose_loss_is_no_finite_number_are_left_out():
+    values = [None, "0.5", True, [1], 10**400, 0.5]
+    points = [{"step": step, "loss": value} for step, value in enumerate(values)]
+    data = as_history([{"step": 9, "eval_loss": 1.0}, *points])
+    lines = [
+        b"no point\n",
+        b'{"loss": 1}\n',
+        b'{"step": 3, "loss": NaN}\n',
+        b'{"step": 8, "loss": 1',
+    ]
+    assert losses(data + b"".join(lines), 10) == [(5, 0.5)]
+    assert losses(b"", 10) == []
+
+
+def test_of_a_long_history_some_losses_are_returned_with_the_first_and_the_last():
+    data = as_history({"step": step, "loss": 1 / step} for step in range(1, 10_001))
+    found = losses(data, 300)
+    assert 150 <= len(found) <= 300
+    assert (found[0], found[-1]) == ((1, 1.0), (10_000, 1 / 10_000))
+    assert found == sorted(found)
+
+
+@given(st.lists(st.sampled_from(["loss", "eval_loss"]), max_size=60), st.integers(2, 20))
+def test_a_long_history_with_other_points_between_has_no_more_losses_than_asked_for(names, limit):
+    points = [{"step": step, name: step / 2} for step, name in enumerate(names)]
+    found = losses(as_history(points), limit)
+    every = [(point["step"], point["loss"]) for point in points if "loss" in point]
+    assert len(found) <= limit
+    assert set(found) <= set(every)
+    assert found[:1] + found[-1:] == every[:1] + every[-1:]

@@ -25,10 +25,10 @@ from src.lineage.verify import verdict, verify
 from src.records.metadata import ModelVersionConflict
 from src.supervision.errors import CommandError, CommandStartError, CommandTimeoutError
 from src.training import trainer as trainer_module
+from src.training.attempt import InputChangedError, TrainerFailedError, TrainingOutputError
 from src.training.config import ConfigError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
-from src.training.weights import InputChangedError, TrainerFailedError, TrainingOutputError
 from tests.conftest import REPOSITORY
 from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
 

@@ -1,7 +1,8 @@
 """Verification: recompute a model's record and compare. Nothing is written.
 
 `evidence` reads the files, `expected` computes what they must contain, `statements` has the exact
-form of the two statements, `checks` compares.
+form of the two statements, `checks` compares. `retraining` trains a model again, and `divergence`
+says how two trainings differ.
 """
 
 import logging
@@ -25,6 +26,7 @@ from src.lineage.record import model_not_found, version_folders
 from src.lineage.verify.checks import CHECKS, Case, Check, Verdict, failed_checks, verdict
 from src.lineage.verify.evidence import (
     File,
+    HashFiles,
     ModelEvidence,
     Registry,
     read_dataset,
@@ -32,10 +34,12 @@ from src.lineage.verify.evidence import (
     read_registry,
 )
 from src.lineage.verify.expected import expect
+from src.lineage.verify.retraining import OnPoint
+from src.lineage.verify.retraining import retrain as retrain_model
 from src.names import is_version
 from src.records.canonical import is_same_json
 from src.records.statement import weights_of
-from src.storage import Location
+from src.storage import Location, StorePath
 from src.training.config import ConfigFile
 from src.training.hashing import HashDataset, count_and_hash, count_and_hash_once
 from src.training.pipeline import config_evaluator
@@ -88,9 +92,12 @@ def verify_all(
     *,
     versions: Iterable[str] | None = None,
     hash_dataset: HashDataset = count_and_hash,
+    hash_files: HashFiles = StorePath.digests,
     metrics: Metrics | Evaluator = simulated_metrics,
     reevaluate: bool = False,
+    retrain: bool = False,
     config_file: ConfigFile | None = None,
+    on_point: OnPoint = lambda *_: None,
 ) -> Iterator[tuple[str, list[Check]]]:
     """Verify many models, one after the other; see `verify`. Reads each dataset once.
 
@@ -98,12 +105,17 @@ def verify_all(
         artifacts_dir: The artifacts root.
         versions: The versions to verify; all that have a registry entry or a folder if `None`.
         hash_dataset: Counts and hashes a data.jsonl.
+        hash_files: Hashes the weights of a model.
         metrics: The evaluator of the models; see `verify`.
         reevaluate: Whether the evaluators that configs name are run again. Their code is taken from
             the configs, which must have the contents that were recorded. An evaluation that names
             another evaluator than its config, or another seed, options, data or declarations, is a
             mismatch, unless it names that of `metrics`.
-        config_file: The config that names the evaluator; that of each model if `None`.
+        retrain: Whether the models are trained again, each in a temporary folder. The code of the
+            trainers is taken from the configs, which must have the contents that were recorded; if
+            it changed, the model is trained by the new code.
+        config_file: The config that names evaluator and trainer; that of each model if `None`.
+        on_point: Receives the model version and each point of a training, as it comes.
 
     Yields:
         Each version and its checks.
@@ -116,9 +128,12 @@ def verify_all(
         artifacts_dir,
         versions=versions,
         hash_dataset=hash_dataset,
+        hash_files=hash_files,
         metrics=metrics,
         reevaluate=reevaluate,
+        retrain=retrain,
         config_file=config_file,
+        on_point=on_point,
     ):
         yield evidence.version, checks
 
@@ -128,9 +143,12 @@ def verify_evidence(
     *,
     versions: Iterable[str] | None = None,
     hash_dataset: HashDataset,
+    hash_files: HashFiles = StorePath.digests,
     metrics: Metrics | Evaluator,
     reevaluate: bool = False,
+    retrain: bool = False,
     config_file: ConfigFile | None = None,
+    on_point: OnPoint = lambda *_: None,
 ) -> Iterator[tuple[ModelEvidence, list[Check]]]:
     """Verify many models; yield the files of each as they were verified, and its checks.
 
@@ -151,7 +169,7 @@ def verify_evidence(
                 raise model_not_found(version, artifacts)
     hash_dataset_once = cache(hash_dataset)
     for version in versions:
-        evidence = read_model(version, artifacts, registry, entries.get(version))
+        evidence = read_model(version, artifacts, registry, entries.get(version), hash_files)
         if evidence.is_entry_missing and not evidence.evaluation.is_missing:
             # A run registers a model before it evaluates it: maybe after the registry was read.
             registry = read_registry(artifacts)
@@ -169,12 +187,16 @@ def verify_evidence(
         evaluation_dataset = None
         if measured_on is not None:
             evaluation_dataset = read_dataset(measured_on, artifacts, hash_dataset_once)
+        retraining = None
+        if retrain:
+            retraining = retrain_model(evidence, dataset, config_file, artifacts, on_point)
         case = Case(
             evidence=evidence,
             expected=expected,
             dataset=dataset,
             evaluation_dataset=evaluation_dataset,
             declared=declared,
+            retraining=retraining,
         )
         checks = [check(case) for check in CHECKS]
         yield evidence, [check for check in checks if check is not None]

@@ -1,6 +1,6 @@
 """The checks of a model's record: each compares one part with its expected value. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from src.errors import truncated_repr
 from src.evaluation.measuring import Evaluator
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
 from src.lineage.verify.expected import Expected, json_sha256, name_mismatch
+from src.lineage.verify.retraining import Retraining
 from src.lineage.verify.statements import (
     declaration_mismatches,
     digest_mismatches,
@@ -24,12 +25,13 @@ from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.evaluation import evaluation_bytes
 from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
 from src.records.metadata import differences
+from src.records.statement import weights_of
 from src.training.dataset import DatasetVersion, check_dataset_metadata
 
 __all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
 
 Verdict = Literal["MATCH", "AS RECORDED", "MISMATCH", "UNREADABLE", "UNFINISHED"]
-MAX_FILES = 5  # that a report names
+MAX_SHOWN = 10  # files or facts that a report names
 WORST_FIRST: tuple[Verdict, ...] = ("MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED")
 
 
@@ -40,14 +42,15 @@ class Check:
     Attributes:
         what: The checked thing, e.g. `metadata.json` or `dataset bytes`.
         verdict: MATCH; AS RECORDED for numbers that agree with their statement and were not
-            measured again; MISMATCH; UNREADABLE for a file that exists and cannot be read; or
-            UNFINISHED for an output that a run writes later than all that exist.
+            measured again; MISMATCH; UNREADABLE for a file that exists and cannot be read, or a
+            training that could not be repeated; or UNFINISHED for an output that a run writes
+            later than all that exist.
         expected: Its expected value.
         found: Its value; for a file that cannot be parsed or read, the reason.
-        diverged: What explains a mismatch, if it is not the checked thing: `code`, `metrics` or
-            `provenance.json`.
+        diverged: What explains a mismatch, if it is not the checked thing: `code`, `environment`,
+            `metrics` or `provenance.json`.
         note: Further facts, e.g. the fields that differ, the origin of the code, or times that run
-            backwards.
+            backwards. Several lines for a training.
     """
 
     what: str
@@ -69,6 +72,8 @@ class Case:
         evaluation_dataset: The dataset that its evaluation names; `None` if it names none.
         declared: The evaluator that its config names, to compare with the recorded one; `None` if
             it is not to be compared, or the config does not exist or was edited.
+        retraining: Its training again, compared with its weights; `None` if it was not trained
+            again.
     """
 
     evidence: ModelEvidence
@@ -76,6 +81,7 @@ class Case:
     dataset: DatasetEvidence | None
     evaluation_dataset: DatasetEvidence | None = None
     declared: Evaluator | None = None
+    retraining: Retraining | None = None
 
     @property
     def has_statement_mismatch(self) -> bool:
@@ -317,9 +323,7 @@ def _check_files(case: Case) -> Check | None:
         for name in files.digests.keys() | expected.keys()
         if files.digests.get(name) != expected.get(name)
     )
-    lines = [_file_change(name, expected, files.digests) for name in wrong[:MAX_FILES]]
-    if (more := len(wrong) - MAX_FILES) > 0:
-        lines.append(f"and {more:,} more")
+    lines = [_file_change(name, expected, files.digests) for name in wrong]
     size = sum(each.size for each in expected.values())
     return _check(
         "weights",
@@ -328,8 +332,57 @@ def _check_files(case: Case) -> Check | None:
         # A run that was stopped between its weights and the statement that lists them.
         is_unfinished=case.is_unfinished and case.evidence.statement.is_missing,
         expected=f"{len(expected):,} files, {size:,} bytes, as {STATEMENT_FILE} lists them",
-        found=files.reason or "; ".join(lines) or "the same files",
+        found=files.reason or _shown(lines) or "the same files",
     )
+
+
+def _check_retraining(case: Case) -> Check | None:
+    retraining, statement = case.retraining, case.evidence.statement.value
+    if retraining is None or statement is None:
+        return None
+    weights = weights_of(statement.files)
+    size = sum(each.size for each in weights.values())
+    count = f"{len(weights):,} {'file' if len(weights) == 1 else 'files'}, {size:,} bytes"
+    is_same = not retraining.reason and not retraining.differences
+    notes = [_summary(retraining, count)]
+    if retraining.differences and retraining.first_step:
+        notes.append(f"The first step that differs is {retraining.first_step}.")
+    elif retraining.first_step:
+        notes.append(f"The weights are the same, the histories are not: {retraining.first_step}.")
+    if retraining.code:
+        notes.append(f"Trained by other code than recorded: {_shown(retraining.code)}.")
+    if retraining.environment:
+        notes.append(f"The environment is not as recorded: {_shown(retraining.environment)}.")
+    if retraining.altered:
+        notes.append(f"Altered since it was recorded: {_shown(retraining.altered)}.")
+    if not (retraining.reason or is_same or retraining.code or retraining.environment):
+        notes.append("Code and environment are as recorded, so the training is not reproducible.")
+    causes = {"code": retraining.code, "environment": retraining.environment}
+    return _check(
+        "training",
+        is_same,
+        is_unreadable=bool(retraining.reason) and not retraining.has_other_inputs,
+        expected=f"{count}, trained again from the recorded inputs",
+        found=retraining.reason or _shown(retraining.differences) or "the same files",
+        diverged=" and ".join(cause for cause, found in causes.items() if found) or None,
+        note="\n".join(filter(None, notes)),
+    )
+
+
+def _summary(retraining: Retraining, count: str) -> str:
+    """Return the sentence on the weights as a whole; empty if they differ."""
+    if retraining.reason:
+        return "Nothing was trained, because the model cannot be trained from its recorded inputs."
+    if retraining.differences:
+        return ""
+    others = f" {_shown(retraining.equal)}." if retraining.equal else ""
+    return f"Trained again, with the same result: {count}.{others}"
+
+
+def _shown(lines: Sequence[str]) -> str:
+    """Return the first lines, and the number of the others."""
+    more = len(lines) - MAX_SHOWN
+    return "; ".join([*lines[:MAX_SHOWN], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def _file_change(name: str, expected: Mapping[str, Digest], found: Mapping[str, Digest]) -> str:
@@ -429,6 +482,7 @@ CHECKS: tuple[Callable[[Case], Check | None], ...] = (
     _check_dataset_metadata,
     _check_code,
     _check_files,
+    _check_retraining,
     _check_evaluation_data,
     _check_evaluation,
     _check_evaluation_statement,

@@ -36,6 +36,7 @@ __all__ = [
     "DatasetEvidence",
     "File",
     "FilesEvidence",
+    "HashFiles",
     "ModelEvidence",
     "Registry",
     "read_dataset",
@@ -45,6 +46,8 @@ __all__ = [
 
 T = TypeVar("T")
 Registry = list[dict[str, Any]]
+HashFiles = Callable[[StorePath], dict[str, Digest]]
+"""Receives a folder; returns the digests of the files below it, by path. See `Store.digests`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,7 @@ def read_model(
     artifacts: Artifacts,
     registry: File[Registry],
     entry: Mapping[str, Any] | None,
+    hash_files: HashFiles = StorePath.digests,
 ) -> ModelEvidence:
     """Read the files of a model, in the reverse of the order in which a run writes them.
 
@@ -213,15 +217,15 @@ def read_model(
         evaluation=evaluation,
         evaluation_statement=evaluation_statement,
         config=_read_config(statement.value),
-        files=_read_files(folder),
+        files=_read_files(folder, hash_files),
         core_sha256=source_digest(CORE),
     )
 
 
-def _read_files(folder: StorePath) -> FilesEvidence:
+def _read_files(folder: StorePath, hash_files: HashFiles) -> FilesEvidence:
     path = folder / WEIGHTS_FOLDER
     try:
-        files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in path.digests().items()}
+        files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in hash_files(path).items()}
         path = folder / HISTORY_FILE
         history = path.read(HISTORY_LIMIT)
     except (OSError, CorruptFileError) as error:

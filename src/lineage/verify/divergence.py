@@ -1,0 +1,78 @@
+"""Differences between a recorded training and another one from the same inputs. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from src.rendering.text import as_text
+
+__all__ = ["changed_names", "environment_differences", "first_step_difference"]
+
+LOSS = "loss"
+LINES = "lines"  # the numbers of the lines of the batch in data.jsonl, from 1
+MAX_LINES, MAX_CHANGES, MAX_TEXT = 32, 5, 100
+
+Point = Mapping[str, Any]
+
+
+def first_step_difference(recorded: Sequence[Point], new: Sequence[Point]) -> str:
+    """Return the first step at which two histories differ, and how; empty if they are equal.
+
+    The first step with another loss is preferred to one with another value, such as a time.
+
+    Args:
+        recorded: The points of the recorded training, in the order of their steps.
+        new: Those of the other one.
+    """
+    ones, others = ({point["step"]: point for point in points} for points in (recorded, new))
+    steps = sorted(ones.keys() | others.keys())
+    names = dict.fromkeys(name for point in (*recorded, *new) for name in point)
+    for compared in ([LOSS], names):
+        for step in steps:
+            one, other = ones.get(step, {}), others.get(step, {})
+            if any(one.get(name) != other.get(name) for name in compared):
+                return f"step {step}: {_step_difference(one, other)}"
+    return ""
+
+
+def _step_difference(one: Point, other: Point) -> str:
+    if not one or not other:
+        return "recorded, but not trained again" if one else "trained again, but not recorded"
+    names = changed_names(one, other)
+    changes = [
+        f"{name} {_text(one.get(name))} recorded, {_text(other.get(name))} now"
+        for name in sorted(names, key=lambda name: name != LOSS)
+    ]
+    lines = one.get(LINES)
+    if LINES not in names and isinstance(lines, list) and lines:
+        more = ", ..." if len(lines) > MAX_LINES else ""
+        changes.append(f"lines {', '.join(map(_text, lines[:MAX_LINES]))}{more} of data.jsonl")
+    return "; ".join(changes[:MAX_CHANGES])
+
+
+def environment_differences(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return how the environments of two trainings differ, one text per fact."""
+    ones, others = dict(_facts(recorded)), dict(_facts(new))
+    return [
+        f"{name}: {_text(ones.get(name))} recorded, {_text(others.get(name))} now"
+        for name in changed_names(ones, others)
+    ]
+
+
+def _facts(environment: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            yield from _facts(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def changed_names(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the names under which two mappings have other values, or only one of them has one."""
+    return sorted(
+        name for name in recorded.keys() | new.keys() if recorded.get(name) != new.get(name)
+    )
+
+
+def _text(value: Any) -> str:
+    text = as_text(value)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
