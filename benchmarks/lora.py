@@ -17,7 +17,7 @@ import yaml
 from benchmarks.measure import ROOT, Row, environment, report, run, run_in_turns, working_folder
 
 PYTHON = ROOT / ".venv-train/bin/python"
-ALONE, OURS = "transformers and peft alone", "`llm-train run`"
+ALONE, OURS = "transformers and peft alone", "trainer `lora`, through `train_weights`"
 SCRIPT = """
 import json, sys, time
 import torch
