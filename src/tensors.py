@@ -23,8 +23,8 @@ __all__ = ["TensorComparison", "TensorDifference", "compare_tensors"]
 
 LENGTH_BYTES = 8
 HEADER_LIMIT = 1 << 24  # some hundred thousand tensors
-PIECE_BYTES = 1 << 22  # a multiple of the size of every value
-MAX_DIMENSIONS, MAX_SIZE = 64, 2**53
+PIECE_BYTES = 1 << 22  # a multiple of the size of every value of whole bytes
+MAX_DIMENSIONS, MAX_SIZE = 64, 2**53  # limits for headers from outside
 METADATA = "__metadata__"
 BITS = {
     "F4": 4,
@@ -36,13 +36,13 @@ BITS = {
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
 }
 """The bits of a value, by data type."""
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK  # no link is followed, and no writer of a FIFO waited for
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK  # follow no link; do not wait for the writer of a FIFO
 _NUMPY = {
     "BOOL": "u1",
     **{name: f"<{name[0].lower()}{BITS[name] // 8}" for name in BITS if name[0] in "UI"},
     **{name: f"<f{BITS[name] // 8}" for name in ("F16", "F32", "F64")},
 }
-"""The types of numpy. The magnitude of a difference is computed for these, and for BF16."""
+"""The types of numpy by data type. BF16 has arithmetic, too, but no type of numpy."""
 
 
 class Tensor(NamedTuple):
@@ -74,9 +74,9 @@ class TensorDifference:
         name: Its name.
         reason: Why its values are not compared: another form, or it is in one file only.
         count: Number of its values.
-        different: Number of values with different bits.
-        greatest: The greatest absolute difference of two values; infinite if one is not a number,
-            `None` for data types without arithmetic.
+        different: Number of values with different bits; of types below 8 bits, number of bytes.
+        greatest: The greatest absolute difference of two values, rounded to 53 bits; infinite if
+            one is not a number, `None` for data types without arithmetic.
     """
 
     name: str
@@ -117,8 +117,8 @@ def compare_tensors(recorded: Path, new: Path) -> TensorComparison:
     """Compare two safetensors files. Reads at most a few megabytes at a time.
 
     Args:
-        recorded: A file.
-        new: Another one, from the same inputs.
+        recorded: The recorded file.
+        new: The file to compare with it, e.g. of another training from the same inputs.
 
     Raises:
         CorruptFileError: One of them is not a safetensors file; names the file.
@@ -224,33 +224,37 @@ def _difference(
     name: str, tensor: Tensor, ones: Iterator[bytes], others: Iterator[bytes]
 ) -> TensorDifference | None:
     """Compare the values of two tensors of the same form; `None` if all are the same."""
-    different, greatest, is_different = 0, 0.0, False
-    has_magnitude = tensor.dtype in _NUMPY or tensor.dtype == "BF16"
+    different, greatest = 0, 0.0
     for one, other in zip(ones, others, strict=True):
-        if one == other:
-            continue
-        is_different = True
-        count, magnitude = _compare_piece(one, other, tensor.dtype)
-        different += count
-        greatest = max(greatest, magnitude)
-    if not is_different:
+        if one != other:
+            count, magnitude = _compare_piece(one, other, tensor.dtype)
+            different += count
+            greatest = max(greatest, magnitude)
+    if not different:
         return None
     return TensorDifference(
         name=name,
         count=math.prod(tensor.shape),
         different=different,
-        greatest=greatest if has_magnitude else None,
+        greatest=greatest if _has_arithmetic(tensor.dtype) else None,
     )
 
 
+def _has_arithmetic(dtype: str) -> bool:
+    return dtype in _NUMPY or dtype == "BF16"
+
+
 def _compare_piece(one: bytes, other: bytes, dtype: str) -> tuple[int, float]:
-    """Return how many values of two pieces differ, and the greatest absolute difference."""
+    """Return how many values of two pieces differ, and by how much at most.
+
+    The pieces differ. For a type without arithmetic, the greatest difference is 0.
+    """
     import numpy as np  # slow to import, and needed only if there is a difference
 
     width = f"<u{max(BITS[dtype] // 8, 1)}"
     bits, other_bits = np.frombuffer(one, width), np.frombuffer(other, width)
     where = np.flatnonzero(bits != other_bits)
-    if dtype != "BF16" and dtype not in _NUMPY:
+    if not _has_arithmetic(dtype):
         return len(where), 0.0
     with np.errstate(all="ignore"):
         distance = np.abs(_values(bits[where], dtype) - _values(other_bits[where], dtype))
