@@ -43,8 +43,8 @@ class Check:
         what: The checked thing, e.g. `metadata.json` or `dataset bytes`.
         verdict: MATCH; AS RECORDED for numbers that agree with their statement and were not
             measured again; MISMATCH; UNREADABLE for a file that exists and cannot be read, or a
-            training that could not be repeated; or UNFINISHED for an output that a run writes
-            later than all that exist.
+            training that could not be repeated; UNFINISHED for an output that a run writes later
+            than all that exist.
         expected: Its expected value.
         found: Its value; for a file that cannot be parsed or read, the reason.
         diverged: What explains a mismatch, if it is not the checked thing: `code`, `environment`,
@@ -72,8 +72,8 @@ class Case:
         evaluation_dataset: The dataset that its evaluation names; `None` if it names none.
         declared: The evaluator that its config names, to compare with the recorded one; `None` if
             it is not to be compared, or the config does not exist or was edited.
-        retraining: Its training again, compared with its weights; `None` if it was not trained
-            again.
+        retraining: A new training from its recorded inputs, compared with its weights; `None` if
+            that was not asked for, or the record has no training.
     """
 
     evidence: ModelEvidence
@@ -332,7 +332,7 @@ def _check_files(case: Case) -> Check | None:
         # A run that was stopped between its weights and the statement that lists them.
         is_unfinished=case.is_unfinished and case.evidence.statement.is_missing,
         expected=f"{len(expected):,} files, {size:,} bytes, as {STATEMENT_FILE} lists them",
-        found=files.reason or _shown(lines) or "the same files",
+        found=files.reason or _joined(lines) or "the same files",
     )
 
 
@@ -343,27 +343,26 @@ def _check_retraining(case: Case) -> Check | None:
     weights = weights_of(statement.files)
     size = sum(each.size for each in weights.values())
     count = f"{len(weights):,} {'file' if len(weights) == 1 else 'files'}, {size:,} bytes"
-    is_same = not retraining.reason and not retraining.differences
     notes = [_summary(retraining, count)]
     if retraining.differences and retraining.first_step:
         notes.append(f"The first step that differs is {retraining.first_step}.")
     elif retraining.first_step:
         notes.append(f"The weights are the same, the histories are not: {retraining.first_step}.")
     if retraining.code:
-        notes.append(f"Trained by other code than recorded: {_shown(retraining.code)}.")
+        notes.append(f"Trained by other code than recorded: {_joined(retraining.code)}.")
     if retraining.environment:
-        notes.append(f"The environment is not as recorded: {_shown(retraining.environment)}.")
+        notes.append(f"The environment is not as recorded: {_joined(retraining.environment)}.")
     if retraining.altered:
-        notes.append(f"Altered since it was recorded: {_shown(retraining.altered)}.")
-    if not (retraining.reason or is_same or retraining.code or retraining.environment):
+        notes.append(f"Altered since it was recorded: {_joined(retraining.altered)}.")
+    if retraining.differences and not (retraining.code or retraining.environment):
         notes.append("Code and environment are as recorded, so the training is not reproducible.")
     causes = {"code": retraining.code, "environment": retraining.environment}
     return _check(
         "training",
-        is_same,
+        not (retraining.reason or retraining.differences),
         is_unreadable=bool(retraining.reason) and not retraining.has_other_inputs,
         expected=f"{count}, trained again from the recorded inputs",
-        found=retraining.reason or _shown(retraining.differences) or "the same files",
+        found=retraining.reason or _joined(retraining.differences) or "the same files",
         diverged=" and ".join(cause for cause, found in causes.items() if found) or None,
         note="\n".join(filter(None, notes)),
     )
@@ -371,16 +370,18 @@ def _check_retraining(case: Case) -> Check | None:
 
 def _summary(retraining: Retraining, count: str) -> str:
     """Return the sentence on the weights as a whole; empty if they differ."""
+    if retraining.has_other_inputs:
+        return "Nothing was trained, because an input is not as recorded."
     if retraining.reason:
-        return "Nothing was trained, because the model cannot be trained from its recorded inputs."
+        return "The training could not be repeated, so the weights were not compared."
     if retraining.differences:
         return ""
-    others = f" {_shown(retraining.equal)}." if retraining.equal else ""
+    others = f" {_joined(retraining.equal)}." if retraining.equal else ""
     return f"Trained again, with the same result: {count}.{others}"
 
 
-def _shown(lines: Sequence[str]) -> str:
-    """Return the first lines, and the number of the others."""
+def _joined(lines: Sequence[str]) -> str:
+    """Return the first `MAX_SHOWN` lines as one, with the number of the others."""
     more = len(lines) - MAX_SHOWN
     return "; ".join([*lines[:MAX_SHOWN], *([f"and {more:,} more"] if more > 0 else [])])
 

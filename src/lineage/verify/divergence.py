@@ -10,7 +10,8 @@ __all__ = ["changed_names", "environment_differences", "first_step_difference"]
 
 LOSS = "loss"
 LINES = "lines"  # the numbers of the lines of the batch in data.jsonl, from 1
-MAX_LINES, MAX_CHANGES, MAX_TEXT = 32, 5, 100
+MAX_LINES, MAX_CHANGES = 32, 5
+MAX_TEXT = 100  # characters of a value
 
 Point = Mapping[str, Any]
 
@@ -18,11 +19,11 @@ Point = Mapping[str, Any]
 def first_step_difference(recorded: Sequence[Point], new: Sequence[Point]) -> str:
     """Return the first step at which two histories differ, and how; empty if they are equal.
 
-    The first step with another loss is preferred to one with another value, such as a time.
+    A step with another loss is preferred to an earlier one with another value, such as a time.
 
     Args:
         recorded: The points of the recorded training, in the order of their steps.
-        new: Those of the other one.
+        new: The points of the new training, in the same order.
     """
     ones, others = ({point["step"]: point for point in points} for points in (recorded, new))
     steps = sorted(ones.keys() | others.keys())

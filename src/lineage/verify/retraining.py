@@ -1,4 +1,4 @@
-"""Training of a recorded model again, in a temporary folder, and comparison of the weights."""
+"""Retraining: train a recorded model again in a temporary folder, and compare the weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -48,15 +48,17 @@ class Retraining:
     """A training from the recorded inputs of a model, compared with the recorded weights.
 
     Attributes:
-        reason: Why nothing was trained; empty if it was.
-        has_other_inputs: Whether the reason is an input that is not as recorded.
-        differences: How each file of the weights that differs does so, by name.
+        reason: Why there are no weights to compare: the trainer could not run, failed, or changed
+            its inputs; empty if the weights were compared.
+        has_other_inputs: Whether the reason is an input that is not as recorded; then nothing was
+            trained.
+        differences: The files of the weights that differ, each with how it differs, by name.
         equal: The files that have the same tensors in other bytes, by name.
         first_step: The first step at which the histories differ, and how; empty if they are equal.
         code: The files of the trainer's code that are not as recorded.
         environment: The facts of the environment that are not as recorded.
-        altered: How the tensors of files that were altered after they were recorded differ from
-            those of this training.
+        altered: The files that were altered after they were recorded and whose recorded bytes
+            were trained again, each with the tensors that were altered.
     """
 
     reason: str = ""
@@ -79,17 +81,18 @@ def retrain(
     """Train a model again from its recorded config, options, seed, data and base model.
 
     The trainer is that of the config, because code is never taken from the record. It works in a
-    temporary folder, which is removed; no file of the model is changed.
+    temporary folder, which is removed; no file of the model is changed. No error is raised for a
+    training that cannot be repeated; the result has the reason.
 
     Args:
         evidence: The files of the model.
         dataset: Its dataset, as it is now.
         config_file: The config that names the trainer; that of the model if `None`.
         artifacts: The artifacts root.
-        on_point: Receives the points of the history.
+        on_point: Receives each point of the new training, as it comes.
 
     Returns:
-        The comparison; `None` if nothing was trained.
+        The comparison; `None` if the record has no training, or no statement that can be parsed.
     """
     if (statement := evidence.statement.value) is None:
         return None
