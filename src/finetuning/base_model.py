@@ -82,8 +82,8 @@ class BaseModel:
         ]
         if faults:
             raise ValueError(
-                "The base model is not the one that the adapter was trained on, so its metrics "
-                "would be others. Restore these files:\n" + "\n".join(faults)
+                "The base model is not the one that the adapter was trained on, so the metrics "
+                "would differ. Restore these files:\n" + "\n".join(faults)
             )
 
 

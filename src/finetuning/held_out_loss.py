@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from src.finetuning.language_model import (
     encode_samples,
     load_base_model,
     load_tokenizer,
-    padding_of,
+    padding_token,
     prepare_libraries,
     read_finetuning,
 )
@@ -29,6 +29,10 @@ MAX_LOSS = 700.0  # exp() of more is not finite
 
 def evaluate(run: EvaluationRun) -> dict[str, float]:
     """Measure an adapter on its held-out lines, or on all lines of another dataset version.
+
+    Returns:
+        Losses in nats per token of the completions, `latency_ms` in milliseconds per line,
+        `cost_per_1k_tokens` in US dollars, and the others as docs/training.md lists them.
 
     Raises:
         ValueError: The model is not one of `lora`, its base model was changed, or no line is
@@ -53,7 +57,7 @@ def evaluate(run: EvaluationRun) -> dict[str, float]:
     base = load_base_model(base_model, finetuning["dtype"])
     model = PeftModel.from_pretrained(base, str(run.model), use_safetensors=True).to(device)
     model.eval()
-    size, padding = run.options["batch_size"], padding_of(tokenizer)
+    size, padding = run.options["batch_size"], padding_token(tokenizer)
     batches = [
         {name: tensor.to(device) for name, tensor in batch_of(part, padding).items()}
         for part in _parts(encoded, size)
@@ -76,8 +80,8 @@ def evaluate(run: EvaluationRun) -> dict[str, float]:
     }
 
 
-def _samples(run: EvaluationRun, finetuning: Any) -> list[Sample]:
-    """Return the samples to measure on."""
+def _samples(run: EvaluationRun, finetuning: Mapping[str, Any]) -> list[Sample]:
+    """Return the samples to measure on: those held out, or all of other data."""
     is_training_data = run.dataset.sha256 == finetuning["dataset_sha256"]
     samples = read_samples(
         Path(run.dataset.path),
@@ -102,14 +106,20 @@ def _parts(samples: Sequence[EncodedSample], size: int) -> list[Sequence[Encoded
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """What a model scores on all batches: the mean loss of `tokens` tokens; exact completions."""
+    """The scores of a model on all batches.
+
+    Attributes:
+        loss: The mean over the tokens of the completions, in nats.
+        tokens: The number of these tokens.
+        exact: The number of completions that greedy decoding writes exactly.
+    """
 
     loss: float
     tokens: int
     exact: int
 
 
-def _scores(model: Any, batches: Sequence[dict[str, Any]]) -> _Scores:
+def _scores(model: Any, batches: Sequence[Mapping[str, Any]]) -> _Scores:
     from torch.nn.functional import cross_entropy
 
     total, tokens, exact = 0.0, 0, 0

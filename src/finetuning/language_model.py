@@ -24,7 +24,7 @@ __all__ = [
     "encode_samples",
     "load_base_model",
     "load_tokenizer",
-    "padding_of",
+    "padding_token",
     "prepare_libraries",
     "read_finetuning",
 ]
@@ -37,6 +37,10 @@ IGNORED = -100  # the label of a token that does not count in the loss
 def prepare_libraries(*, threads: int, device: str | None) -> str:
     """Make the libraries offline, quiet and deterministic; call it before their first import.
 
+    Args:
+        threads: Number of threads of torch, and of OpenMP if its variable is not set.
+        device: `cpu` or `cuda`; `None` for a GPU if there is one.
+
     Returns:
         The device to use: `cpu` or `cuda`.
 
@@ -47,7 +51,7 @@ def prepare_libraries(*, threads: int, device: str | None) -> str:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else not deterministic
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    warnings.simplefilter("ignore", FutureWarning)  # for the authors of the libraries
+    warnings.simplefilter("ignore", FutureWarning)  # addressed to the authors of libraries
     try:
         import torch
         from transformers.utils.logging import disable_progress_bar
@@ -96,7 +100,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def encode_samples(
-    samples: Sequence[Sample], tokenizer: Any, *, max_length: int, source: object
+    samples: Sequence[Sample], tokenizer: Any, *, max_length: int, source: str
 ) -> list[EncodedSample]:
     """Return the tokens of samples; print how many were cut off.
 
@@ -122,7 +126,11 @@ def encode_samples(
 
 
 def batch_of(samples: Sequence[EncodedSample], padding: int) -> dict[str, Any]:
-    """Return samples as tensors; only tokens of completions have labels."""
+    """Return samples as tensors: input_ids, attention_mask and labels, one row per sample.
+
+    Short samples are filled up with the token `padding`. It and the tokens of prompts have the
+    label `IGNORED`.
+    """
     import torch
 
     width = max(len(each.tokens) for each in samples)
@@ -140,7 +148,7 @@ def batch_of(samples: Sequence[EncodedSample], padding: int) -> dict[str, Any]:
     }
 
 
-def padding_of(tokenizer: Any) -> int:
+def padding_token(tokenizer: Any) -> int:
     """Return the token that fills short samples of a batch; the model does not see it."""
     padding = tokenizer.pad_token_id
     return int(tokenizer.eos_token_id if padding is None else padding)

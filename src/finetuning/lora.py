@@ -1,7 +1,7 @@
 """The trainer `lora`: low-rank adaptation (LoRA) of a causal language model.
 
 The model learns the completion of each line of the data, given its prompt. It uses transformers and
-peft; see docs/training.md for the options. The same inputs give the same bytes, also after a
+peft; see docs/training.md for the options. The same inputs give the same bytes, even if the
 training was killed and continued.
 """
 
@@ -21,7 +21,7 @@ from src.finetuning.language_model import (
     encode_samples,
     load_base_model,
     load_tokenizer,
-    padding_of,
+    padding_token,
     prepare_libraries,
 )
 from src.finetuning.options import run_settings, trainer_options
@@ -39,7 +39,10 @@ OPTIONS_OF_EVALUATION = ("prompt", "completion", "max_length", "held_out", "dtyp
 
 
 def train(run: TrainingRun) -> None:
-    """Train an adapter, and leave it in `run.output` with its tokenizer.
+    """Train an adapter.
+
+    Afterwards `run.output` has the adapter in the format of peft, its tokenizer, and
+    finetuning.json, which `held-out-loss` reads.
 
     Raises:
         ValueError: The data, the base model, the seed or a setting is not valid.
@@ -72,7 +75,7 @@ def train(run: TrainingRun) -> None:
     steps = min(steps, options["max_steps"] or steps)
     checkpoint = last_checkpoint(run.checkpoints)
     if checkpoint is None or checkpoint_step(checkpoint) < steps:
-        _train(run, base_model, encoded, steps, device, padding_of(tokenizer), checkpoint)
+        _train(run, base_model, encoded, steps, device, padding_token(tokenizer), checkpoint)
         checkpoint = last_checkpoint(run.checkpoints)
     assert checkpoint is not None  # noqa: S101  # saved after the last step
     _write_adapter(run, checkpoint, base_model)

@@ -28,7 +28,8 @@ class Template:
             if len(part[0]) == 1:
                 raise ValueError(
                     f"expected fields such as '{{input}}', found {part[0]!r} at character "
-                    f"{part.start() + 1} of {truncated_repr(text)}. Write a brace twice."
+                    f"{part.start() + 1} of {truncated_repr(text)}. Write `{{{{` or `}}}}` for a "
+                    "brace."
                 )
 
     def fill(self, values: Mapping[str, Any]) -> str:
@@ -96,7 +97,7 @@ def read_samples(
         path: The file.
         prompt: Makes the prompt of a line.
         completion: Makes the completion of a line.
-        held_out: See `is_held_out`.
+        held_out: The fraction of the lines to hold out; see `is_held_out`.
 
     Raises:
         ValueError: A line is not a JSON object, or lacks a field; names the line.
@@ -127,10 +128,14 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def is_held_out(line: bytes, fraction: float) -> bool:
-    """Return whether a line belongs to the held-out fraction of a dataset.
+    """Return whether a line belongs to the held-out part of a dataset.
 
-    This depends on the bytes of the line alone: equal lines are all in or all out, and a line stays
-    where it is when others are added.
+    This depends on the bytes of the line alone: equal lines are all held out or none of them, and
+    other lines do not change it.
+
+    Args:
+        line: The line; its end does not count.
+        fraction: The part of all lines that is held out on average, from 0, below 1.
     """
     digest = sha256(line.rstrip(b"\r\n")).hexdigest()
     return int(digest[:13], 16) / 16**13 < fraction
@@ -145,21 +150,21 @@ def encode_sample(
         sample: The sample.
         encode: Returns the tokens of a text; with `True`, also those that begin a text.
         end: The token that ends a text.
-        max_length: The number of tokens after which a sample is cut off.
+        max_length: The most tokens of a sample; further ones are cut off.
 
     Raises:
         ValueError: No token of the completion is left.
     """
-    before, after = encode(sample.prompt, True), encode(sample.completion, False)
-    if len(before) >= max_length:
+    prompt, completion = encode(sample.prompt, True), encode(sample.completion, False)
+    if len(prompt) >= max_length:
         raise ValueError(
-            f"line {sample.line}: its prompt has {len(before):,} tokens, and max_length "
+            f"line {sample.line}: its prompt has {len(prompt):,} tokens, and max_length "
             f"{max_length:,} leaves none for the completion. Raise max_length, or remove the line."
         )
-    tokens = [*before, *after, end]
+    tokens = [*prompt, *completion, end]
     return EncodedSample(
         line=sample.line,
         tokens=tokens[:max_length],
-        prompt_length=len(before),
+        prompt_length=len(prompt),
         is_cut=len(tokens) > max_length,
     )

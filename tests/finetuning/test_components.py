@@ -18,12 +18,12 @@ from src.finetuning.options import trainer_options
 from src.records.dataset_version import DatasetVersion
 from tests.conftest import REPOSITORY
 
-ROOM = "src.finetuning"
+PACKAGE = "src.finetuning"
 SHA = "a" * 64
 
 
 def imported(module):
-    """Return the files of the modules of the room that a module imports, also indirectly."""
+    """Return the files of the modules of the package that a module imports, directly or not."""
     found, waiting = set(), [module]
     while waiting:
         path = Path(import_module(waiting.pop()).__file__)
@@ -33,13 +33,13 @@ def imported(module):
         waiting += [
             node.module
             for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.ImportFrom) and node.module.startswith(f"{ROOM}.")
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(f"{PACKAGE}.")
         ]
     return found
 
 
 @pytest.mark.parametrize("component", [lora.train, held_out_loss.evaluate])
-def test_the_code_of_a_component_is_all_that_it_imports_of_this_room(component):
+def test_the_code_of_a_component_is_all_that_it_imports_of_the_package(component):
     own = import_module(component.__module__).__file__
     assert imported(component.__module__) == {own, *component.code}
 

@@ -55,8 +55,8 @@ def test_options_that_mean_the_same_are_recorded_equally():
         (
             "completion",
             "{output",
-            "expected fields such as '{input}', found '{' at character 1 of '{output'. Write a "
-            "brace twice.",
+            "expected fields such as '{input}', found '{' at character 1 of '{output'. Write "
+            "`{{` or `}}` for a brace.",
         ),
         ("max_length", 1, "expected an integer >= 2, found 1."),
         ("rank", True, "expected an integer >= 1, found True."),
