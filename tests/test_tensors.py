@@ -1,3 +1,5 @@
+"""Comparison of safetensors files, which the tests write without their library."""
+
 import json
 import math
 import os

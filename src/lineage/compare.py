@@ -104,16 +104,20 @@ def compare(*model_versions: str, artifacts_dir: Location = "artifacts") -> Comp
     records = [read_record(version, artifacts) for version in model_versions]
     comparison = compare_records(records)
     histories = [_losses(record, artifacts) for record in records]
-    texts = tuple(
-        DAMAGED if points is None else sparkline([loss for _, loss in points]) if points else None
-        for points in histories
-    )
+    texts = tuple(map(_loss_text, histories))
     row = Row(section="training", name="loss", values=texts)
     return replace(
         comparison,
         every_row=comparison.every_row + ((row,) if any(texts) else ()),
         losses=tuple(points or () for points in histories),
     )
+
+
+def _loss_text(points: Losses | None) -> str | None:
+    """Return the course of a loss as a line of text; `None` for a model without a history."""
+    if points is None:
+        return DAMAGED
+    return sparkline([loss for _, loss in points]) if points else None
 
 
 def compare_records(records: list[Record]) -> Comparison:

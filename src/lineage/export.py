@@ -53,8 +53,8 @@ def export_model(
         ModelNotFoundError: The version does not exist.
         CorruptFileError: A file of the model is missing, is not as recorded, or cannot be parsed;
             names the file. Nothing was written.
-        FileNotFoundError: The model has no statement; or the folder that is to hold `folder` does
-            not exist.
+        FileNotFoundError: The model or its evaluation has no statement; or the folder that is to
+            hold `folder` does not exist.
         ValueError: The model has no weights; or `folder` has files, or is the working directory.
         OSError: A file cannot be read or written; nothing was written.
     """
@@ -81,7 +81,7 @@ def export_model(
 def _read_record(model_version: str, artifacts: Artifacts) -> dict[str, bytes]:
     """Read the files of a model but its weights, by their name in the export; see `export_model`.
 
-    Each file that a statement names has the digest that it names.
+    Each file is compared with the digest in the statement that names it.
     """
     read_record(model_version, artifacts)  # raises if there is no such model
     model = artifacts.models / model_version
@@ -135,7 +135,7 @@ def _read(path: StorePath, limit: int, expected: str) -> bytes:
 def _exported(
     model_version: str, record: Mapping[str, bytes], model: StorePath
 ) -> tuple[Exported, dict[str, str]]:
-    """Return a model as it is exported, and the path of each of its weights in the export."""
+    """Return the contents of the export, and the path of each of the weights in it."""
     metadata = parse_metadata(
         record[METADATA_FILE], model / METADATA_FILE, model_version=model_version
     )
@@ -169,8 +169,8 @@ def _exported(
 
 
 def _targets(weights: Collection[str]) -> dict[str, str]:
-    """Return the path of each of the weights in the export; the model card has README.md."""
-    targets = dict.fromkeys(weights, "")
+    """Return the path of each of the weights in the export; README.md is that of the card."""
+    targets: dict[str, str] = {}
     for name in weights:
         is_card = name.casefold() == CARD.casefold()
         taken = [CARD, *weights, *targets.values()]

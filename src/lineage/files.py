@@ -1,4 +1,4 @@
-"""Search for a file: the models that it belongs to, or that were made from it, by its digest."""
+"""Find, by its digest, the models that a file belongs to, or that were made from it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -76,6 +76,7 @@ def trace_file(
         FileNotFoundError: There is no such file.
         CorruptFileError: It is not a regular file; or a file of a record cannot be parsed. Names
             the file.
+        OSError: The file, or one of a record, cannot be read.
     """
     artifacts = Artifacts.open(artifacts_dir)
     records = list(read_records(artifacts))

@@ -21,13 +21,14 @@ __all__ = ["Exported", "is_hub_id", "model_card"]
 
 TAG = "llm-training-pipeline"
 ADAPTER_CONFIG = "adapter_config.json"
+# The rule of `huggingface_hub.utils.validate_repo_id`, which a test compares.
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 _HUB_ID = re.compile(rf"(?:{_PART}/)?{_PART}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """A model as it is exported: its record, and the files of the export.
+    """The contents of an export: the record of the model, and the files.
 
     Attributes:
         metadata: The contents of its metadata.json.
@@ -101,7 +102,7 @@ def model_card(model: Exported) -> str:
 {code(base_model)}, trained on {code(dataset)} ({samples:,} samples) by the trainer \
 {code(model.training.trainer.get("use"))}.
 {_evaluation(model)}
-## What it was made of
+## Inputs
 
 {inputs}
 ## Environment
@@ -116,11 +117,11 @@ who can change the files can change the statements, too.
 
 ## Verify
 
-In this folder, that each file has the digest that is listed above:
+Check in this folder that each of these files has its digest:
 
 {markdown.code_block(f"sha256sum --check {shell.quote(model.sums)}")}
-In the project that trained the model, where DIR is this folder: which model a file belongs to, and
-whether the record of the model holds:
+In the project that trained the model, find the model of a file, and verify its record (DIR is this
+folder):
 
 {markdown.code_block(_commands(model, version))}"""
     )
@@ -157,7 +158,7 @@ def _results(model: Exported) -> dict[str, Any]:
         "metrics": [
             {"type": name, "name": name, "value": value} for name, value in model.metrics.items()
         ],
-        # The hub asks for a URL; a name of this kind leads nowhere, and so to nothing of others.
+        # The hub requires a URL. A URN is one, and cannot be the address of a page.
         "source": {"name": evaluator, "url": f"urn:{TAG}:evaluator:{quote(evaluator, safe='')}"},
     }
     return {"name": model.metadata["model_version"], "results": [result]}

@@ -15,8 +15,8 @@ def sparkline(values: Sequence[float]) -> str:
     Values that are all equal have bars of half the height.
 
     Args:
-        values: Finite numbers; at least one. Of more than `WIDTH`, some in equal distances are
-            drawn, with the first and the last one.
+        values: Finite numbers; at least one. If there are more than `WIDTH`, values at equal
+            distances are drawn, including the first and the last one.
     """
     last = len(values) - 1
     count = min(len(values), WIDTH)

@@ -20,7 +20,7 @@ class NewFolder:
     """A folder that is being written.
 
     Args:
-        path: Where it is until it is whole.
+        path: Its temporary path, until all files are written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,10 +40,10 @@ class NewFolder:
             entry.sync_folder()
 
     def copy(self, source: Path, name: str, digest: Digest, target: str) -> None:
-        """Copy the file `name` of a folder to the file `target`; see `write`.
+        """Copy the file `name` below the folder `source` to the file `target`; see `write`.
 
         Raises:
-            CorruptFileError: It is not a regular file, or a link is on the way to it.
+            CorruptFileError: It is not a regular file, or its path has a link.
             FileChangedError: It does not have this digest.
         """
         with closing(copy_pieces(source, name, digest)) as pieces:
@@ -61,14 +61,14 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
         path: Does not exist, or is an empty folder other than the working directory.
 
     Raises:
-        FileNotFoundError: The folder that is to hold it does not exist.
+        FileNotFoundError: The parent folder of `path` does not exist.
         ValueError: `path` exists and is not an empty folder, or is the working directory.
     """
     real = Path(os.path.realpath(path))
     if real == Path.cwd():
         raise ValueError(f"{path}: expected a new folder, found the working directory.")
     if os.path.lexists(real) and not (real.is_dir() and not any(real.iterdir())):
-        raise _exists(path)
+        raise _not_empty(path)
     if not real.parent.is_dir():
         raise FileNotFoundError(f"{real.parent}: no such folder. Create it first.")
     temporary = real.with_name(f".{real.name}.{secrets.token_hex(4)}.tmp")
@@ -79,7 +79,7 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
             os.replace(temporary, real)  # of folders, it replaces only an empty one
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise _exists(path) from error
+                raise _not_empty(path) from error
             raise
         with open_entry(real.parent, real.name) as entry:
             entry.sync_folder()
@@ -88,5 +88,5 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
         raise
 
 
-def _exists(path: Path) -> ValueError:
+def _not_empty(path: Path) -> ValueError:
     return ValueError(f"{path}: expected a new or an empty folder, found other files.")

@@ -126,8 +126,8 @@ def losses(data: bytes, limit: int) -> list[tuple[int, float]]:
 
     Args:
         data: The bytes of the file.
-        limit: The most points to return. Of more lines, some in equal distances are parsed, with
-            the first and the last one that has a loss.
+        limit: The most points to return. If there are more lines, lines at equal distances are
+            parsed, and the first and the last one that has a loss.
 
     Returns:
         Steps and losses, without the points whose `loss` is missing or no finite number.

@@ -1,3 +1,5 @@
+"""The flow `verify-models`, with real trainings of a small trainer."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""Sparklines: values as one line of text."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""Differences between two trainings: the first step, the environment."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
