@@ -41,9 +41,20 @@ def test_the_script_for_axolotl_is_valid_python():
     compile(script, "axolotl_train.py", "exec")
 
 
+def test_every_option_of_lora_is_on_the_page():
+    from src.finetuning.options import trainer_options
+
+    section = TEXT.split("Options of `lora`:")[1].split("Under `run`")[0]
+    assert set(first_cells(section)) == trainer_options({}).keys()
+
+
+def first_cells(section):
+    """Return the names in the first cells of a table."""
+    return re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.M)))
+
+
 def test_every_key_and_attribute_of_the_page_exists():
     from src.training.component_config import COMPONENT_KEYS
 
     section = TEXT.split("## Keys of")[1].split("A package installs")[0]
-    named = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.M))))
-    assert named == {*COMPONENT_KEYS["trainer"], *COMPONENT_KEYS["evaluator"]}
+    assert set(first_cells(section)) == {*COMPONENT_KEYS["trainer"], *COMPONENT_KEYS["evaluator"]}
