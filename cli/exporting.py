@@ -21,8 +21,8 @@ def export(version: str, folder: str, artifacts_dir: str, as_json: bool) -> None
     """Write the weights of model VERSION to the new folder DIR.
 
     The folder has the layout of a model on the Hugging Face hub: the weights, a model card
-    (README.md), and the record of the model. Each file is compared with its recorded digest. The
-    folder appears whole or not at all; a folder that has files is not changed.
+    (README.md), and the record of the model. Each file is compared with its recorded digest. DIR is
+    created when all files are written; an existing one must be empty.
     """
     if Path(folder).resolve().is_relative_to(Path(artifacts_dir).resolve()):
         raise ValueError(f"{folder}: expected a folder outside of the artifacts root.")

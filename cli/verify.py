@@ -56,7 +56,7 @@ def verify(
     record (UNFINISHED). The numbers of an evaluator other than the simulated one are compared with
     their record alone (AS RECORDED), unless --reevaluate measures them again. An evaluation by
     `evaluate --config FILE` is measured again with the same --config. --retrain names the first
-    step, file and tensor that differ, and what of code and environment is not as recorded.
+    step, file and tensor that differ, and what in code and environment is not as recorded.
     """
     if everything == bool(versions):
         raise click.UsageError("Pass the versions to verify, or --all.")
@@ -64,7 +64,7 @@ def verify(
     if config is not None and not runs_code:
         raise click.UsageError("--config needs --reevaluate or --retrain.")
     if runs_code:
-        check_working_directory(artifacts_dir)  # below it, configs name no code
+        check_working_directory(artifacts_dir)  # its configs name code to run
     results = {}
     with training_progress() if retrain else nullcontext(lambda *_: None) as on_point:
         for version, checks in verify_all(

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-cache = TemporaryDirectory()  # of the data that lm-eval loads
+cache = TemporaryDirectory()  # for the data that lm-eval loads
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 os.environ["HF_DATASETS_CACHE"] = cache.name
 import torch

@@ -18,12 +18,12 @@ torch.set_num_threads(1)
 set_seed(run["seed"])
 
 
-class Contract(TrainerCallback):
+class PipelineCallback(TrainerCallback):
     def on_log(self, args, state, control, logs, **_):
         if "loss" in logs:  # a line with a step is a point of the history
             print(json.dumps({"step": state.global_step, "loss": logs["loss"]}), flush=True)
 
-    def on_save(self, args, state, control, **_):  # all files of the checkpoint are written
+    def on_save(self, args, state, control, **_):  # all its files are written: mark it as complete
         os.sync()
         (folder / f"checkpoint-{state.global_step}/complete").touch()
 
@@ -34,15 +34,20 @@ settings = {
     "per_device_train_batch_size": config["batch_size"],
     "learning_rate": config["learning_rate"],
     "seed": run["seed"],
-    **{"logging_steps": 1, "report_to": [], "disable_tqdm": True, "save_total_limit": 2},
-    **{"use_cpu": True, "bf16": False, "gradient_checkpointing": False},
+    "logging_steps": 1,
+    "report_to": [],
+    "disable_tqdm": True,
+    "save_total_limit": 2,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
 }
 trainer = SFTTrainer(
     config["base_model"],
     SFTConfig(str(folder), **settings, **options),
     train_dataset=Dataset.from_list([{"text": f"{r['input']}\n{r['output']}"} for r in rows]),
     peft_config=LoraConfig(r=8, target_modules=["q_proj", "v_proj"]),
-    callbacks=[Contract()],
+    callbacks=[PipelineCallback()],
 )
 trainer.remove_callback(PrinterCallback)
 marks = folder.glob("checkpoint-*/complete")

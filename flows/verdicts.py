@@ -1,4 +1,4 @@
-"""Verdicts on models, as a table in the UI and as the outcome of a run."""
+"""Verdicts on models, as a table in the UI and as the state of a run."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from src.rendering import markdown
 
 __all__ = ["report_verdicts"]
 
-TABLE_ROWS = 1000  # and more, if more models do not match
+TABLE_ROWS = 1000  # more only if more models do not match
 MESSAGE_LENGTH = 299
 MAX_LISTED = 10
 DETAILS_LENGTH = 52  # characters; more do not fit a page
@@ -23,14 +23,14 @@ ORDER: list[Verdict] = ["MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED", "
 
 
 def report_verdicts(results: Iterable[tuple[str, list[Check]]], key: str) -> Any:
-    """Verify models, and write their verdicts to a table.
+    """Write the verdicts of a verification to a table.
 
     Args:
         results: Model versions and their checks, which are computed while they are read.
         key: Key of the table, an artifact.
 
     Returns:
-        The verdict by model version; the failed state of the flow if a model does not match, or
+        The verdict by model version; a failed state for the flow if a model does not match, or if
         the verification raised an error.
     """
     logger = get_run_logger()

@@ -1,4 +1,4 @@
-"""Verification of some models; on request, by training them again."""
+"""Verification of the given models, by default by training them again."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -33,7 +33,7 @@ def verify_models(
     """Verify the records of models by recomputing them.
 
     No file of a model is changed. The run fails if a model does not match its record; the table has
-    the reasons: of a training, the first step and the tensors that differ.
+    the reasons, and for a training the first step and the tensors that differ.
 
     Args:
         model_versions: One or more model versions.
