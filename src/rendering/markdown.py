@@ -19,7 +19,8 @@ SPECIAL = re.compile(
     r"|^[-+=>]"
 )
 LIST_NUMBER = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))")
-# GFM makes links of addresses, in some parsers also of escaped ones, but not in a code span.
+# GFM makes links of addresses, in some parsers also of escaped ones, but not in a code span. One
+# pattern for a word with a mark would take quadratic time.
 _WORD = re.compile(r"[^\s`|]+")
 _ADDRESS_MARK = re.compile(r"@|://|www\.", re.IGNORECASE)
 

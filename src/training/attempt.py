@@ -41,8 +41,8 @@ __all__ = [
     "check_inputs",
     "checked_files",
     "has_checkpoints",
-    "left_files",
     "output_fault",
+    "result_files",
     "run_trainer",
 ]
 
@@ -74,6 +74,9 @@ def run_trainer(
     on_point: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
     """Run a trainer as a child process until it has ended.
+
+    Afterwards `folder` has the weights in output/, the checkpoints, and history.jsonl if the
+    trainer reported steps.
 
     Args:
         config: The five settings.
@@ -179,15 +182,15 @@ def check_inputs(dataset: DatasetVersion, description: Description) -> None:
 
 
 def checked_files(folder: Path) -> dict[str, Digest]:
-    """Return the digests of what a trainer has left, after a check that it is a model.
+    """Return the digests of the weights and the history, after a check that they are a model.
 
     Raises:
-        TrainingOutputError: It is not: there is no file, an empty one, one with a name that this
+        TrainingOutputError: There is no file of weights, an empty one, one with a name that this
             project uses, or something other than files and folders.
         OSError: A file cannot be read.
     """
     try:
-        files = left_files(folder)
+        files = result_files(folder)
     except CorruptFileError as error:
         raise TrainingOutputError(f"{error} A trainer may leave only files and folders.") from error
     if fault := output_fault(folder, files):
@@ -196,7 +199,7 @@ def checked_files(folder: Path) -> dict[str, Digest]:
 
 
 def output_fault(folder: Path, files: Mapping[str, Digest]) -> str | None:
-    """Return why files that a trainer has left are not a model; `None` if they are."""
+    """Return why the files of `result_files` are not a model; `None` if they are."""
     weights = [name for name in files if name != HISTORY_FILE]
     if refused := [name for name in weights if _REFUSED_NAME.search(name)]:
         return (
@@ -215,8 +218,8 @@ def _output(folder: Path, name: str) -> Path:
     return folder / "output" / name.removeprefix(f"{WEIGHTS_FOLDER}/")
 
 
-def left_files(folder: Path) -> dict[str, Digest]:
-    """Return the digests of what a trainer has left, by path in the folder of the model.
+def result_files(folder: Path) -> dict[str, Digest]:
+    """Return the digests of the weights and the history, by path in the folder of the model.
 
     Raises:
         CorruptFileError: There is something other than a regular file or a folder.

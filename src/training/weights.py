@@ -32,8 +32,8 @@ from src.training.attempt import (
     check_inputs,
     checked_files,
     has_checkpoints,
-    left_files,
     output_fault,
+    result_files,
     run_trainer,
 )
 from src.training.config import ConfigFile
@@ -193,7 +193,7 @@ def _finished(folder: Path, new: Training) -> Training | None:
         return None
     files, environment = result
     try:
-        is_unchanged = files == left_files(folder)
+        is_unchanged = files == result_files(folder)
     except CorruptFileError:
         return None
     is_model = is_unchanged and not output_fault(folder, files)

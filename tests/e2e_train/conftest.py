@@ -143,7 +143,7 @@ def project(
     tmp_path_factory: pytest.TempPathFactory,
     server: dict[str, str],
 ) -> Iterator[Project]:
-    """The project, with one model `undisturbed` of each config."""
+    """The project, with the models `undisturbed` and `short_undisturbed`."""
     env = {**os.environ, **server}
     project = Project(tmp_path_factory.mktemp("project"), env)
     project.run(CONFIG, "undisturbed")

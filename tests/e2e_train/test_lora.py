@@ -174,8 +174,10 @@ def test_an_adapter_is_not_measured_on_another_base_model(project):
     before = path.read_bytes()
     path.write_bytes(before + b"\n")
     evaluate = ("evaluate", "undisturbed", "--config", CONFIG, "--replace")
-    done = project.llm_train(*evaluate, code=1)
-    path.write_bytes(before)
+    try:
+        done = project.llm_train(*evaluate, code=1)
+    finally:  # other tests use the base model
+        path.write_bytes(before)
     assert "base_models/tiny-llama/generation_config.json: expected sha256 " in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Verification: recompute a model's record and compare. Nothing is written.
+"""Verification: recompute a model's record and compare. No file of the record is written.
 
 `evidence` reads the files, `expected` computes what they must contain, `statements` has the exact
 form of the two statements, `checks` compares. `retraining` trains a model again, and `divergence`
