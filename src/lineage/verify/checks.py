@@ -324,14 +324,13 @@ def _check_files(case: Case) -> Check | None:
         if files.digests.get(name) != expected.get(name)
     )
     lines = [_file_change(name, expected, files.digests) for name in wrong]
-    size = sum(each.size for each in expected.values())
     return _check(
         "weights",
         not wrong and not files.reason,
         is_unreadable=files.is_unreadable,
         # A run that was stopped between its weights and the statement that lists them.
         is_unfinished=case.is_unfinished and case.evidence.statement.is_missing,
-        expected=f"{len(expected):,} files, {size:,} bytes, as {STATEMENT_FILE} lists them",
+        expected=f"{_count_and_size(expected)}, as {STATEMENT_FILE} lists them",
         found=files.reason or _joined(lines) or "the same files",
     )
 
@@ -340,10 +339,8 @@ def _check_retraining(case: Case) -> Check | None:
     retraining, statement = case.retraining, case.evidence.statement.value
     if retraining is None or statement is None:
         return None
-    weights = weights_of(statement.files)
-    size = sum(each.size for each in weights.values())
-    count = f"{len(weights):,} {'file' if len(weights) == 1 else 'files'}, {size:,} bytes"
-    notes = [_summary(retraining, count)]
+    weights = _count_and_size(weights_of(statement.files))
+    notes = [_summary(retraining, weights)]
     if retraining.differences and retraining.first_step:
         notes.append(f"The first step that differs is {retraining.first_step}.")
     elif retraining.first_step:
@@ -361,15 +358,15 @@ def _check_retraining(case: Case) -> Check | None:
         "training",
         not (retraining.reason or retraining.differences),
         is_unreadable=bool(retraining.reason) and not retraining.has_other_inputs,
-        expected=f"{count}, trained again from the recorded inputs",
+        expected=f"{weights}, trained again from the recorded inputs",
         found=retraining.reason or _joined(retraining.differences) or "the same files",
         diverged=" and ".join(cause for cause, found in causes.items() if found) or None,
         note="\n".join(filter(None, notes)),
     )
 
 
-def _summary(retraining: Retraining, count: str) -> str:
-    """Return the sentence on the weights as a whole; empty if they differ."""
+def _summary(retraining: Retraining, weights: str) -> str:
+    """Return the sentence on all weights together; empty if they differ."""
     if retraining.has_other_inputs:
         return "Nothing was trained, because an input is not as recorded."
     if retraining.reason:
@@ -377,7 +374,12 @@ def _summary(retraining: Retraining, count: str) -> str:
     if retraining.differences:
         return ""
     others = f" {_joined(retraining.equal)}." if retraining.equal else ""
-    return f"Trained again, with the same result: {count}.{others}"
+    return f"Trained again, with the same result: {weights}.{others}"
+
+
+def _count_and_size(files: Mapping[str, Digest]) -> str:
+    size = sum(each.size for each in files.values())
+    return f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes"
 
 
 def _joined(lines: Sequence[str]) -> str:

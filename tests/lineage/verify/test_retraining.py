@@ -251,6 +251,17 @@ def test_nothing_is_left_of_a_training(model, monkeypatch, tmp_path):
     assert not Path("artifacts/.work/model_v1").exists()
 
 
+def test_one_file_of_weights_is_called_one_file(project):
+    write_module("def train(run):\n    (run.output / 'w').write_text('12')\n")
+    run_training_pipeline(write_config({"use": "mine:train"}), "model_v1")
+    Path("artifacts/models/model_v1/weights/w").write_text("13")
+    [(_, checks)] = verify_all(versions=["model_v1"], retrain=True)
+    assert [check.expected for check in checks if check.what in ("weights", "training")] == [
+        "1 file, 2 bytes, as provenance.json lists them",
+        "1 file, 2 bytes, trained again from the recorded inputs",
+    ]
+
+
 def test_a_file_that_is_not_trained_again_is_named(model):
     write_module(TRAINER.replace('"vocabulary.txt"', '"words.txt"'))
     _, check = retrained()
