@@ -71,7 +71,11 @@ def _summary(verdicts: dict[str, Verdict]) -> str:
     counts = Counter(verdicts.values())
     summary = f"{counts['MATCH']:,} of {len(verdicts):,} models match their record."
     if recorded := counts["AS RECORDED"]:
-        summary += f" {recorded:,} AS RECORDED: measured by an evaluator that was not run again."
+        verb = "is" if recorded == 1 else "are"
+        summary += (
+            f" {recorded:,} {verb} AS RECORDED: all digests agree, and the evaluator was not run "
+            "again."
+        )
     if unfinished := counts["UNFINISHED"]:
         verb, object_ = ("is", "it") if unfinished == 1 else ("are", "them")
         summary += f" {unfinished:,} {verb} UNFINISHED: run {object_} again."

@@ -33,9 +33,10 @@ class BaseModel:
         if self.revision is None:
             if not folder.is_dir():
                 raise ValueError(
-                    f"model: expected a folder, found no folder {self.name!r}. `make train` "
-                    "creates those of the demonstrations. For a model of the Hugging Face hub, "
-                    "set `revision` to the hash of a commit."
+                    f"model: expected a folder, found no folder {self.name!r}. The option's "
+                    "default is `base_model` of the config. `make train` creates those of the "
+                    "demonstrations. For a model of the Hugging Face hub, set `revision` to the "
+                    "hash of a commit."
                 )
         elif folder.is_dir():
             raise ValueError(

@@ -13,6 +13,7 @@ from src.finetuning.language_model import (
     IGNORED,
     batch_of,
     encode_samples,
+    faults_end_the_process,
     load_base_model,
     load_tokenizer,
     padding_token,
@@ -35,25 +36,26 @@ def evaluate(run: EvaluationRun) -> dict[str, float]:
         `cost_per_1k_tokens` in US dollars, and the others as docs/training.md lists them.
 
     Raises:
-        ValueError: The model is not one of `lora`, its base model was changed, or no line is
+        SystemExit: The model is not one of `lora`, its base model was changed, or no line is
             held out.
     """
-    settings = run_settings(run.settings)
-    finetuning = read_finetuning(run.model)
-    base_model = BaseModel(
-        name=finetuning["base_model"]["name"], revision=finetuning["base_model"]["revision"]
-    )
-    base_model.check_files(finetuning["base_model"]["files"])
-    samples = _samples(run, finetuning)
-    device = prepare_libraries(**settings)
+    with faults_end_the_process():
+        settings = run_settings(run.settings)
+        finetuning = read_finetuning(run.model)
+        base_model = BaseModel(
+            name=finetuning["base_model"]["name"], revision=finetuning["base_model"]["revision"]
+        )
+        base_model.check_files(finetuning["base_model"]["files"])
+        samples = _samples(run, finetuning)
+        device = prepare_libraries(**settings)
+        assert run.model is not None  # noqa: S101  # see read_finetuning
+        tokenizer = load_tokenizer(run.model)
+        encoded = encode_samples(
+            samples, tokenizer, max_length=finetuning["max_length"], source=run.dataset.path
+        )
     from peft import PeftModel
     from torch import inference_mode
 
-    assert run.model is not None  # noqa: S101  # see read_finetuning
-    tokenizer = load_tokenizer(run.model)
-    encoded = encode_samples(
-        samples, tokenizer, max_length=finetuning["max_length"], source=run.dataset.path
-    )
     base = load_base_model(base_model, finetuning["dtype"])
     model = PeftModel.from_pretrained(base, str(run.model), use_safetensors=True).to(device)
     model.eval()

@@ -8,8 +8,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "SAFETENSORS_FILE",
     "batch_of",
     "encode_samples",
+    "faults_end_the_process",
     "load_base_model",
     "load_tokenizer",
     "padding_token",
@@ -32,6 +33,15 @@ __all__ = [
 FINETUNING_FILE = "finetuning.json"
 SAFETENSORS_FILE = "adapter_model.safetensors"
 IGNORED = -100  # the label of a token that does not count in the loss
+
+
+@contextmanager
+def faults_end_the_process() -> Iterator[None]:
+    """Print a `ValueError` without a traceback: its message says what is not valid."""
+    try:
+        yield
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
 
 
 def prepare_libraries(*, threads: int, device: str | None) -> str:

@@ -19,12 +19,13 @@ from src.finetuning.language_model import (
     SAFETENSORS_FILE,
     batch_of,
     encode_samples,
+    faults_end_the_process,
     load_base_model,
     load_tokenizer,
     padding_token,
     prepare_libraries,
 )
-from src.finetuning.options import run_settings, trainer_options
+from src.finetuning.options import check_module_names, run_settings, trainer_options
 from src.finetuning.samples import EncodedSample, Template, read_samples
 from src.training.contract import TrainingRun
 
@@ -45,34 +46,18 @@ def train(run: TrainingRun) -> None:
     finetuning.json, which `held-out-loss` reads.
 
     Raises:
-        ValueError: The data, the base model, the seed or a setting is not valid.
+        SystemExit: The data, the base model, the seed or a setting is not valid.
     """
-    settings, options = run_settings(run.settings), run.options
-    if run.seed > MAX_SEED:
-        raise ValueError(f"seed: expected at most {MAX_SEED:,}, found {run.seed:,}.")
-    base_model = _base_model(run.config.base_model, options)
-    device = prepare_libraries(**settings)
-    samples = [
-        each
-        for each in read_samples(
-            Path(run.dataset.path),
-            prompt=Template(options["prompt"]),
-            completion=Template(options["completion"]),
-            held_out=options["held_out"],
-        )
-        if not each.is_held_out
-    ]
-    if not samples:
-        raise ValueError(
-            f"{run.dataset.path}: all {run.dataset.num_samples:,} lines are held out, so none is "
-            "left to train on. Use more data, or lower `held_out`."
-        )
-    tokenizer = load_tokenizer(base_model.folder())
-    encoded = encode_samples(
-        samples, tokenizer, max_length=options["max_length"], source=run.dataset.path
-    )
+    with faults_end_the_process():
+        settings = run_settings(run.settings)
+        if run.seed > MAX_SEED:
+            raise ValueError(f"seed: expected at most {MAX_SEED:,}, found {run.seed:,}.")
+        base_model = _base_model(run.config.base_model, run.options)
+        device = prepare_libraries(**settings)
+        tokenizer = load_tokenizer(base_model.folder())
+        encoded = _training_samples(run, tokenizer)
     steps = run.config.epochs * ceil(len(encoded) / run.config.batch_size)
-    steps = min(steps, options["max_steps"] or steps)
+    steps = min(steps, run.options["max_steps"] or steps)
     checkpoint = last_checkpoint(run.checkpoints)
     if checkpoint is None or checkpoint_step(checkpoint) < steps:
         _train(run, base_model, encoded, steps, device, padding_token(tokenizer), checkpoint)
@@ -80,6 +65,33 @@ def train(run: TrainingRun) -> None:
     assert checkpoint is not None  # noqa: S101  # saved after the last step
     _write_adapter(run, checkpoint, base_model)
     tokenizer.save_pretrained(run.output)
+
+
+def _training_samples(run: TrainingRun, tokenizer: Any) -> list[EncodedSample]:
+    """Return the tokens of the lines that are not held out.
+
+    Raises:
+        ValueError: A line is not valid, also one that is held out, as the evaluator would find it
+            only after the training; or no line is left.
+    """
+    samples = list(
+        read_samples(
+            Path(run.dataset.path),
+            prompt=Template(run.options["prompt"]),
+            completion=Template(run.options["completion"]),
+            held_out=run.options["held_out"],
+        )
+    )
+    encoded = encode_samples(
+        samples, tokenizer, max_length=run.options["max_length"], source=run.dataset.path
+    )
+    found = [each for each, sample in zip(encoded, samples, strict=True) if not sample.is_held_out]
+    if not found:
+        raise ValueError(
+            f"{run.dataset.path}: all {run.dataset.num_samples:,} lines are held out, so none is "
+            "left to train on. Use more data, or lower `held_out`."
+        )
+    return found
 
 
 def _write_adapter(run: TrainingRun, checkpoint: Path, base_model: BaseModel) -> None:
@@ -138,6 +150,8 @@ def _train(
     options = run.options
     set_seed(run.seed)  # before the adapter is created, as its weights are random
     model = load_base_model(base_model, options["dtype"])
+    with faults_end_the_process():
+        check_module_names(options, [name for name, _ in model.named_modules()])
     model.config.use_cache = False
     model = get_peft_model(
         model,

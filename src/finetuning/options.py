@@ -1,14 +1,14 @@
 """The options and the run settings of the trainer and the evaluator, checked."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from src.errors import truncated_repr
 from src.finetuning.samples import Template
 from src.names import closest
 
-__all__ = ["evaluator_options", "run_settings", "trainer_options"]
+__all__ = ["check_module_names", "evaluator_options", "run_settings", "trainer_options"]
 
 ALL_LINEAR = "all-linear"
 DTYPES = ("float32", "bfloat16")
@@ -34,23 +34,46 @@ def evaluator_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the key `run` with their defaults; raises as `trainer_options`."""
-    return _checked(settings, _RUN, "setting of `run`")
+    return _checked(settings, _RUN, "setting of `run`", prefix="run.")
+
+
+def check_module_names(options: Mapping[str, Any], modules: Sequence[str]) -> None:
+    """Check that each module that the options of `lora` name exists, as peft ignores unknown ones.
+
+    Raises:
+        ValueError: Names each that does not, one per line.
+    """
+    last_parts = sorted({module.rpartition(".")[2] for module in modules})
+    faults = []
+    for option in ("target_modules", "modules_to_save"):
+        names = options[option]
+        for name in [] if names == ALL_LINEAR else names:
+            if not any(f".{module}".endswith(f".{name}") for module in modules):
+                near = closest(name, last_parts)
+                hint = f", did you mean {near!r}?" if near else "."
+                faults.append(f"trainer.options.{option}: the base model has no {name!r}{hint}")
+    if faults:
+        raise ValueError("\n".join(faults))
 
 
 def _checked(
-    given: Mapping[str, Any], checks: Mapping[str, tuple[Any, _Check]], kind: str
+    given: Mapping[str, Any],
+    checks: Mapping[str, tuple[Any, _Check]],
+    kind: str,
+    *,
+    prefix: str = "",
 ) -> dict[str, Any]:
     faults = []
     for name in given.keys() - checks.keys():
         near = closest(name, checks)
         hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(checks)}."
-        faults.append(f"{name}: unknown {kind}, {hint}")
+        faults.append(f"{prefix}{name}: unknown {kind}, {hint}")
     values = {}
     for name, (default, check) in checks.items():
         try:
             values[name] = check(given[name]) if name in given else default
         except ValueError as error:
-            faults.append(f"{name}: {error}")
+            faults.append(f"{prefix}{name}: {error}")
     if faults:
         raise ValueError("\n".join(sorted(faults)))
     return values

@@ -59,9 +59,9 @@ def test_a_folder_is_used_as_it_is_named(base):
 
 def test_a_folder_that_does_not_exist_is_an_error_that_says_what_to_do(base):
     assert fault("base_models/tiny-llama") == (
-        "model: expected a folder, found no folder 'base_models/tiny-llama'. `make train` creates "
-        "those of the demonstrations. For a model of the Hugging Face hub, set `revision` to the "
-        "hash of a commit."
+        "model: expected a folder, found no folder 'base_models/tiny-llama'. The option's "
+        "default is `base_model` of the config. `make train` creates those of the demonstrations. "
+        "For a model of the Hugging Face hub, set `revision` to the hash of a commit."
     )
 
 

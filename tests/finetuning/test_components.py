@@ -13,7 +13,11 @@ import pytest
 from src.evaluation.contract import EvaluationRun
 from src.finetuning import held_out_loss, lora
 from src.finetuning.base_model import BaseModel
-from src.finetuning.language_model import prepare_libraries, read_finetuning
+from src.finetuning.language_model import (
+    faults_end_the_process,
+    prepare_libraries,
+    read_finetuning,
+)
 from src.finetuning.options import trainer_options
 from src.records.dataset_version import DatasetVersion
 from tests.conftest import REPOSITORY
@@ -73,6 +77,54 @@ def test_libraries_that_are_not_installed_are_an_error_that_says_what_to_do(monk
     assert str(caught.value).endswith(
         ". Set `python: .venv-train/bin/python` in the config; `make train-env` creates it."
     )
+
+
+def test_a_fault_of_the_settings_ends_a_component_with_its_message_and_no_traceback():
+    fault = "run.device: expected cpu or cuda, found 'gpu'."
+    for component in (lora.train, held_out_loss.evaluate):
+        with pytest.raises(SystemExit) as caught:
+            component(SimpleNamespace(settings={"device": "gpu"}))
+        assert caught.value.code == fault
+
+
+def test_an_unexpected_error_keeps_its_traceback():
+    with pytest.raises(KeyError), faults_end_the_process():
+        raise KeyError
+
+
+# --- The lines of a training ---------------------------------------------------------------------
+
+
+class Characters:
+    """A tokenizer whose tokens are characters."""
+
+    eos_token_id = 0
+
+    def __call__(self, text, **_):
+        return {"input_ids": [ord(each) for each in text]}
+
+
+def training_samples(tmp_path, **options):
+    """Return the samples to train on, of eight lines; line 3 has the longest prompt."""
+    path = tmp_path / "data.jsonl"
+    prompts = ["1", "2", "3" * 100, "4", "5", "6", "7", "8"]
+    path.write_text("".join(f'{{"input": "{each}", "output": "x"}}\n' for each in prompts))
+    dataset = DatasetVersion(name="data", path=str(path), num_samples=8, sha256=SHA)
+    run = SimpleNamespace(dataset=dataset, options=trainer_options(options))
+    return lora._training_samples(run, Characters())
+
+
+def test_lines_that_are_held_out_are_not_trained_on(tmp_path):
+    lines = [each.line for each in training_samples(tmp_path, held_out=0.5)]
+    assert lines == [2, 7]
+    with pytest.raises(ValueError, match="all 8 lines are held out, so none is left to train on"):
+        training_samples(tmp_path, held_out=0.999999)
+
+
+def test_a_line_that_cannot_be_measured_is_found_before_the_training(tmp_path):
+    assert 3 not in [each.line for each in training_samples(tmp_path, held_out=0.5)]
+    with pytest.raises(ValueError, match="line 3: its prompt has 101 tokens, and max_length 50"):
+        training_samples(tmp_path, held_out=0.5, max_length=50)
 
 
 # --- The files of an adapter ---------------------------------------------------------------------

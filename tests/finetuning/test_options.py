@@ -2,7 +2,12 @@
 
 import pytest
 
-from src.finetuning.options import evaluator_options, run_settings, trainer_options
+from src.finetuning.options import (
+    check_module_names,
+    evaluator_options,
+    run_settings,
+    trainer_options,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -86,6 +91,27 @@ def test_all_faults_are_reported_and_an_unknown_option_with_the_nearest():
 def test_settings_of_a_run_are_a_device_and_a_number_of_threads():
     assert run_settings({"device": "cuda", "threads": 4}) == {"device": "cuda", "threads": 4}
     assert refused(run_settings, device="gpu", thread=2).splitlines() == [
-        "device: expected cpu or cuda, found 'gpu'.",
-        "thread: unknown setting of `run`, did you mean 'threads'?",
+        "run.device: expected cpu or cuda, found 'gpu'.",
+        "run.thread: unknown setting of `run`, did you mean 'threads'?",
+    ]
+
+
+MODULES = ["", "model.embed_tokens", "model.layers.0.self_attn.q_proj", "lm_head"]
+
+
+def test_a_module_that_the_base_model_has_is_named_by_its_last_parts():
+    for names in (["q_proj"], ["self_attn.q_proj"], ["model.layers.0.self_attn.q_proj"]):
+        options = {"target_modules": names, "modules_to_save": ["lm_head"]}
+        assert check_module_names(options, MODULES) is None
+    assert check_module_names(trainer_options({}), MODULES) is None
+
+
+def test_each_module_that_the_base_model_does_not_have_is_refused():
+    options = {"target_modules": ["q_prj", "q_proj"], "modules_to_save": ["head", "xyz"]}
+    with pytest.raises(ValueError) as caught:
+        check_module_names(options, MODULES)
+    assert str(caught.value).splitlines() == [
+        "trainer.options.target_modules: the base model has no 'q_prj', did you mean 'q_proj'?",
+        "trainer.options.modules_to_save: the base model has no 'head', did you mean 'lm_head'?",
+        "trainer.options.modules_to_save: the base model has no 'xyz'.",
     ]

@@ -6,9 +6,9 @@ import pytest
 
 from flows.verify_models import verify_models
 from src.training.pipeline import run_training_pipeline
-from tests.flows.runs import artifact, failure, flow_run
+from tests.flows.runs import artifact, failure, flow_run, newest_artifact
 from tests.lineage.verify.test_retraining import TRAINER
-from tests.trainers import calls, write_config, write_module
+from tests.trainers import calls, trained, write_config, write_module
 
 
 @pytest.fixture
@@ -46,6 +46,15 @@ def test_another_result_fails_the_run_and_the_table_names_what_differs(model, mo
     assert verdict == "MISMATCH"
     assert "1 of 2 tensors differ" in text
     assert "variables.MKL" in text
+
+
+def test_the_summary_says_what_holds_of_a_model_whose_evaluator_was_not_run_again(project):
+    run_training_pipeline(trained(), "model_v1")
+    assert verify_models(["model_v1"]) == {"model_v1": "AS RECORDED"}
+    assert newest_artifact("verification").description == (
+        "0 of 1 models match their record. 1 is AS RECORDED: all digests agree, and the evaluator "
+        "was not run again."
+    )
 
 
 def test_nothing_is_trained_if_it_is_not_asked_for(model):
