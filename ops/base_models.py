@@ -15,7 +15,7 @@ from subprocess import run
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-import yaml
+from src.training.config import read_config_file
 
 __all__ = ["main"]
 
@@ -26,8 +26,14 @@ SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def main(config: str) -> None:
-    """Create the base model that a config names, if it is one of a demonstration."""
-    name = yaml.safe_load(Path(config).read_bytes())["base_model"]
+    """Create the base model that a config names, if it is one of a demonstration.
+
+    A config that is not valid is left to the run, which says what is wrong with it.
+    """
+    try:
+        name = read_config_file(config).config.base_model
+    except (OSError, ValueError):
+        return
     folder = Path(name)
     if name not in _MAKERS or folder.exists():
         return

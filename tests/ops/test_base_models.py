@@ -1,11 +1,12 @@
 """Base models of the demonstrations; tests/e2e_train creates one for real."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ops import base_models
-from tests.examples import CONFIG
+from tests.examples import CONFIG, WRONG_FILES
 
 CONFIG_FILE = "tiny.yaml"
 
@@ -22,7 +23,7 @@ def made(tmp_path, monkeypatch):
         (folder / "model.safetensors").write_text("1")
 
     monkeypatch.setitem(base_models._MAKERS, "base_models/tiny-llama", (make, "a tiny model"))
-    Path(CONFIG_FILE).write_text("base_model: base_models/tiny-llama\n")
+    Path(CONFIG_FILE).write_text(CONFIG.replace("mistral-7b", "base_models/tiny-llama"))
     return calls
 
 
@@ -43,6 +44,15 @@ def test_another_config_needs_no_base_model(made):
     base_models.main("other.yaml")
     assert made == []
     assert not Path("base_models").exists()
+
+
+@pytest.mark.parametrize("text", [*WRONG_FILES.values(), b"- a\n", b"base_model: [a]\n"])
+def test_a_config_that_is_not_valid_is_left_to_the_run_which_names_its_faults(made, text):
+    Path("other.yaml").write_bytes(text)
+    os.mkfifo("fifo.yaml")
+    for path in ("other.yaml", "missing.yaml", "fifo.yaml", "."):
+        base_models.main(path)
+    assert made == []
 
 
 def test_a_base_model_that_was_not_finished_is_not_there(made, monkeypatch):
