@@ -1,17 +1,15 @@
 """Training of a recorded model again, in a temporary folder, and comparison of the weights."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from src.artifacts import Artifacts
 from src.components.component import Component
 from src.components.description import Description, InputChangedError, describe
-from src.components.work import remove_tree
+from src.components.work import temporary_folder
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.lineage.configs import recorded_config
@@ -175,7 +173,7 @@ def _train_and_compare(
     on_point: OnPoint,
 ) -> Retraining:
     on_disk, history = weights_of(evidence.files.digests), read_history(model)
-    with _scratch_folder() as work_folder:
+    with temporary_folder() as work_folder:
         folder = work_folder / "training"
         folder.mkdir()
         environment = run_trainer(
@@ -215,16 +213,6 @@ def _train_and_compare(
         environment=tuple(environment_differences(recorded.environment, environment)),
         altered=tuple(altered),
     )
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    """Yield a temporary folder, and remove it with all that a trainer can leave there."""
-    folder = Path(mkdtemp(prefix="llm-train-"))
-    try:
-        yield folder
-    finally:
-        remove_tree(folder)
 
 
 def _check_record(weights: StorePath, evidence: ModelEvidence) -> None:
