@@ -131,7 +131,7 @@ def _named_weights(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):  # transformers refuses it, too
         return {}
     return value if isinstance(value, dict) else {}

@@ -113,6 +113,11 @@ def test_an_index_that_names_no_other_file_is_left_to_the_library(base, tmp_path
     assert str(base.folder()) == "base"
 
 
+def test_a_device_in_place_of_an_index_is_not_read(base, tmp_path):
+    (tmp_path / "base/model.safetensors.index.json").symlink_to("/dev/zero")
+    assert str(base.folder()) == "base"
+
+
 def test_nothing_is_downloaded_for_an_adapter_that_is_measured(hub):
     with pytest.raises(ValueError, match="not the one that the adapter was trained on"):
         BaseModel(name="org/name", revision=COMMIT).check_files({})
