@@ -42,7 +42,11 @@ def main(config: str) -> None:
     ROOT.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=ROOT, prefix=".") as temporary:
         maker(Path(temporary) / folder.name)
-        (Path(temporary) / folder.name).rename(folder)
+        try:
+            (Path(temporary) / folder.name).rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process has created it meanwhile
+                raise
 
 
 def _tiny_llama(folder: Path) -> None:

@@ -39,6 +39,18 @@ def test_the_base_model_of_a_demonstration_is_created_once(made, capsys):
     assert capsys.readouterr().err == "Creating base_models/tiny-llama: a tiny model ...\n"
 
 
+def test_of_two_that_create_a_base_model_at_the_same_time_both_succeed(made, monkeypatch):
+    maker, what = base_models._MAKERS["base_models/tiny-llama"]
+
+    def make_after_another(folder):
+        maker(folder)
+        maker(Path("base_models/tiny-llama"))
+
+    monkeypatch.setitem(base_models._MAKERS, "base_models/tiny-llama", (make_after_another, what))
+    base_models.main(CONFIG_FILE)
+    assert names() == ["base_models/tiny-llama", "base_models/tiny-llama/model.safetensors"]
+
+
 def test_another_config_needs_no_base_model(made):
     Path("other.yaml").write_text(CONFIG)
     base_models.main("other.yaml")
