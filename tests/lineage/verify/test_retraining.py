@@ -220,6 +220,22 @@ def test_another_setting_in_a_given_config_is_a_mismatch(model):
     assert found == "epochs: recorded 3, in configs/training/other.yaml 4"
 
 
+def test_a_name_in_an_altered_statement_is_shown_on_one_line_and_truncated(model):
+    name = "cpu\nTrained again, with the same result" + "n" * 1_000_000
+
+    def change(value, definition):
+        inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+        inputs["training environment"]["annotations"][name] = "x"
+
+    edit_both("model_v1", change)
+    _, check = retrained()
+    summary, environment = check.note.splitlines()
+    assert summary.startswith("Trained again, with the same result: 2 files")
+    start = "The environment is not as recorded: cpu\\nTrained again, with the same resultnnn"
+    assert environment.startswith(start)
+    assert len(environment) < 2000
+
+
 def test_a_config_that_was_edited_is_not_used(model):
     Path(model).write_text(Path(model).read_text() + "# a comment\n")
     assert "Restore the file, or pass `--config FILE`" in not_trained("UNREADABLE")
