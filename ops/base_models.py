@@ -15,7 +15,7 @@ from subprocess import run
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-from src.training.config import load_training_config
+from src.training.config import read_config_file
 
 __all__ = ["main"]
 
@@ -26,11 +26,14 @@ SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def main(config: str) -> None:
-    """Create the base model that a config names, if it is one of a demonstration."""
+    """Create the base model that a config names, if it is one of a demonstration.
+
+    A config that is not valid is left to the run, which says what is wrong with it.
+    """
     try:
-        name = load_training_config(config).base_model
+        name = read_config_file(config).config.base_model
     except (OSError, ValueError):
-        return  # `make train` runs the config next, which reports the error
+        return
     folder = Path(name)
     if name not in _MAKERS or folder.exists():
         return
@@ -39,7 +42,11 @@ def main(config: str) -> None:
     ROOT.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=ROOT, prefix=".") as temporary:
         maker(Path(temporary) / folder.name)
-        (Path(temporary) / folder.name).rename(folder)
+        try:
+            (Path(temporary) / folder.name).rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process has created it meanwhile
+                raise
 
 
 def _tiny_llama(folder: Path) -> None:

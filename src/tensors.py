@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from src.errors import CorruptFileError, truncated_repr, with_filename
 from src.records.canonical import parse_json
+from src.rendering.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ LENGTH_BYTES = 8
 HEADER_LIMIT = 1 << 24  # some hundred thousand tensors
 PIECE_BYTES = 1 << 22  # a multiple of the size of every value of whole bytes
 MAX_DIMENSIONS, MAX_SIZE = 64, 2**53  # limits for headers from outside
+MAX_NAME = 200  # characters of a name in a message
 METADATA = "__metadata__"
 BITS = {
     "F4": 4,
@@ -86,9 +88,10 @@ class TensorDifference:
     greatest: float | None = None
 
     def __str__(self) -> str:
+        name = one_line(self.name[:MAX_NAME]) + ("..." if len(self.name) > MAX_NAME else "")
         if self.reason:
-            return f"{self.name}: {self.reason}"
-        text = f"{self.name}: {self.different:,} of {self.count:,} values differ"
+            return f"{name}: {self.reason}"
+        text = f"{name}: {self.different:,} of {self.count:,} values differ"
         return text if self.greatest is None else f"{text}, by at most {self.greatest:.3g}"
 
 
@@ -99,12 +102,21 @@ class TensorComparison:
     Attributes:
         count: Number of tensors in both files together.
         differences: The tensors that differ, in the order of the recorded file.
+        has_other_metadata: Whether the `__metadata__` of the files differ; their order does not.
     """
 
     count: int
     differences: tuple[TensorDifference, ...]
+    has_other_metadata: bool = False
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the files have the same tensors and the same metadata."""
+        return not self.differences and not self.has_other_metadata
 
     def __str__(self) -> str:
+        if self.has_other_metadata and not self.differences:
+            return f"the same {self.count:,} tensors, with other metadata"
         if not self.differences:
             return f"the same {self.count:,} tensors, in files with different headers"
         text = f"{len(self.differences):,} of {self.count:,} tensors differ"
@@ -125,7 +137,7 @@ def compare_tensors(recorded: Path, new: Path) -> TensorComparison:
         OSError: One of them cannot be read.
     """
     with _open(recorded) as first, _open(new) as second:
-        tensors, others = _read_header(first), _read_header(second)
+        (tensors, metadata), (others, other_metadata) = _read_header(first), _read_header(second)
         differences = []
         for name in dict.fromkeys([*tensors, *others]):
             a, b = tensors.get(name), others.get(name)
@@ -140,7 +152,9 @@ def compare_tensors(recorded: Path, new: Path) -> TensorComparison:
             ) is not None:
                 differences.append(difference)
     return TensorComparison(
-        count=len(tensors.keys() | others.keys()), differences=tuple(differences)
+        count=len(tensors.keys() | others.keys()),
+        differences=tuple(differences),
+        has_other_metadata=metadata != other_metadata,
     )
 
 
@@ -151,8 +165,8 @@ def _open(path: Path) -> FileIO:
     return FileIO(path, opener=lambda name, flags: os.open(name, flags | _FLAGS))
 
 
-def _read_header(file: FileIO) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, in the order of their values."""
+def _read_header(file: FileIO) -> tuple[dict[str, Tensor], Any]:
+    """Return the tensors of a file by name, in the order of their values, and its metadata."""
     path, size = file.name, os.fstat(file.fileno()).st_size
     length = int.from_bytes(_read(file, 0, LENGTH_BYTES), "little")
     if not 2 <= length <= min(HEADER_LIMIT, size - LENGTH_BYTES):
@@ -161,7 +175,7 @@ def _read_header(file: FileIO) -> dict[str, Tensor]:
             f"bytes, found {size:,} bytes with a header of {length:,}."
         )
     header = parse_json(_read(file, LENGTH_BYTES, length), path)
-    header.pop(METADATA, None)
+    metadata = header.pop(METADATA, None)
     start = LENGTH_BYTES + length
     tensors = {
         name: _parse_tensor(entry, start, f"{path}: {name}") for name, entry in header.items()
@@ -174,7 +188,7 @@ def _read_header(file: FileIO) -> dict[str, Tensor]:
         end = tensor.start + tensor.size
     if end != size:
         raise CorruptFileError(f"{path}: expected {end:,} bytes, found {size:,}.")
-    return ordered
+    return ordered, metadata
 
 
 def _parse_tensor(entry: Any, start: int, place: str) -> Tensor:

@@ -44,10 +44,28 @@ def compared(tmp_path, one, other):
 def test_equal_tensors_under_another_header_are_equal(tmp_path):
     values = {"a": ("F32", F32), "b": ("I64", np.arange(4, dtype="<i8").reshape(2, 2))}
     one = write(tmp_path / "one", values, {"format": "pt", "x": "1"})
-    other = write(tmp_path / "other", dict(reversed(values.items())))
+    other = write(tmp_path / "other", dict(reversed(values.items())), {"x": "1", "format": "pt"})
     comparison = compare_tensors(one, other)
-    assert comparison.differences == ()
+    assert comparison.is_equal
     assert str(comparison) == "the same 2 tensors, in files with different headers"
+
+
+def test_equal_tensors_with_other_metadata_are_not_equal(tmp_path):
+    one = write(tmp_path / "one", {"a": ("F32", F32)}, {"alpha": "16"})
+    other = write(tmp_path / "other", {"a": ("F32", F32)}, {"alpha": "32"})
+    comparison = compare_tensors(one, other)
+    assert not comparison.is_equal
+    assert str(comparison) == "the same 1 tensors, with other metadata"
+
+
+def test_the_name_of_a_tensor_is_shown_on_one_line_and_truncated(tmp_path):
+    name = "a\n\x1b[2J" + "n" * 1_000_000
+    comparison = compared(tmp_path, {name: ("F32", F32)}, {name: ("F32", F32 + 1)})
+    assert str(comparison) == (
+        "1 of 1 tensors differ, by at most 1. The first: a\\n\\x1b[2J"
+        + "n" * 194
+        + "...: 3 of 3 values differ, by at most 1"
+    )
 
 
 def test_a_tensor_that_differs_is_named_with_its_greatest_difference(tmp_path):

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from tempfile import mkdtemp
 from typing import NamedTuple
 
 from src.components.child import RUN_VARIABLE
@@ -24,7 +25,16 @@ from src.records.layout import METADATA_LIMIT, WORK_FOLDER
 from src.storage import StorePath, read_file
 from src.storage.locking import lock, unlock
 
-__all__ = ["Work", "clean", "has_lock", "locked_work", "make_folder", "remove_tree", "remove_work"]
+__all__ = [
+    "Work",
+    "clean",
+    "has_lock",
+    "locked_work",
+    "make_folder",
+    "remove_tree",
+    "remove_work",
+    "temporary_folder",
+]
 
 # What is a regular file in a work folder, or in a folder below it.
 _FILES = ("run.json", "processes.lock", "environment.json", "history.jsonl", "result.json")
@@ -140,6 +150,16 @@ def remove_tree(path: Path) -> None:
         _run("find", str(path), "-type", "d", "-exec", "chmod", "u+rwx", "{}", ";")
         if (error := _run("rm", "-rf", "--", str(path))) is not None:
             raise OSError(f"{path}: {error}")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a temporary folder, and remove it with all that a component can leave there."""
+    folder = Path(mkdtemp(prefix="llm-train-"))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
 
 
 def _run(*command: str) -> str | None:

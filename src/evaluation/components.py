@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from src.components.child import FAULT_FILE, METRICS_FILE
@@ -11,6 +10,7 @@ from src.components.component import check_may_run
 from src.components.description import Description, InputChangedError, changed_files
 from src.components.output import line_logger
 from src.components.process import dataset_values, run_component
+from src.components.work import temporary_folder
 from src.errors import CorruptFileError
 from src.evaluation.measuring import Evaluator
 from src.records.canonical import parse_json
@@ -61,8 +61,7 @@ def _measure(
 ) -> dict[str, float]:
     component, log_line = description.component, line_logger(logger)
     check_may_run(f"evaluator {component.use}")
-    with TemporaryDirectory(prefix="llm-train-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         output = folder / "output"
         output.mkdir()
         run_component(

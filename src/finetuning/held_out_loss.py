@@ -83,7 +83,11 @@ def evaluate(run: EvaluationRun) -> dict[str, float]:
 
 
 def _samples(run: EvaluationRun, finetuning: Mapping[str, Any]) -> list[Sample]:
-    """Return the samples to measure on: those held out, or all of other data."""
+    """Return the samples to measure on: those held out, or all of other data.
+
+    Other lines can have the same prompt and completion as one that is held out, e.g. under another
+    id. If one of them was trained on, the line is left out.
+    """
     is_training_data = run.dataset.sha256 == finetuning["dataset_sha256"]
     samples = read_samples(
         Path(run.dataset.path),
@@ -91,7 +95,18 @@ def _samples(run: EvaluationRun, finetuning: Mapping[str, Any]) -> list[Sample]:
         completion=Template(finetuning["completion"]),
         held_out=finetuning["held_out"],
     )
-    found = [each for each in samples if each.is_held_out or not is_training_data]
+    held_out, trained = [], set()
+    for each in samples:
+        if each.is_held_out or not is_training_data:
+            held_out.append(each)
+        else:
+            trained.add((each.prompt, each.completion))
+    found = [each for each in held_out if (each.prompt, each.completion) not in trained]
+    if left_out := len(held_out) - len(found):
+        print(  # noqa: T201  # the log of the run
+            f"{run.dataset.path}: {left_out:,} of {len(held_out):,} held-out samples were left "
+            "out, because the same prompt and completion were trained on in another line."
+        )
     if not found:
         fraction = finetuning["held_out"]
         raise ValueError(

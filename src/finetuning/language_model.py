@@ -19,6 +19,7 @@ from src.finetuning.samples import EncodedSample, Sample, encode_sample
 __all__ = [
     "FINETUNING_FILE",
     "IGNORED",
+    "OPTIONS_OF_EVALUATION",
     "SAFETENSORS_FILE",
     "batch_of",
     "encode_samples",
@@ -32,6 +33,8 @@ __all__ = [
 
 FINETUNING_FILE = "finetuning.json"
 SAFETENSORS_FILE = "adapter_model.safetensors"
+OPTIONS_OF_EVALUATION = ("prompt", "completion", "max_length", "held_out", "dtype")
+"""What `held-out-loss` takes from the model, so that both cannot differ."""
 IGNORED = -100  # the label of a token that does not count in the loss
 
 
@@ -172,8 +175,13 @@ def read_finetuning(folder: Path | None) -> Mapping[str, Any]:
     """
     if folder is not None and (folder / SAFETENSORS_FILE).is_file():
         with suppress(OSError, ValueError):
-            values: dict[str, Any] = json.loads((folder / FINETUNING_FILE).read_bytes())
-            return values
+            values = json.loads((folder / FINETUNING_FILE).read_bytes())
+            if isinstance(values, dict) and values.keys() >= {
+                "base_model",
+                "dataset_sha256",
+                *OPTIONS_OF_EVALUATION,
+            }:
+                return values
     found = "a model without weights" if folder is None else str(folder)
     raise ValueError(
         f"held-out-loss: expected a model that the trainer `lora` has trained, with "

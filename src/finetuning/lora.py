@@ -16,6 +16,7 @@ from src.finetuning.base_model import BaseModel
 from src.finetuning.checkpoints import checkpoint_step, last_checkpoint, mark_complete
 from src.finetuning.language_model import (
     FINETUNING_FILE,
+    OPTIONS_OF_EVALUATION,
     SAFETENSORS_FILE,
     batch_of,
     encode_samples,
@@ -35,8 +36,6 @@ MAX_SEED = 2**32 - 1  # of numpy
 CONFIG_FILE = "adapter_config.json"
 SETS = ("exclude_modules", "modules_to_save", "target_modules")
 """Keys of that file which are sets for peft; it writes them in the order of their hashes."""
-OPTIONS_OF_EVALUATION = ("prompt", "completion", "max_length", "held_out", "dtype")
-"""What `held-out-loss` takes from the model, so that both cannot differ."""
 
 
 def train(run: TrainingRun) -> None:

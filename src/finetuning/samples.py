@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from src.errors import truncated_repr
 
 __all__ = ["EncodedSample", "Sample", "Template", "encode_sample", "is_held_out", "read_samples"]
 
+MAX_SHOWN = 10  # fields of a line that an error names
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # which JSON can have, and no text
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 
 
@@ -36,7 +39,7 @@ class Template:
         """Return the text with the values of its fields.
 
         Raises:
-            ValueError: A field is missing, or is not text; names the field.
+            ValueError: A field is missing, or is not text that can be encoded; names the field.
         """
 
         def value(part: re.Match[str]) -> str:
@@ -44,11 +47,15 @@ class Template:
             if name is None:
                 return part[0][0]
             if name not in values:
-                found = ", ".join(map(repr, values)) or "none"
-                raise ValueError(f"no field {name!r}. Found: {found}.")
+                names = [truncated_repr(each) for each in islice(values, MAX_SHOWN)]
+                more = ", ..." if len(values) > MAX_SHOWN else ""
+                found = ", ".join(names) or "none"
+                raise ValueError(f"no field {name!r}. Found: {found}{more}.")
             if not isinstance(values[name], str):
                 found = truncated_repr(values[name])
                 raise ValueError(f"field {name!r}: expected text, found {found}.")
+            if _LONE_SURROGATE.search(values[name]):
+                raise ValueError(f"field {name!r}: has an escape that is half of a character.")
             return str(values[name])
 
         return _PART.sub(value, self.text)

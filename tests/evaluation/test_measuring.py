@@ -109,6 +109,24 @@ def test_an_evaluator_that_is_a_command_writes_metrics_json(project):
     }
 
 
+def test_folders_that_an_evaluator_has_nested_deeply_are_removed(project, monkeypatch, tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    write_module(
+        "import json, os\n"
+        "os.chdir(json.load(open(os.environ['LLM_TRAIN_RUN']))['output'])\n"
+        "open('metrics.json', 'w').write('{\"loss\": 1.5}')\n"
+        "for _ in range(1500):\n"
+        "    os.mkdir('d')\n"
+        "    os.chdir('d')\n",
+        "measure.py",
+    )
+    command = {"use": "command", "argv": [sys.executable, "measure.py"]}
+    assert run(write_config(None, command))["metrics"] == {"loss": 1.5}
+    assert list(folder.iterdir()) == []
+
+
 # --- Verdicts ------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Base models: a folder, or a commit of a repository of the Hugging Face hub."""
 
+import json
 import sys
 from types import ModuleType
 
@@ -80,11 +81,55 @@ def test_weights_in_a_format_that_can_contain_code_are_not_used(base, tmp_path):
     )
 
 
+def test_an_adapter_is_not_a_base_model_because_it_names_another_one(base, tmp_path):
+    (tmp_path / "base/adapter_config.json").write_text("{}")
+    assert fault("base") == (
+        "model: base: expected a whole model, found an adapter, because there is "
+        "adapter_config.json. Merge it into its base model, and name the result."
+    )
+
+
+@pytest.mark.parametrize("weights", ["../other.safetensors", "sub/other.safetensors", "/other"])
+def test_weights_outside_of_the_folder_are_refused_because_nothing_records_them(
+    base, tmp_path, weights
+):
+    file = tmp_path / "base/model.safetensors.index.json"
+    file.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": weights}}))
+    expected = (
+        f"expected names of files in this folder, found {weights!r}. Only files in the folder "
+        "are recorded."
+    )
+    assert fault("base") == f"model: base/{file.name}: {expected}"
+    file.unlink()
+    (tmp_path / "base/config.json").write_text(json.dumps({"transformers_weights": weights}))
+    assert fault("base") == f"model: base/config.json: {expected}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"weight_map": []}', '{"weight_map": {"a": "model.safetensors"}}']
+)
+def test_an_index_that_names_no_other_file_is_left_to_the_library(base, tmp_path, text):
+    (tmp_path / "base/model.safetensors.index.json").write_text(text)
+    assert str(base.folder()) == "base"
+
+
+def test_a_device_in_place_of_an_index_is_not_read(base, tmp_path):
+    (tmp_path / "base/model.safetensors.index.json").symlink_to("/dev/zero")
+    assert str(base.folder()) == "base"
+
+
+def test_nothing_is_downloaded_for_an_adapter_that_is_measured(hub):
+    with pytest.raises(ValueError, match="not the one that the adapter was trained on"):
+        BaseModel(name="org/name", revision=COMMIT).check_files({})
+    assert hub[0][1]["local_files_only"] is True
+
+
 def test_a_commit_of_the_hub_is_downloaded_without_code_and_its_links_are_followed(hub):
     base = BaseModel(name="org/name", revision=COMMIT)
     assert base.files() == {"model.safetensors": ONE, "tokenizer.json": ONE}
     [(repository, options)] = hub
     assert (repository, options["revision"]) == ("org/name", COMMIT)
+    assert options["local_files_only"] is False
     assert options["allow_patterns"] == ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 

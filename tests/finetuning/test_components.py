@@ -187,8 +187,16 @@ def test_an_adapter_has_what_its_evaluation_needs(adapter):
 
 
 def test_a_model_of_another_trainer_is_not_measured(adapter):
+    other = Path("other")
+    other.mkdir()
+    (other / "adapter_model.safetensors").write_text("weights")
+    (other / "finetuning.json").write_text('{"base_model": "base"}')
     (adapter / "finetuning.json").unlink()
-    for folder, found in ((adapter, "output"), (None, "a model without weights")):
+    for folder, found in (
+        (adapter, "output"),
+        (other, "other"),
+        (None, "a model without weights"),
+    ):
         with pytest.raises(ValueError) as caught:
             read_finetuning(folder)
         assert str(caught.value) == (

@@ -59,6 +59,14 @@ def test_samples_have_the_numbers_of_their_lines(tmp_path):
     [
         (b'{"input": "x"}', "no field 'output'. Found: 'input'."),
         (b'{"input": 3, "output": "x"}', "field 'input': expected text, found 3."),
+        (
+            b'{"input": "\\ud800", "output": "x"}',
+            "field 'input': has an escape that is half of a character.",
+        ),
+        (
+            b"{%s}" % b", ".join(b'"%d": 1' % number for number in range(12)),
+            "no field 'input'. Found: '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', ....",
+        ),
         (b"[1]", "expected a JSON object, found [1]."),
         (b"", "expected a JSON object, found ''."),
         (b"\xff", "expected a JSON object, found '\N{REPLACEMENT CHARACTER}'."),

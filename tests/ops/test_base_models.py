@@ -1,11 +1,12 @@
 """Base models of the demonstrations; tests/e2e_train creates one for real."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ops import base_models
-from tests.examples import CONFIG
+from tests.examples import CONFIG, WRONG_FILES
 
 CONFIG_FILE = "tiny.yaml"
 
@@ -22,8 +23,7 @@ def made(tmp_path, monkeypatch):
         (folder / "model.safetensors").write_text("1")
 
     monkeypatch.setitem(base_models._MAKERS, "base_models/tiny-llama", (make, "a tiny model"))
-    config = CONFIG.replace("mistral-7b", "base_models/tiny-llama")
-    Path(CONFIG_FILE).write_text(config)
+    Path(CONFIG_FILE).write_text(CONFIG.replace("mistral-7b", "base_models/tiny-llama"))
     return calls
 
 
@@ -39,6 +39,18 @@ def test_the_base_model_of_a_demonstration_is_created_once(made, capsys):
     assert capsys.readouterr().err == "Creating base_models/tiny-llama: a tiny model ...\n"
 
 
+def test_of_two_that_create_a_base_model_at_the_same_time_both_succeed(made, monkeypatch):
+    maker, what = base_models._MAKERS["base_models/tiny-llama"]
+
+    def make_after_another(folder):
+        maker(folder)
+        maker(Path("base_models/tiny-llama"))
+
+    monkeypatch.setitem(base_models._MAKERS, "base_models/tiny-llama", (make_after_another, what))
+    base_models.main(CONFIG_FILE)
+    assert names() == ["base_models/tiny-llama", "base_models/tiny-llama/model.safetensors"]
+
+
 def test_another_config_needs_no_base_model(made):
     Path("other.yaml").write_text(CONFIG)
     base_models.main("other.yaml")
@@ -46,12 +58,13 @@ def test_another_config_needs_no_base_model(made):
     assert not Path("base_models").exists()
 
 
-@pytest.mark.parametrize("text", [None, "epochs: 1\n", "- a\n"])
-def test_the_error_of_a_config_that_cannot_be_read_is_left_to_the_run(made, text, capsys):
-    if text is not None:
-        Path("other.yaml").write_text(text)
-    base_models.main("other.yaml")
-    assert (made, capsys.readouterr()) == ([], ("", ""))
+@pytest.mark.parametrize("text", [*WRONG_FILES.values(), b"- a\n", b"base_model: [a]\n"])
+def test_a_config_that_is_not_valid_is_left_to_the_run_which_names_its_faults(made, text):
+    Path("other.yaml").write_bytes(text)
+    os.mkfifo("fifo.yaml")
+    for path in ("other.yaml", "missing.yaml", "fifo.yaml", "."):
+        base_models.main(path)
+    assert made == []
 
 
 def test_a_base_model_that_was_not_finished_is_not_there(made, monkeypatch):

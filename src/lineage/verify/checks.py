@@ -26,12 +26,14 @@ from src.records.evaluation import evaluation_bytes
 from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
 from src.records.metadata import differences
 from src.records.statement import weights_of
+from src.rendering.text import one_line
 from src.training.dataset import DatasetVersion, check_dataset_metadata
 
 __all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
 
 Verdict = Literal["MATCH", "AS RECORDED", "MISMATCH", "UNREADABLE", "UNFINISHED"]
 MAX_SHOWN = 10  # files or facts that a report names
+MAX_LINE = 1500  # characters about each of them; the name of a file has up to 1024
 WORST_FIRST: tuple[Verdict, ...] = ("MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED")
 
 
@@ -383,9 +385,13 @@ def _count_and_size(files: Mapping[str, Digest]) -> str:
 
 
 def _joined(lines: Sequence[str]) -> str:
-    """Return the first `MAX_SHOWN` lines as one, with the number of the others."""
+    """Return the first `MAX_SHOWN` lines as one, each cut, with the number of the others."""
     more = len(lines) - MAX_SHOWN
-    return "; ".join([*lines[:MAX_SHOWN], *([f"and {more:,} more"] if more > 0 else [])])
+    shown = [
+        one_line(line[:MAX_LINE]) + ("..." if len(line) > MAX_LINE else "")
+        for line in lines[:MAX_SHOWN]
+    ]
+    return "; ".join([*shown, *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def _file_change(name: str, expected: Mapping[str, Digest], found: Mapping[str, Digest]) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from src.artifacts import Artifacts
 from src.components.component import Component
-from src.components.description import Description, describe
+from src.components.description import Description, InputChangedError, describe
+from src.components.work import temporary_folder
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.lineage.configs import recorded_config
@@ -176,27 +176,28 @@ def _train_and_compare(
     on_point: OnPoint,
 ) -> Retraining:
     on_disk, history = weights_of(evidence.files.digests), read_history(model)
-    with TemporaryDirectory(prefix="llm-train-") as name:
-        folder = Path(name) / "training"
+    with temporary_folder() as work_folder:
+        folder = work_folder / "training"
         folder.mkdir()
         environment = run_trainer(
             config_file.config,
             dataset,
             trainer.component,
             evidence.version,
-            work_folder=Path(name),
+            work_folder=work_folder,
             folder=folder,
             is_temporary=True,
             on_point=lambda point: on_point(evidence.version, point),
         )
         check_inputs(dataset, trainer)
+        _check_record(model / WEIGHTS_FOLDER, evidence)
         new = weights_of(checked_files(folder))
         compare = partial(_compare_tensors, model / WEIGHTS_FOLDER, on_disk, folder / "output")
         differences, equal = [], []
         for file in changed_names(recorded.weights, new):
             is_intact = on_disk.get(file) == recorded.weights.get(file)
             comparison = compare(file) if is_intact and file in new else None
-            if comparison is not None and not comparison.differences:
+            if comparison is not None and comparison.is_equal:
                 equal.append(f"{file}: {comparison}")
             else:
                 change = comparison or _change(recorded.weights.get(file), new.get(file))
@@ -215,6 +216,13 @@ def _train_and_compare(
         environment=tuple(environment_differences(recorded.environment, environment)),
         altered=tuple(altered),
     )
+
+
+def _check_record(weights: StorePath, evidence: ModelEvidence) -> None:
+    """Check that the recorded weights did not change during the training."""
+    expected = weights_of(evidence.files.digests)
+    if not evidence.files.reason and weights.digests() != expected:
+        raise InputChangedError(f"{weights}: changed during the training. Restore a backup.")
 
 
 def _compare_tensors(

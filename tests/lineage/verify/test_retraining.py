@@ -29,6 +29,8 @@ def train(run):
             a += 0.5
         run.log(step, loss=a, lines=[step], total_steps=run.dataset.num_samples)
     header = {"a": (0, 4), "b": (4, 8)}
+    if run.settings.get("is_reversed"):
+        header = dict(reversed(header.items()))
     text = json.dumps({
         **run.settings.get("metadata", {}),
         **{name: {"dtype": "F32", "shape": [1], "data_offsets": at} for name, at in header.items()},
@@ -137,23 +139,33 @@ def test_other_code_is_run_with_the_recorded_options_not_with_its_own_defaults(m
     assert "Trained by other code" in check.note
 
 
+def other_config(**run):
+    """Write a config of the same training, with settings under `run`; return it."""
+    trainer = {"use": "mine:train", "seed": 7, "base_model": "base.txt", "run": run}
+    return read_config_file(write_config(trainer, path="configs/training/other.yaml"))
+
+
 def test_the_same_tensors_in_another_order_of_the_header_are_a_match_with_a_note(model):
-    config = read_config_file(
-        write_config(
-            {
-                "use": "mine:train",
-                "seed": 7,
-                "base_model": "base.txt",
-                "run": {"metadata": {"__metadata__": {"format": "pt", "x": "1"}}},
-            },
-            path="configs/training/other.yaml",
-        )
-    )
-    result, check = retrained(config_file=config)
+    result, check = retrained(config_file=other_config(is_reversed=True))
     assert result == "MATCH"
     assert check.note.endswith(
         " model.safetensors: the same 2 tensors, in files with different headers."
     )
+
+
+def test_the_same_tensors_with_other_metadata_are_a_mismatch(model):
+    config = other_config(metadata={"__metadata__": {"alpha": "16"}})
+    result, check = retrained(config_file=config)
+    assert result == "MISMATCH"
+    assert check.found == "model.safetensors: the same 2 tensors, with other metadata"
+
+
+def test_weights_that_the_trainer_alters_while_it_trains_again_are_not_a_match(model):
+    text = f'def train(run):\n    Path("{TENSORS}").write_bytes(b"altered")'
+    write_module(TRAINER.replace("def train(run):", text))
+    result, check = retrained()
+    assert (result, check.verdict) == ("UNREADABLE", "UNREADABLE")
+    assert check.found == (f"{MODEL / 'weights'}: changed during the training. Restore a backup.")
 
 
 def test_one_altered_byte_of_the_weights_is_a_mismatch_that_names_the_tensor(model):
@@ -208,6 +220,22 @@ def test_another_setting_in_a_given_config_is_a_mismatch(model):
     assert found == "epochs: recorded 3, in configs/training/other.yaml 4"
 
 
+def test_a_name_in_an_altered_statement_is_shown_on_one_line_and_truncated(model):
+    name = "cpu\nTrained again, with the same result" + "n" * 1_000_000
+
+    def change(value, definition):
+        inputs = {each["name"]: each for each in definition["resolvedDependencies"]}
+        inputs["training environment"]["annotations"][name] = "x"
+
+    edit_both("model_v1", change)
+    _, check = retrained()
+    summary, environment = check.note.splitlines()
+    assert summary.startswith("Trained again, with the same result: 2 files")
+    start = "The environment is not as recorded: cpu\\nTrained again, with the same resultnnn"
+    assert environment.startswith(start)
+    assert len(environment) < 2000
+
+
 def test_a_config_that_was_edited_is_not_used(model):
     Path(model).write_text(Path(model).read_text() + "# a comment\n")
     assert "Restore the file, or pass `--config FILE`" in not_trained("UNREADABLE")
@@ -260,6 +288,26 @@ def test_one_file_of_weights_is_called_one_file(project):
         "1 file, 2 bytes, as provenance.json lists them",
         "1 file, 2 bytes, trained again from the recorded inputs",
     ]
+
+
+def test_folders_that_a_trainer_has_nested_deeply_are_removed(model, monkeypatch, tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    write_module(
+        TRAINER.replace(
+            "def train(run):",
+            "def train(run):\n"
+            "    here = os.getcwd()\n"
+            "    os.chdir(run.checkpoints)\n"
+            "    for _ in range(1500):\n"
+            "        os.mkdir('d')\n"
+            "        os.chdir('d')\n"
+            "    os.chdir(here)",
+        )
+    )
+    assert retrained()[0] == "MATCH"
+    assert list(folder.iterdir()) == []
 
 
 def test_a_file_that_is_not_trained_again_is_named(model):
