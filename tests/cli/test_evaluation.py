@@ -137,5 +137,5 @@ def test_show_and_compare_have_the_trainer(project, llm_train):
     assert json.loads(shown.stdout)["metadata"]["model_version"] == "model_v1"
     compared = llm_train("compare", "model_v1", "model_v2").stdout
     assert "options.steps" in compared
-    [losses] = [line for line in compared.splitlines() if line.startswith("training ")]
+    [losses] = [line for line in compared.splitlines() if line.split()[:2] == ["training", "loss"]]
     assert losses.split()[:3] == ["training", "loss", "0.125"]

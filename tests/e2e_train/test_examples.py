@@ -22,4 +22,4 @@ def test_trl_and_lm_eval_train_and_measure_a_model_that_can_be_trained_again(pro
     [model] = json.loads(project.llm_train(*verify).stdout)
     assert model["verdict"] == "MATCH"
     [training] = [each for each in model["checks"] if each["what"] == "training"]
-    assert training["note"].startswith("Trained again, with the same result: ")
+    assert training["details"][0].startswith("Trained again, with the same result: ")

@@ -1,7 +1,7 @@
 """The checks of a model's record: each compares one part with its expected value. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -52,7 +52,8 @@ class Check:
         diverged: What explains a mismatch, if it is not the checked thing: `code`, `environment`,
             `metrics` or `provenance.json`.
         note: Further facts, e.g. the fields that differ, the origin of the code, or times that run
-            backwards. Several lines for a training.
+            backwards.
+        details: Further facts about a training, one sentence each.
     """
 
     what: str
@@ -61,6 +62,7 @@ class Check:
     found: str
     diverged: str | None = None
     note: str | None = None
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,29 +344,29 @@ def _check_retraining(case: Case) -> Check | None:
     if retraining is None or statement is None:
         return None
     weights = _count_and_size(weights_of(statement.files))
-    notes = [_summary(retraining, weights)]
+    details = [_summary(retraining, weights)]
     if retraining.differences and retraining.first_step:
-        notes.append(f"The first step that differs is {retraining.first_step}.")
+        details.append(f"The first step that differs is {retraining.first_step}.")
     elif retraining.first_step:
-        notes.append(f"The weights are the same, the histories are not: {retraining.first_step}.")
+        details.append(f"The weights are the same, the histories are not: {retraining.first_step}.")
     if retraining.code:
-        notes.append(f"Trained by other code than recorded: {_joined(retraining.code)}.")
+        details.append(f"Trained by other code than recorded: {_joined(retraining.code)}.")
     if retraining.environment:
-        notes.append(f"The environment is not as recorded: {_joined(retraining.environment)}.")
+        details.append(f"The environment is not as recorded: {_joined(retraining.environment)}.")
     if retraining.altered:
-        notes.append(f"Altered since it was recorded: {_joined(retraining.altered)}.")
+        details.append(f"Altered since it was recorded: {_joined(retraining.altered)}.")
     if retraining.differences and not (retraining.code or retraining.environment):
-        notes.append("Code and environment are as recorded, so the training is not reproducible.")
+        details.append("Code and environment are as recorded, so the training is not reproducible.")
     causes = {"code": retraining.code, "environment": retraining.environment}
-    return _check(
+    check = _check(
         "training",
         not (retraining.reason or retraining.differences),
         is_unreadable=bool(retraining.reason) and not retraining.has_other_inputs,
         expected=f"{weights}, trained again from the recorded inputs",
         found=retraining.reason or _joined(retraining.differences) or "the same files",
         diverged=" and ".join(cause for cause, found in causes.items() if found) or None,
-        note="\n".join(filter(None, notes)),
     )
+    return replace(check, details=tuple(filter(None, details)))
 
 
 def _summary(retraining: Retraining, weights: str) -> str:

@@ -66,7 +66,7 @@ def test_a_model_that_is_trained_again_with_the_same_result_is_a_match(model, tr
     result, check = retrained(on_point=lambda version, point: points.append((version, point)))
     assert result == "MATCH"
     size = sum(path.stat().st_size for path in (MODEL / "weights").iterdir())
-    assert check.note == f"Trained again, with the same result: 2 files, {size} bytes."
+    assert check.details == (f"Trained again, with the same result: 2 files, {size} bytes.",)
     assert calls() == ["train", "train"]
     assert [(version, point["step"]) for version, point in points] == [
         ("model_v1", 1),
@@ -97,7 +97,7 @@ def test_other_results_name_the_first_step_the_tensors_and_the_environment(model
         "The first: a: 1 of 1 values differ, by at most 1.5"
     )
     assert check.diverged == "environment"
-    step, environment = check.note.splitlines()
+    step, environment = check.details
     assert step.startswith("The first step that differs is step 1: loss ")
     assert step.endswith("; lines 1 of data.jsonl.")
     assert environment == (
@@ -113,8 +113,8 @@ def test_a_training_whose_environment_is_as_recorded_is_called_not_reproducible(
     assert check.verdict == "MISMATCH"
     assert check.found.startswith("vocabulary.txt: sha256 ")
     assert check.diverged is None
-    assert check.note == (
-        "Code and environment are as recorded, so the training is not reproducible."
+    assert check.details == (
+        "Code and environment are as recorded, so the training is not reproducible.",
     )
 
 
@@ -122,21 +122,21 @@ def test_the_same_result_of_other_code_is_a_match_that_names_the_code(model):
     write_module(TRAINER + "\n# tidied up\n")
     result, check = retrained()
     assert result == "MATCH"
-    assert check.note.splitlines()[1:] == ["Trained by other code than recorded: mine.py."]
+    assert check.details[1:] == ("Trained by other code than recorded: mine.py.",)
 
 
 def test_another_result_of_other_code_names_the_code(model):
     write_module(TRAINER.replace("len(line)", "len(line) * 2"))
     result, check = retrained()
     assert (result, check.diverged) == ("MISMATCH", "code")
-    assert check.note.splitlines()[1:] == ["Trained by other code than recorded: mine.py."]
+    assert check.details[1:] == ("Trained by other code than recorded: mine.py.",)
 
 
 def test_other_code_is_run_with_the_recorded_options_not_with_its_own_defaults(model):
     write_module(TRAINER.replace('"start": 1.0', '"start": 2.0'))
     result, check = retrained()
     assert result == "MATCH"
-    assert "Trained by other code" in check.note
+    assert "Trained by other code" in check.details[1]
 
 
 def other_config(**run):
@@ -148,7 +148,7 @@ def other_config(**run):
 def test_the_same_tensors_in_another_order_of_the_header_are_a_match_with_a_note(model):
     result, check = retrained(config_file=other_config(is_reversed=True))
     assert result == "MATCH"
-    assert check.note.endswith(
+    assert check.details[0].endswith(
         " model.safetensors: the same 2 tensors, in files with different headers."
     )
 
@@ -178,9 +178,10 @@ def test_one_altered_byte_of_the_weights_is_a_mismatch_that_names_the_tensor(mod
     assert weights.found.startswith("weights/model.safetensors: expected sha256 ")
     assert training.verdict == "MATCH"
     assert (
-        "Altered since it was recorded: model.safetensors: 1 of 2 tensors differ" in training.note
+        "Altered since it was recorded: model.safetensors: 1 of 2 tensors differ"
+        in training.details[1]
     )
-    assert "The first: b: 1 of 1 values differ" in training.note
+    assert "The first: b: 1 of 1 values differ" in training.details[1]
 
 
 def not_trained(expected, **arguments):
@@ -189,7 +190,7 @@ def not_trained(expected, **arguments):
         "UNREADABLE": "The training could not be repeated, so the weights were not compared.",
     }
     _, check = retrained(**arguments)
-    assert (check.verdict, check.note) == (expected, notes[expected])
+    assert (check.verdict, check.details) == (expected, (notes[expected],))
     assert calls() == ["train"]
     return check.found
 
@@ -229,7 +230,7 @@ def test_a_name_in_an_altered_statement_is_shown_on_one_line_and_truncated(model
 
     edit_both("model_v1", change)
     _, check = retrained()
-    summary, environment = check.note.splitlines()
+    summary, environment = check.details
     assert summary.startswith("Trained again, with the same result: 2 files")
     start = "The environment is not as recorded: cpu\\nTrained again, with the same resultnnn"
     assert environment.startswith(start)
@@ -262,7 +263,9 @@ def test_a_trainer_that_fails_is_not_a_mismatch(model):
     result, check = retrained()
     assert (result, check.verdict) == ("UNREADABLE", "UNREADABLE")
     assert "no GPU" in check.found
-    assert check.note == "The training could not be repeated, so the weights were not compared."
+    assert check.details == (
+        "The training could not be repeated, so the weights were not compared.",
+    )
 
 
 def test_a_trainer_that_changes_its_data_meanwhile_gives_no_verdict_on_the_weights(model):
