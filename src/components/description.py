@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from shutil import which
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
 from src.components.code import code_sha256
 from src.components.component import COMMAND, Component
 from src.components.process import interpreter, missing_interpreter, run_component
+from src.components.work import temporary_folder
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
 from src.names import is_metric_name
@@ -337,14 +337,14 @@ def _ask(
     """Import a component in its environment, and return its description."""
     if reason := missing_interpreter(component):
         raise fault("python", reason)
-    with TemporaryDirectory(prefix="llm-train-") as folder:
-        answer = Path(folder) / "description.json"
+    with temporary_folder() as folder:
+        answer = folder / "description.json"
         try:
             run_component(
                 component,
                 kind,
                 {"describe": str(answer), "config": dict(config)},
-                folder=Path(folder),
+                folder=folder,
                 is_temporary=True,
                 timeout_seconds=DESCRIBE_SECONDS,
                 on_line=lambda *_: None,

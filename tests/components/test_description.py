@@ -102,6 +102,21 @@ def test_configs_that_share_descriptions_import_a_component_once(project):
     assert imports() == 3
 
 
+def test_folders_that_an_import_has_nested_deeply_are_removed(project, monkeypatch, tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    Path("mine.py").write_text(
+        MODULE
+        + "import os\nhere = os.getcwd()\n"
+        + "os.chdir(os.path.dirname(os.environ['LLM_TRAIN_RUN']))\n"
+        + "for _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')\n"
+        + "os.chdir(here)\n"
+    )
+    described_for(1)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_component_that_was_changed_is_imported_again(project):
     Path("mine.py").write_text(MODULE)
     with shared_descriptions():
