@@ -74,7 +74,7 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 
 clean: ## Remove .venv/, .venv-train/, base_models/, caches, all models and evaluations, Prefect's database and password
 	rm -rf .venv .venv-train base_models .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
-	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache
+	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache artifacts/.work
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The scripts of an environment contain its path: make it again after the project was moved or copied.

@@ -55,10 +55,13 @@ def export_model(
             names the file. Nothing was written.
         FileNotFoundError: The model or its evaluation has no statement; or the folder that is to
             hold `folder` does not exist.
-        ValueError: The model has no weights; or `folder` has files, or is the working directory.
+        ValueError: The model has no weights; or `folder` has files, is the working directory, or
+            lies in the artifacts root.
         OSError: A file cannot be read or written; nothing was written.
     """
     artifacts = Artifacts.open(artifacts_dir)
+    if Path(folder).resolve().is_relative_to(Path(str(artifacts.root)).resolve()):
+        raise ValueError(f"{folder}: expected a folder outside of the artifacts root.")
     model = artifacts.models / model_version
     record = _read_record(model_version, artifacts)
     exported, targets = _exported(model_version, record, model)

@@ -101,7 +101,7 @@ def model_card(model: Exported) -> str:
 
 {code(base_model)}, trained on {code(dataset)} ({samples:,} samples) by the trainer \
 {code(model.training.trainer.get("use"))}.
-{_evaluation(model)}
+{_held_out(model)}{_evaluation(model)}{_use(model)}
 ## Inputs
 
 {inputs}
@@ -125,6 +125,34 @@ folder):
 
 {markdown.code_block(_commands(model, version))}"""
     )
+
+
+def _held_out(model: Exported) -> str:
+    """Return that lines were held out, if the trainer has an option of this name, as `lora` has."""
+    options = model.training.trainer.get("options")
+    fraction = options.get("held_out") if isinstance(options, dict) else None
+    if not is_metric(fraction) or not fraction:
+        return ""
+    return f"Of these samples, a fraction of {fraction:g} was held out and not trained on.\n"
+
+
+def _use(model: Exported) -> str:
+    """Return how to load an adapter; empty for other weights."""
+    if ADAPTER_CONFIG not in model.weights:
+        return ""
+    options = model.training.trainer.get("options")
+    has_prompt = isinstance(options, dict) and "prompt" in options
+    prompt = "\nPrompts have the form of the trainer's option `prompt`, see below.\n"
+    return f"""
+## Use
+
+An adapter is loaded with its base model, which is not in this folder. DIR is this folder, and
+`adapter_config.json` has the name of the base model:
+
+    from peft import AutoPeftModelForCausalLM
+
+    model = AutoPeftModelForCausalLM.from_pretrained("DIR")
+{prompt if has_prompt else ""}"""
 
 
 def _commands(model: Exported, version: str) -> str:

@@ -236,3 +236,24 @@ def test_any_text_of_a_record_is_read_back_as_it_was(base_model, metric, option,
     assert ("base_model", as_text(base_model)) in rows
     assert (as_text(f"trainer option {option}"), as_text(values["value"])) in rows
     assert len(rows) == 20
+
+
+def test_a_card_says_which_part_of_the_data_was_held_out_and_how_an_adapter_is_loaded():
+    options = {"rank": 8, "held_out": 0.1, "prompt": "{input}"}
+    training = Training(trainer={"use": "lora", "options": options})
+    text = ModelCard(model_card(exported(training=training))).text
+    assert "a fraction of 0.1 was held out and not trained on." in text
+    assert '    model = AutoPeftModelForCausalLM.from_pretrained("DIR")\n' in text
+    assert "option `prompt`" in text
+
+
+@pytest.mark.parametrize("options", [None, [], {"held_out": 0}, {"held_out": "x"}])
+def test_a_card_of_other_weights_does_not_say_how_to_load_them(options):
+    training = Training(trainer={"use": "mine:train", "options": options})
+    text = ModelCard(
+        model_card(
+            exported(training=training, weights=("w.bin",), files={"w.bin": Digest(1, "1" * 64)})
+        )
+    ).text
+    assert "held out" not in text
+    assert "## Use" not in text

@@ -1,5 +1,6 @@
 """Retraining: train a recorded model again in a temporary folder, and compare the weights."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -37,6 +38,8 @@ OnPoint = Callable[[str, Mapping[str, Any]], None]
 
 TENSORS = ".safetensors"
 MAX_DIFFERENCES = 5
+
+logger = logging.getLogger(__name__)
 
 
 class InputsDifferError(ValueError):
@@ -89,7 +92,7 @@ def retrain(
         dataset: Its dataset, as it is now.
         config_file: The config that names the trainer; that of the model if `None`.
         artifacts: The artifacts root.
-        on_point: Receives each point of the new training, as it comes.
+        on_point: Receives step 0 at the start, and each point of the new training as it comes.
 
     Returns:
         The comparison; `None` if the record has no training, or no statement that can be parsed.
@@ -179,6 +182,8 @@ def _train_and_compare(
     with temporary_folder() as work_folder:
         folder = work_folder / "training"
         folder.mkdir()
+        logger.info("%s: trainer %s starts again.", evidence.version, trainer.component.use)
+        on_point(evidence.version, {"step": 0})
         environment = run_trainer(
             config_file.config,
             dataset,

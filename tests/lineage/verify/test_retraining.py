@@ -69,6 +69,7 @@ def test_a_model_that_is_trained_again_with_the_same_result_is_a_match(model, tr
     assert check.details == (f"Trained again, with the same result: 2 files, {size} bytes.",)
     assert calls() == ["train", "train"]
     assert [(version, point["step"]) for version, point in points] == [
+        ("model_v1", 0),
         ("model_v1", 1),
         ("model_v1", 2),
         ("model_v1", 3),
