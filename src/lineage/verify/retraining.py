@@ -1,7 +1,8 @@
 """Retraining: train a recorded model again in a temporary folder, and compare the weights."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -195,23 +196,23 @@ def _train_and_compare(
             on_point=lambda point: on_point(evidence.version, point),
         )
         check_inputs(dataset, trainer)
-        _check_record(model / WEIGHTS_FOLDER, evidence)
         new = weights_of(checked_files(folder))
-        compare = partial(_compare_tensors, model / WEIGHTS_FOLDER, on_disk, folder / "output")
         differences, equal = [], []
-        for file in changed_names(recorded.weights, new):
-            is_intact = on_disk.get(file) == recorded.weights.get(file)
-            comparison = compare(file) if is_intact and file in new else None
-            if comparison is not None and comparison.is_equal:
-                equal.append(f"{file}: {comparison}")
-            else:
-                change = comparison or _change(recorded.weights.get(file), new.get(file))
-                differences.append(f"{file}: {change}")
-        altered = [
-            f"{file}: {comparison}"
-            for file in changed_names(recorded.weights, on_disk)
-            if recorded.weights.get(file) == new.get(file) and (comparison := compare(file))
-        ]
+        with _unchanged_weights(model / WEIGHTS_FOLDER, evidence) as weights:
+            compare = partial(_compare_tensors, weights, folder / "output")
+            for file in changed_names(recorded.weights, new):
+                is_intact = on_disk.get(file) == recorded.weights.get(file)
+                comparison = compare(file) if is_intact and file in new else None
+                if comparison is not None and comparison.is_equal:
+                    equal.append(f"{file}: {comparison}")
+                else:
+                    change = comparison or _change(recorded.weights.get(file), new.get(file))
+                    differences.append(f"{file}: {change}")
+            altered = [
+                f"{file}: {comparison}"
+                for file in changed_names(recorded.weights, on_disk)
+                if recorded.weights.get(file) == new.get(file) and (comparison := compare(file))
+            ]
         new_history = read_history(open_path(folder), "history.jsonl")
     return Retraining(
         differences=tuple(differences),
@@ -223,23 +224,33 @@ def _train_and_compare(
     )
 
 
-def _check_record(weights: StorePath, evidence: ModelEvidence) -> None:
-    """Check that the recorded weights did not change during the training."""
-    expected = weights_of(evidence.files.digests)
-    if not evidence.files.reason and weights.digests() != expected:
-        raise InputChangedError(f"{weights}: changed during the training. Restore a backup.")
+@contextmanager
+def _unchanged_weights(weights: StorePath, evidence: ModelEvidence) -> Iterator[Path | None]:
+    """Provide the weights on disk, after a check that they did not change during the training.
+
+    Yields:
+        Their folder; `None` if they cannot be read.
+    """
+    if evidence.files.reason:
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            files = weights.local_files(weights_of(evidence.files.digests))
+            folder = stack.enter_context(files)
+        except CorruptFileError as error:
+            reason = "changed during the training. Restore a backup."
+            raise InputChangedError(f"{weights}: {reason}") from error
+        yield folder
 
 
-def _compare_tensors(
-    weights: StorePath, on_disk: Mapping[str, Digest], output: Path, name: str
-) -> TensorComparison | None:
+def _compare_tensors(weights: Path | None, output: Path, name: str) -> TensorComparison | None:
     """Compare a file of the model with that of the new training; `None` if it has no tensors."""
-    if not name.endswith(TENSORS) or name not in on_disk:
+    if not name.endswith(TENSORS) or weights is None:
         return None
     try:
-        with weights.local_files(on_disk) as folder:
-            return compare_tensors(folder / name, output / name)
-    except (OSError, CorruptFileError):  # altered meanwhile, or not of this format
+        return compare_tensors(weights / name, output / name)
+    except (OSError, CorruptFileError):  # there is no such file, or it is not of this format
         return None
 
 
