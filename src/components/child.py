@@ -34,6 +34,10 @@ GROUPS = {
 }
 
 
+class _NotInstalledError(Exception):
+    """Raised when no package has installed a component of a name."""
+
+
 def plain_number(value: Any) -> Any:
     """Return the number in a value of a tensor library; any other value as it is."""
     return value.item() if hasattr(value, "item") else value
@@ -87,6 +91,8 @@ def _load(kind: str, run: Mapping[str, Any]) -> Callable[..., Any] | None:
     try:
         component = _find(run["use"], GROUPS[kind])
         reason = f"expected a function, found {type(component).__name__}."
+    except _NotInstalledError as error:
+        component, reason = None, str(error)
     except (ImportError, AttributeError, LookupError) as error:
         component, reason = None, f"{type(error).__name__}: {error}"
     if callable(component):
@@ -115,7 +121,7 @@ def _module_and_path(use: str, group: str) -> tuple[str, str]:
     installed = entry_points(group=group)
     if use not in installed.names:
         names = ", ".join(sorted(installed.names)) or "none"
-        raise LookupError(f"not installed for {sys.executable}. Installed: {names}.")
+        raise _NotInstalledError(f"not installed for {sys.executable}. Installed: {names}.")
     return installed[use].module, installed[use].attr
 
 

@@ -770,7 +770,7 @@ def test_a_command_that_cannot_be_started_says_so(project):
     [
         (
             {"use": "absent"},
-            f"{CONFIG_PATH}:8: trainer.use: 'absent': LookupError: not installed for ",
+            f"{CONFIG_PATH}:8: trainer.use: 'absent': not installed for ",
         ),
         ({"use": "mine:absent"}, "module 'mine' has no attribute 'absent'"),
         ({"use": "absent:train"}, "No module named 'absent'"),
