@@ -751,6 +751,7 @@ def test_a_version_with_only_an_evaluation_has_no_matching_output(models):
         "found": "artifacts/models/model_v1/metadata.json: no such file",
         "diverged": None,
         "note": None,
+        "details": (),
     }
     assert failed(models) == OUTPUTS
 
