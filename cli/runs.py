@@ -8,6 +8,8 @@ from cli.prediction import dry_run as print_dry_run
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
 from src.artifacts import Artifacts
+from src.records.layout import WEIGHTS_FOLDER
+from src.rendering.text import one_line
 from src.training.config import read_config_file
 from src.training.grids import find_configs, read_grid, write_variant
 from src.training.pipeline import run_training_pipeline
@@ -43,9 +45,10 @@ def run(
 ) -> None:
     """Train, register and evaluate one model from CONFIG.
 
-    Prints the evaluation as JSON on stdout, and the log on stderr. --set leaves
-    CONFIG unchanged: the config with the new values is written below sweeps/ in
-    the artifacts root, and can be run again from there.
+    Prints the evaluation as JSON on stdout, and on stderr the log and the folder
+    of trained weights. --set leaves CONFIG unchanged: the config with the new
+    values is written below sweeps/ in the artifacts root, and can be run again
+    from there.
     """
     check_working_directory(artifacts_dir)  # below it, configs name no code
     if dry_run:
@@ -54,13 +57,13 @@ def run(
         )
         return
     path = _config_path(config, settings, artifacts_dir)
+    has_trainer = read_config_file(path).trainer is not None  # an error needs no server
     if local:
         with printed_log():
             evaluation = run_training_pipeline(
                 path, model_version or None, artifacts_dir=artifacts_dir
             )
     else:
-        has_trainer = read_config_file(path).trainer is not None  # an error needs no server
         with console_run(artifacts_dir) as temporary_server:
             from flows.training_pipeline import training_pipeline
 
@@ -72,6 +75,9 @@ def run(
                 )
             evaluation = state.result()
     print_json(evaluation)
+    if has_trainer:
+        model = Artifacts.open(artifacts_dir).models / evaluation["model_version"]
+        click.echo(f"Weights: {one_line(model / WEIGHTS_FOLDER)}", err=True)
 
 
 def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> str:

@@ -28,6 +28,11 @@ def test_a_local_run_trains_and_evaluates(project, llm_train):
     done = llm_train("run", "--local", CONFIG_PATH, "--model-version", "model_v1")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["metrics"].keys() == {"loss", "seconds"}
+    again = llm_train("run", "--local", CONFIG_PATH, "--model-version", "model_v1")
+    for stderr in (done.stderr, again.stderr):
+        assert stderr.splitlines()[-1] == "Weights: artifacts/models/model_v1/weights"
+    simulated = llm_train("run", "--local", "config.yaml", "--model-version", "model_v2")
+    assert "Weights:" not in simulated.stderr
 
 
 def test_a_dry_run_names_the_trainer_that_would_run_and_runs_none(project, llm_train, tree):
