@@ -142,7 +142,7 @@ def test_a_second_deployment_changes_nothing(platform):
     before = deployed()
     platform.deploy()
     assert deployed() == before
-    assert [len(each) for each in before] == [7, 2]
+    assert [len(each) for each in before] == [8, 2]
     assert len(platform.deployment(NIGHTLY)["schedules"]) == 1
 
 
