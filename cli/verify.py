@@ -123,8 +123,8 @@ def _print_checks(version: str, checks: list[Check]) -> None:
             print_line(f"    found     {check.found}")
             if check.diverged:
                 print_line(f"    diverged  {check.diverged}")
-            for note in filter(None, (check.note, *check.details)):
+            for note in check.notes:
                 print_line(f"    note      {note}")
         else:
-            for note in filter(None, (check.note, *check.details)):
+            for note in check.notes:
                 print_line(f"  {check.what}: {note}")

@@ -16,7 +16,6 @@ from flows.tables import CELL, FittedTable, fit_table, fold, shorten
 from src.artifacts import Artifacts, read_statement
 from src.environment import CORE, source_digest
 from src.evaluation.evaluator import evaluation_path, load_evaluation
-from src.records.evaluation import is_metric
 from src.records.layout import METADATA_FILE, STATEMENT_FILE
 from src.records.statement import weights_of
 from src.rendering import markdown, shell
@@ -25,7 +24,7 @@ from src.rendering.markdown import Markdown, code, text
 from src.rendering.text import as_text
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
-from src.training.history import read_history
+from src.training.history import point_loss, read_history
 from src.training.registry import list_models
 from tasks.caching import CacheDecision
 
@@ -122,9 +121,7 @@ def _training(version: str, artifacts: Artifacts) -> str:
     trainer = statement.parameters["trainer"]
     rows = [(name, code(as_text(value))) for name, value in trainer.items()]
     history = read_history(artifacts.models / version)
-    losses = [
-        (point["step"], float(point["loss"])) for point in history if is_metric(point.get("loss"))
-    ]
+    losses = [*filter(None, map(point_loss, history))]
     chart = f"{as_image(curve('loss', losses), 'Loss by step')}\n\n" if losses else ""
     return f"""## Training
 

@@ -101,11 +101,7 @@ def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _row(version: str, checks: list[Check]) -> dict[str, Any]:
-    notes = "; ".join(
-        " ".join(sentences)
-        for check in checks
-        if (sentences := [*filter(None, (check.note, *check.details))])
-    )
+    notes = "; ".join(" ".join(check.notes) for check in checks if check.notes)
     parts = filter(None, [_missing(checks), _mismatches(checks), notes])
     lines = [fold(short_digests(part), DETAILS_LENGTH) for part in parts]
     return {

@@ -17,6 +17,7 @@ __all__ = [
     "Metrics",
     "function_evaluator",
     "recorded_evaluator",
+    "weights_dependency",
 ]
 
 Metrics = Callable[[Mapping[str, Any]], Mapping[str, float]]
@@ -91,15 +92,19 @@ class Evaluator:
         if (dataset := self.dataset_dependency()) is not None:
             dependencies.append(dataset)
         if weights:
-            files = {name: each.sha256 for name, each in weights.items()}
-            dependencies.append(
-                ResolvedDependency(
-                    name="weights",
-                    digest={"sha256": sha256(canonical_json(files))},
-                    annotations={"files": files},
-                )
-            )
+            dependencies.append(weights_dependency(weights))
         return dependencies
+
+
+def weights_dependency(weights: Mapping[str, Digest]) -> ResolvedDependency:
+    """Return the weights of a model as a resolved dependency.
+
+    Args:
+        weights: Size and SHA-256 by path in the folder of the weights.
+    """
+    files = {name: each.sha256 for name, each in weights.items()}
+    digest = {"sha256": sha256(canonical_json(files))}
+    return ResolvedDependency(name="weights", digest=digest, annotations={"files": files})
 
 
 def recorded_evaluator(evaluation: Statement) -> Any:

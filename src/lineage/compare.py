@@ -7,8 +7,9 @@ from typing import Any
 from src.artifacts import Artifacts
 from src.digest import Digest
 from src.errors import CorruptFileError
+from src.evaluation.measuring import weights_dependency
 from src.lineage.record import Record, read_record
-from src.records.canonical import canonical_json, dotted, sha256
+from src.records.canonical import canonical_json, dotted
 from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
 from src.records.statement import weights_of
 from src.rendering import markdown
@@ -178,8 +179,7 @@ def _facts(record: Record) -> Iterator[tuple[tuple[str, str], Any]]:
         if base_model := statement.digest("base model"):
             yield ("trainer", "base model sha256"), base_model
         if weights := weights_of(statement.files):
-            files = {name: each.sha256 for name, each in weights.items()}
-            yield ("training", "weights sha256"), sha256(canonical_json(files))
+            yield ("training", "weights sha256"), weights_dependency(weights).digest["sha256"]
     metrics = (record.evaluation or {}).get("metrics")
     if isinstance(metrics, dict):
         for name, value in metrics.items():

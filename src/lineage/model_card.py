@@ -129,8 +129,7 @@ folder):
 
 def _held_out(model: Exported) -> str:
     """Return that lines were held out, if the trainer has an option of this name, as `lora` has."""
-    options = model.training.trainer.get("options")
-    fraction = options.get("held_out") if isinstance(options, dict) else None
+    fraction = model.training.options.get("held_out")
     if not is_metric(fraction) or not fraction:
         return ""
     return f"Of these samples, a fraction of {fraction:g} was held out and not trained on.\n"
@@ -140,8 +139,6 @@ def _use(model: Exported) -> str:
     """Return how to load an adapter; empty for other weights."""
     if ADAPTER_CONFIG not in model.weights:
         return ""
-    options = model.training.trainer.get("options")
-    has_prompt = isinstance(options, dict) and "prompt" in options
     prompt = "\nPrompts have the form of the trainer's option `prompt`, see below.\n"
     return f"""
 ## Use
@@ -152,7 +149,7 @@ An adapter is loaded with its base model, which is not in this folder. DIR is th
     from peft import AutoPeftModelForCausalLM
 
     model = AutoPeftModelForCausalLM.from_pretrained("DIR")
-{prompt if has_prompt else ""}"""
+{prompt if "prompt" in model.training.options else ""}"""
 
 
 def _commands(model: Exported, version: str) -> str:
@@ -216,8 +213,7 @@ def _inputs(model: Exported) -> Iterator[tuple[str, object]]:
     for name, value in training.trainer.items():
         if name not in ("code", "options"):
             yield f"trainer {name}", value
-    options = training.trainer.get("options")
-    for name, value in (options if isinstance(options, dict) else {}).items():
+    for name, value in training.options.items():
         yield f"trainer option {name}", value
     yield "trainer code sha256", statement.digest("trainer")
     if training.base_model:

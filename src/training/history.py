@@ -26,6 +26,7 @@ __all__ = [
     "losses",
     "parse_point",
     "planned_steps",
+    "point_loss",
     "read_history",
 ]
 
@@ -138,15 +139,19 @@ def losses(data: bytes, limit: int) -> list[tuple[int, float]]:
     for line in BytesIO(data):
         if found and len(skipped) + 1 < every:
             skipped.append(line)
-        elif (point := _loss(line)) is not None:
+        elif (point := _parsed_loss(line)) is not None:
             found.append(point)
             skipped.clear()
-    found += islice(filter(None, map(_loss, reversed(skipped))), 1)
+    found += islice(filter(None, map(_parsed_loss, reversed(skipped))), 1)
     return found
 
 
-def _loss(line: bytes) -> tuple[int, float] | None:
-    point = parse_point(line) or {}
+def _parsed_loss(line: bytes) -> tuple[int, float] | None:
+    return point_loss(parse_point(line) or {})
+
+
+def point_loss(point: Mapping[str, Any]) -> tuple[int, float] | None:
+    """Return step and loss of a point; `None` if its `loss` is missing or no finite number."""
     loss = point.get("loss")
     return (point["step"], float(loss)) if is_metric(loss) else None
 

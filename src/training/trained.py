@@ -51,6 +51,12 @@ class Training:
         """Size and SHA-256 of the weights, by path in the folder of the weights."""
         return weights_of(self.files)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the trainer by name; empty if the record has no object of options."""
+        options = self.trainer.get("options")
+        return options if isinstance(options, dict) else {}
+
     def inputs(self) -> dict[str, Any]:
         """Return the inputs of the training to which its version is bound."""
         base_model = {name: each.sha256 for name, each in self.base_model.items()}

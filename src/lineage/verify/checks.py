@@ -64,6 +64,11 @@ class Check:
     note: str | None = None
     details: tuple[str, ...] = ()
 
+    @property
+    def notes(self) -> list[str]:
+        """The note and the details, those that there are."""
+        return [*filter(None, (self.note, *self.details))]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

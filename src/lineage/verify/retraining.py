@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from src.artifacts import Artifacts
-from src.components.component import Component
 from src.components.description import Description, InputChangedError, describe
 from src.components.work import temporary_folder
 from src.digest import Digest
@@ -146,17 +145,12 @@ def _recorded_trainer(
     found = describe(trainer, "trainer", source, config)
     if found.identity()["code"] != recorded.trainer["code"]:
         # Other code may have other defaults, which must not take the place of recorded options.
-        found = describe(_with_options(trainer, recorded), "trainer", source, config)
+        trainer = replace(trainer, options={**recorded.options, **trainer.options})
+        found = describe(trainer, "trainer", source, config)
     new = Training.of(found)
     _check_same(_without_code(recorded.trainer), _without_code(new.trainer), "now", "trainer.")
     _check_same(recorded.inputs()["base_model"], new.inputs()["base_model"], "now", "base model: ")
     return found
-
-
-def _with_options(trainer: Component, recorded: Training) -> Component:
-    options = recorded.trainer.get("options")
-    known = options if isinstance(options, dict) else {}
-    return replace(trainer, options={**known, **trainer.options})
 
 
 def _without_code(trainer: Mapping[str, Any]) -> dict[str, Any]:
