@@ -124,6 +124,9 @@ class MemoryStore:
             return found
         return data
 
+    def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
+        return {key for key, data in files.items() if self.create(key, data) == data}
+
     def replace(self, key: Key, data: bytes) -> None:
         try:
             self.server.put(key, data)

@@ -42,6 +42,7 @@ __all__ = [
     "evaluation_path",
     "load_evaluation",
     "measure",
+    "put_evaluation",
     "serialize_evaluation",
     "simulated_metrics",
 ]
@@ -134,27 +135,35 @@ def evaluate_model(
     # Two runs that measure a version at the same time could mix their numbers and statements.
     is_locked = not evaluator.is_simulated and may_run()
     with locked_work(models, model_version) if is_locked else nullcontext():
-        return _evaluate(
+        evaluation = put_evaluation(
             model_version,
             models,
-            output_dir,
+            open_path(output_dir),
             evaluator,
             replace=replace,
             invocation=invocation or Invocation(),
         )
+    path = evaluation_path(model_version, output_dir)
+    logger.info("%s: sha256 %s.", path, sha256(evaluation))
+    return Path(str(path.parent))
 
 
-def _evaluate(
+def put_evaluation(
     model_version: str,
     models: StorePath,
-    output_dir: Location,
+    output: StorePath,
     evaluator: Evaluator,
     *,
-    replace: bool,
     invocation: Invocation,
-) -> Path:
+    replace: bool = False,
+) -> bytes:
+    """Do what `evaluate_model` does, without a line in the log for what is as expected.
+
+    Returns:
+        The bytes of evaluation.json.
+    """
     metadata = read_metadata(model_version, models)
-    path = evaluation_path(model_version, output_dir)
+    path = evaluation_path(model_version, output)
     statement_path = models / model_version / STATEMENT_FILE
     statement = statement_path.read(STATEMENT_LIMIT)
     recorded = read_statement(path.parent)
@@ -164,12 +173,12 @@ def _evaluate(
     if recorded is not None and not replace:
         _check_evaluator(recorded, evaluator, path)
         is_done = found is not None and sha256(found) == recorded.subject_sha256
-        if is_done and not evaluator.is_simulated:
+        if found is not None and is_done and not evaluator.is_simulated:
             if weights:
                 with (models / model_version / WEIGHTS_FOLDER).local_files(weights):
                     pass  # raises if they were altered
             logger.info("%s: already written by evaluator %s.", path, evaluator.name)
-            return Path(str(path.parent))
+            return found
     evaluation = measure(
         metadata,
         evaluator,
@@ -215,8 +224,7 @@ def _evaluate(
         logger.warning("%s: expected sha256 %s, found %s. Replaced.%s", path, *digests, kept)
     if not is_attested_first:
         attest()
-    logger.info("%s: sha256 %s.", path, sha256(evaluation))
-    return Path(str(path.parent))
+    return evaluation
 
 
 def _keep_earlier(folder: StorePath) -> None:

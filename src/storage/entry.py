@@ -7,7 +7,7 @@ folder below the root is opened in the one before it, without following links: `
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -104,13 +104,21 @@ class Entry(NamedTuple):
 
 
 @contextmanager
-def open_entry(root: Path, key: str, *, make: bool = False) -> Iterator[Entry]:
+def open_entry(
+    root: Path,
+    key: str,
+    *,
+    make: bool = False,
+    on_made: Callable[[Entry], None] = Entry.sync_folder,
+) -> Iterator[Entry]:
     """Open the folder of a file; no link below `root` is followed.
 
     Args:
         root: The folder that all keys are relative to; may be a link.
         key: The file, as names separated by `/`.
-        make: Whether to create missing folders, and the root, durably.
+        make: Whether to create missing folders, and the root.
+        on_made: Called for each folder below the root that was created, while the folder that holds
+            it is open; by default it makes the folder durable.
 
     Raises:
         CorruptFileError: There is a link in place of a folder.
@@ -131,20 +139,20 @@ def open_entry(root: Path, key: str, *, make: bool = False) -> Iterator[Entry]:
                 descriptor = os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=outer)
             except OSError as error:
                 path = root.joinpath(*parts[:depth])
-                descriptor = _open_folder(Entry(path, outer), error, make=make)
+                descriptor = _open_folder(Entry(path, outer), error, on_made if make else None)
             os.close(outer)
         yield Entry(root / key, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _open_folder(entry: Entry, error: OSError, *, make: bool) -> int:
+def _open_folder(entry: Entry, error: OSError, on_made: Callable[[Entry], None] | None) -> int:
     """Handle the error of opening a folder: create and open the folder, or raise."""
     with _named(entry.path):
-        if make and error.errno == errno.ENOENT:
+        if on_made is not None and error.errno == errno.ENOENT:
             with suppress(FileExistsError):
                 os.mkdir(entry.path.name, dir_fd=entry.folder)
-            entry.sync_folder()
+            on_made(entry)
             return entry.open(_FOLDER)
         raise _not_a_folder(entry, error)
 

@@ -25,6 +25,7 @@ from src.storage.locking import lock, unlock
 from src.storage.memo import memo_path, read_facts, write_facts
 from src.storage.reading import check_no_hole, has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, Reader, Stat, Update
+from src.storage.together import create_together
 from src.storage.tree import copy_pieces, first_difference, hash_file, remove_empty_folders, scan
 
 __all__ = ["FolderStore"]
@@ -131,6 +132,10 @@ class FolderStore:
             # Needed even if nothing was written: an earlier writer may have been killed just here.
             entry.sync_folder()
         return found
+
+    def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
+        """Implement `Store.create_many`."""
+        return create_together(self.root, files, lambda entry: _temporary(entry).exists())
 
     def replace(self, key: Key, data: bytes) -> None:
         """Implement `Store.replace`."""

@@ -14,7 +14,7 @@ from src.errors import CorruptFileError, too_large
 from src.progress import ignore_progress
 from src.storage.store import FileChangedError, Key, Reader, Stat, Store, Update
 
-__all__ = ["OverlayStore"]
+__all__ = ["NewFilesStore", "NotNewError", "OverlayStore"]
 
 T = TypeVar("T")
 _ANY_SIZE = sys.maxsize
@@ -24,12 +24,15 @@ class OverlayStore:
     """Implements `Store`, for one process. The writes are lost with the object.
 
     Attributes:
-        written: The bytes of each file that was written, by its key.
+        written: The bytes of each file that was written, by its key; also of one that has these
+            bytes already.
+        is_changed: Whether one of them did not have these bytes.
     """
 
     def __init__(self, base: Store) -> None:
         self._base = base
         self.written: dict[Key, bytes] = {}
+        self.is_changed = False
         self._lock = Lock()
 
     @property
@@ -88,13 +91,20 @@ class OverlayStore:
         with self._lock:
             found = self.read(key, _ANY_SIZE)
             if found is None:
+                self.is_changed = True
+            if found in (None, data):
                 self.written[key] = found = bytes(data)
         return found
+
+    def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
+        """Write many files unless they exist; see `Store.create_many`."""
+        return {key for key, data in files.items() if self.create(key, data) == data}
 
     def replace(self, key: Key, data: bytes) -> None:
         """Write or replace a file; see `Store.replace`."""
         with self._lock:
-            self.read(key, _ANY_SIZE)  # raises if it is no file
+            if self.read(key, _ANY_SIZE) != data:  # raises if it is no file
+                self.is_changed = True
             self.written[key] = bytes(data)
 
     def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
@@ -102,6 +112,7 @@ class OverlayStore:
         with self._lock:
             update = decide(self.read(key, _ANY_SIZE))
             if update.data is not None:
+                self.is_changed = True
                 self.written[key] = b"".join(update.data)
         return update.result
 
@@ -139,6 +150,23 @@ class OverlayStore:
             raise CorruptFileError(
                 f"{self.url}/{key}: expected a regular file, found a folder. Left as found."
             )
+
+
+class NotNewError(OSError):
+    """Raised by a `NewFilesStore` for a file that exists with other bytes."""
+
+
+class NewFilesStore(OverlayStore):
+    """An overlay whose `written` files can be written to the other store by `create_many`."""
+
+    def replace(self, key: Key, data: bytes) -> None:
+        """Write a file that does not exist yet.
+
+        Raises:
+            NotNewError: It exists with other bytes.
+        """
+        if self.create(key, data) != data:
+            raise NotNewError(f"{self.url}/{key}: exists with other bytes.")
 
 
 def _stat(key: Key, data: bytes) -> Stat:

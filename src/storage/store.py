@@ -132,6 +132,15 @@ class Store(Protocol):
         """
         ...
 
+    def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
+        """Write many files unless they exist, faster than one by one.
+
+        Returns:
+            The files that have these bytes now. The others have other bytes, or could not be
+            written, or not in this way: `create` answers for each.
+        """
+        ...
+
     def replace(self, key: Key, data: bytes) -> None:
         """Write a file, or replace all of its bytes.
 

@@ -24,6 +24,7 @@ __all__ = [
     "ModelNotFoundError",
     "RegistryLostError",
     "check_registry",
+    "find_models",
     "get_model",
     "is_registered",
     "list_models",
@@ -120,17 +121,40 @@ def get_model(model_version: str, registry_path: Location = DEFAULT_PATH) -> dic
     raise ModelNotFoundError(f"{path}: no model {truncated_repr(model_version)}. Nearest: {near}.")
 
 
-def is_registered(metadata: Mapping[str, Any], registry_path: Location = DEFAULT_PATH) -> bool:
+def is_registered(
+    metadata: Mapping[str, Any],
+    registry_path: Location = DEFAULT_PATH,
+    *,
+    registered: Mapping[str, Mapping[str, Any]] | None = None,
+) -> bool:
     """Return whether the registry has an entry equal to `metadata`.
+
+    Args:
+        metadata: The contents of the model's metadata.json.
+        registry_path: The registry.
+        registered: What `find_models` returned for this version; read if `None`.
 
     Raises:
         ModelVersionConflict: The version is registered with other content.
         CorruptFileError: The registry cannot be parsed, or was edited.
     """
     path = open_file(registry_path)
-    registry = _read(path)
+    if registered is None:
+        registered = find_models([metadata["model_version"]], path)
+    return _is_listed(registered, metadata, path)
+
+
+def find_models(
+    versions: Iterable[str], registry_path: Location = DEFAULT_PATH
+) -> dict[str, dict[str, Any]]:
+    """Return the entries of those `versions` that are registered, and possibly further entries.
+
+    Raises:
+        CorruptFileError: The registry cannot be parsed, or was edited.
+    """
+    registry = _read(open_file(registry_path))
     registry.check_form()
-    return _is_listed(registry.find([metadata["model_version"]]), metadata, path)
+    return registry.find(versions)
 
 
 def check_registry(artifacts: Artifacts) -> None:

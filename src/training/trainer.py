@@ -43,6 +43,7 @@ __all__ = [
     "describe_trainer",
     "model_dependencies",
     "model_metadata",
+    "put_metadata",
     "train_config",
     "train_model",
     "train_weights",
@@ -270,15 +271,41 @@ def write_metadata(
         CorruptFileError: An existing file was altered or cannot be parsed.
         OSError: A file cannot be read or written; no partial file is left.
     """
-    models = open_path(models_dir)
+    path, is_new = put_metadata(
+        metadata,
+        open_path(models_dir),
+        dependencies=dependencies,
+        invocation=invocation or Invocation(),
+        training=training,
+    )
+    logger.info("%s: %s.", path, "written" if is_new else "already written")
+    return path
+
+
+def put_metadata(
+    metadata: dict[str, Any],
+    models: StorePath,
+    *,
+    dependencies: Sequence[ResolvedDependency],
+    invocation: Invocation,
+    training: Training | None = None,
+    registered: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[StorePath, bool]:
+    """Do what `write_metadata` does, without a line in the log.
+
+    Args:
+        registered: What `find_models` returned for the version; read if `None`.
+
+    Returns:
+        The path of metadata.json, and whether it did not exist.
+    """
     version = check_version("model_version", metadata["model_version"])
     path = models / version / METADATA_FILE
     expected = canonical_json(metadata)
     found = _find_metadata(metadata, models, dependencies)
     if found is None:
         # Raises if the version is registered with other content: the file may have been deleted.
-        is_registered(metadata, models / REGISTRY_FILE)
-    invocation = invocation or Invocation()
+        is_registered(metadata, models / REGISTRY_FILE, registered=registered)
     if training is None:
         is_new = _bind_simulated(metadata, path.parent, dependencies, invocation)
     else:
@@ -294,8 +321,7 @@ def write_metadata(
     written = path.create(expected)
     if written != expected:
         raise _mismatch(path, metadata, expected, written, dependencies)
-    logger.info("%s: %s.", path, "written" if found is None else "already written")
-    return path
+    return path, found is None
 
 
 def _find_metadata(
