@@ -1,0 +1,152 @@
+"""Many new files at once: each is whole and durable, as with `create`, with fewer system calls.
+
+A file gets its name when its data is on the disk: it is created with O_TMPFILE and linked to its
+name (open(2), linkat(2)). So there is no temporary name to be locked, and a process that is killed
+leaves nothing. A folder is synced once for all of its new names.
+"""
+
+import os
+import posixpath
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from src.errors import CorruptFileError
+from src.storage.entry import Entry, open_entry
+from src.storage.reading import has_contents
+from src.storage.store import Key
+
+__all__ = ["create_together"]
+
+T = TypeVar("T")
+
+FOLDERS = 64  # that are open at the same time, with the files in them
+_UNNAMED = getattr(os, "O_TMPFILE", 0)  # only Linux has it
+_FAILED = (OSError, CorruptFileError)
+
+
+class _File(NamedTuple):
+    """A file in its open folder.
+
+    Attributes:
+        key: The file.
+        entry: Its name.
+        descriptor: The open file without a name; `None` if the file is there.
+    """
+
+    key: Key
+    entry: Entry
+    descriptor: int | None
+
+
+def create_together(
+    root: Path, files: Mapping[Key, bytes], is_unfinished: Callable[[Entry], bool]
+) -> set[Key]:
+    """Write files unless they exist.
+
+    Args:
+        root: The folder that the keys are relative to; no link below it is followed.
+        files: The bytes of each file.
+        is_unfinished: Whether another process has left an unfinished file for a name. Such a name
+            is left to `create`.
+
+    Returns:
+        The files that have these bytes now, durably. Each of the others has other bytes, or could
+        not be written.
+    """
+    folders: dict[str, dict[Key, bytes]] = {}
+    for key, data in files.items():
+        folders.setdefault(posixpath.dirname(key), {})[key] = data
+    names, done = list(folders), set[Key]()
+    for start in range(0, len(names), FOLDERS):
+        some = {name: folders[name] for name in names[start : start + FOLDERS]}
+        done |= _create(root, some, is_unfinished)
+    return done
+
+
+def _create(
+    root: Path,
+    folders: Mapping[str, Mapping[Key, bytes]],
+    is_unfinished: Callable[[Entry], bool],
+) -> set[Key]:
+    with ExitStack() as stack:
+        opened = _open_folders(root, folders, stack)
+        written = []
+        for folder, entry in opened.items():
+            for key, data in folders[folder].items():
+                name = Entry(root / key, entry.folder)
+                with suppress(*_FAILED):
+                    if not is_unfinished(name):
+                        written.append(_File(key, name, _write(name, data, stack)))
+        synced = [each for each in written if _succeeds(_sync, each)]
+        linked = [each for each in synced if _succeeds(_link, each)]
+        touched = {each.entry.folder: each.entry for each in linked}
+        durable = {folder for folder, entry in touched.items() if _succeeds(Entry.sync_folder, entry)}
+        return {each.key for each in linked if each.entry.folder in durable}
+
+
+def _open_folders(
+    root: Path, folders: Mapping[str, object], stack: ExitStack
+) -> dict[str, Entry]:
+    """Open folders, and create those that are missing, durably; without those that cannot be."""
+    outer: dict[Path, Entry] = {}  # by path, a name in each folder that holds new folders
+
+    def on_made(entry: Entry) -> None:
+        if entry.path.parent not in outer:
+            descriptor = os.dup(entry.folder)
+            stack.callback(os.close, descriptor)
+            outer[entry.path.parent] = Entry(entry.path, descriptor)
+
+    opened = {}
+    for folder in folders:
+        key = posixpath.join(folder, "x")
+        with suppress(*_FAILED):
+            opened[folder] = stack.enter_context(
+                open_entry(root, key, make=True, on_made=on_made)
+            )
+    is_durable = all(_succeeds(Entry.sync_folder, entry) for entry in outer.values())
+    return opened if is_durable else {}
+
+
+def _write(entry: Entry, data: bytes, stack: ExitStack) -> int | None:
+    """Write a file without a name; return its descriptor, or `None` if the file is there.
+
+    Raises:
+        FileExistsError: It is there with other bytes.
+        OSError: It cannot be written; also if the file system has no files without a name.
+    """
+    if entry.exists():
+        if has_contents(entry.path, data, folder=entry.folder):
+            return None
+        raise FileExistsError(entry.path)
+    if not _UNNAMED:
+        raise OSError("no O_TMPFILE")
+    descriptor = os.open(".", _UNNAMED | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=entry.folder)
+    stack.callback(os.close, descriptor)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    return descriptor
+
+
+def _sync(file: _File) -> None:
+    if file.descriptor is not None:
+        os.fsync(file.descriptor)
+
+
+def _link(file: _File) -> None:
+    if file.descriptor is not None:
+        os.link(
+            f"/proc/self/fd/{file.descriptor}",
+            file.entry.path.name,
+            dst_dir_fd=file.entry.folder,
+            follow_symlinks=True,
+        )
+
+
+def _succeeds(action: Callable[[T], None], argument: T) -> bool:
+    try:
+        action(argument)
+    except OSError:
+        return False
+    return True
