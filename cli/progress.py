@@ -1,5 +1,6 @@
 """Progress on stderr: of the hashing of data, weights and other files, and of trainings."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-__all__ = ["digests_with_progress", "hash_with_progress", "training_progress"]
+__all__ = ["digests_with_progress", "hash_with_progress", "sweep_progress", "training_progress"]
 
 UPDATE_SECONDS = 1.0
 
@@ -84,6 +85,58 @@ def _bar(path: StorePath, total: int) -> "Bar":
     bar.add_task(one_line(path), total=total)
     bar.start()
     return bar
+
+
+@contextmanager
+def sweep_progress() -> Iterator[None]:
+    """Show the progress of a sweep that runs in the block.
+
+    On a terminal, a bar on stderr shows the configs that are done, those that failed, the rate and
+    the time left, in place of the log below the level of warnings.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from tasks.progress import progress_listener
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Configs", total=None, note="")
+
+        def show(now: Snapshot, note: str) -> None:
+            rate = f"{now.rate:.3g}/s"
+            bar.update(task, completed=now.done, total=now.total, note=f"{note}, {rate}")
+
+        with progress_listener(show), _log_of_warnings():
+            yield
+
+
+@contextmanager
+def _log_of_warnings() -> Iterator[None]:
+    """Print no record below the level of warnings in the block."""
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler)
+    ]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
 
 
 @contextmanager

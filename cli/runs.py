@@ -5,6 +5,7 @@ import click
 from cli.console import console_run
 from cli.options import artifacts_dir_option, check_working_directory, json_option
 from cli.prediction import dry_run as print_dry_run
+from cli.progress import sweep_progress
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
 from src.artifacts import Artifacts
@@ -96,18 +97,43 @@ def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> 
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
-    help="Number of configs that run at the same time.",
+    help="Configs with their own trainer or evaluator that run at the same time.",
+)
+@click.option("--distribute", is_flag=True, help="Run each config as a flow run on the workers.")
+@click.option(
+    "--in-flight",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="With --distribute, flow runs that wait or run at the same time.",
+)
+@click.option(
+    "--rank-by",
+    metavar="METRIC",
+    default="",
+    help="The metric that ranks the models; by default quality_score.",
 )
 @artifacts_dir_option
 @json_option
 def sweep(
-    configs: tuple[str, ...], grid: str, concurrency: int, artifacts_dir: str, as_json: bool
+    configs: tuple[str, ...],
+    grid: str,
+    concurrency: int,
+    distribute: bool,
+    in_flight: int,
+    rank_by: str,
+    artifacts_dir: str,
+    as_json: bool,
 ) -> None:
     """Train, register and evaluate one model per config, and rank the models.
 
-    CONFIGS are files, or quoted patterns. --grid adds every combination of the values in FILE.
-    Finished steps are served from the cache, so a sweep that was stopped continues. Exits with 1 if
-    a config failed; the others are done.
+    CONFIGS are files, or quoted patterns. --grid adds every combination of the
+    values in FILE. What is done already is found in the record, so a sweep that
+    was stopped goes on. --distribute needs a Prefect server with workers (`make
+    up`) whose artifacts root is the same. The best models are printed; all of
+    them are in a file below sweeps/ in the artifacts root. Exits with 1 if a
+    config failed; the others are done.
     """
     if not configs and not grid:
         raise click.UsageError("Pass CONFIGS, --grid, or both.")
@@ -115,10 +141,21 @@ def sweep(
     if grid:
         read_grid(grid)
     failure = None
-    with console_run(artifacts_dir) as temporary_server:
+    with console_run(artifacts_dir) as temporary_server, sweep_progress():
         from flows.training_sweep import SweepError, training_sweep
 
-        state = training_sweep(list(configs), grid, concurrency, artifacts_dir, return_state=True)
+        if distribute and temporary_server:
+            raise ValueError("--distribute: no Prefect server with workers. Run `make up` first.")
+        state = training_sweep(
+            list(configs),
+            grid,
+            concurrency,
+            artifacts_dir,
+            rank_by,
+            distribute,
+            in_flight,
+            return_state=True,
+        )
         try:
             summary = state.result()
         except SweepError as error:

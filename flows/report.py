@@ -148,12 +148,7 @@ def _commands(config_path: str, version: str, root: str) -> tuple[str, str]:
 
 def fit_leaderboard(rows: list[dict[str, Any]]) -> FittedTable:
     """Return the models of a sweep as a table for a page; `rows` has at least one."""
-    known = {"model_version", *SETTINGS, *NAMES, "config"}
-    metrics = dict.fromkeys(name for row in rows for name in row if name not in known)
-    others = [name for name in metrics if name not in RANKED]
-    ranked = [name for name in RANKED if name in metrics] if others else RANKED
-    columns = ("model_version", *SETTINGS, *ranked, *others, *NAMES, "config")
-    return _fit_models([{name: row.get(name) for name in columns} for row in rows])
+    return _fit_models([{**row, "cached": as_text(row["cached"])} for row in rows])
 
 
 def _fit_models(rows: list[dict[str, Any]]) -> FittedTable:
@@ -180,7 +175,7 @@ def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Ma
     count = len(rows) + len(faults)
     parts = [
         f"# Sweep of {count:,} configs\n",
-        f"{len(rows):,} done ({summary['cached']:,} from the cache), {len(faults):,} failed; "
+        f"{len(rows):,} done ({summary['cached']:,} of them before), {len(faults):,} failed; "
         f"{seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
     ]
     if rows:
@@ -203,7 +198,7 @@ def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Ma
                     for fault in faults
                 ],
             ),
-            "Fix them and run the sweep again: finished configs are served from the cache.\n",
+            "Fix them and run the sweep again: what is done is found in the record.\n",
         ]
     return Markdown("\n".join(parts))
 

@@ -1,16 +1,22 @@
-"""The steps of one config in their order, as a run calls them and as a dry run does."""
+"""The steps of a config in their order, written once for a run, a dry run and a sweep."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefect import Task
+from prefect.utilities.timeout import timeout
 
+from flows.states import RunTimeoutError
 from src.artifacts import Artifacts
+from src.components.component import ComponentNotRunError, components_not_run
+from src.components.description import Description
 from src.evaluation.evaluator import Evaluator
 from src.names import check_version
 from src.storage import Location, StorePath
+from src.storage.overlay import OverlayStore
+from src.training.batches import Outcome
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.hashing import count_and_hash_once
@@ -26,7 +32,16 @@ from tasks.results import StepResults
 from tasks.train import train
 from tasks.write_metadata import write_metadata
 
-__all__ = ["StepValues", "dry_run", "run_steps", "step_evaluator"]
+__all__ = [
+    "Call",
+    "StepValues",
+    "call_limited",
+    "config_steps",
+    "dry_run",
+    "recorded_steps",
+    "run_steps",
+    "run_steps_together",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,58 +51,158 @@ class StepValues:
     model_version: str
     config_file: ConfigFile
     dataset: DatasetVersion
+    metadata: dict[str, Any]
     evaluation: dict[str, Any]
+    evaluator: Evaluator | None
 
 
-def _call(step: Task[..., Any], *arguments: object) -> Any:
-    return step(*arguments)
+TIMEOUT_SECONDS = 6 * 60 * 60  # a step that hangs ends before the next night
+
+Call = tuple[Task[..., Any], tuple[Any, ...]]
+"""A step and its arguments."""
+CallTogether = Callable[
+    [Task[..., Any], Sequence[int], Sequence[tuple[Any, ...]]], Sequence[Outcome[Any]]
+]
 
 
-def run_steps(
+def config_steps(
     training_config_path: str | StorePath,
     model_version: str | None,
     root: Location,
     *,
-    call: Callable[..., Any] = _call,
+    sha256: str | None = None,
     on_version: Callable[[str], None] = lambda _: None,
-) -> StepValues:
-    """Run the steps of one config.
+) -> Generator[Call, Any, StepValues]:
+    """Yield the steps of one config in their order; receive the result of each.
 
     Args:
         training_config_path: The training config.
         model_version: Name of the version; derived from config and data if `None`.
         root: The artifacts root.
-        call: Receives a step and its arguments; returns its result.
+        sha256: SHA-256 of a config that a sweep wrote.
         on_version: Called with a derived version, before the first file is written.
+
+    Returns:
+        The results of the steps.
 
     Raises:
         OSError, ValueError: See `training_pipeline`.
     """
     if model_version is not None:
         check_version("model_version", model_version)
-    config_file = call(load_config, training_config_path)
+    config_file: ConfigFile = yield load_config, (training_config_path, sha256)
     config = config_file.config
-    dataset = call(resolve_dataset, config.dataset_version, root)
+    dataset: DatasetVersion = yield resolve_dataset, (config.dataset_version, root)
     trainer = describe_trainer(config_file)
-    evaluator = step_evaluator(config_file, dataset, root)
+    evaluator = _evaluator(config_file, dataset, root)
     if model_version is None:
         model_version = derive_model_version(config, dataset, trainer)
         on_version(model_version)
     training = None
     if trainer is not None:
-        training = call(train, config_file, dataset, trainer, model_version, root)
-    metadata = call(write_metadata, config_file, dataset, model_version, root, training)
-    call(register, metadata, root)
-    evaluation = call(evaluate, metadata, root, evaluator and evaluator.current())
+        training = yield train, (config_file, dataset, trainer, model_version, root)
+    metadata = yield write_metadata, (config_file, dataset, model_version, root, training)
+    yield register, (metadata, root)
+    evaluator = evaluator and evaluator.current()
+    evaluation = yield evaluate, (metadata, root, evaluator)
     return StepValues(
         model_version=model_version,
         config_file=config_file,
         dataset=dataset,
+        metadata=metadata,
         evaluation=evaluation,
+        evaluator=evaluator,
     )
 
 
-def step_evaluator(
+def run_steps(
+    steps: Generator[Call, Any, StepValues],
+    call: Callable[..., Any] = lambda step, *arguments: step(*arguments),
+) -> StepValues:
+    """Run the steps of one config.
+
+    Args:
+        steps: See `config_steps`.
+        call: Receives a step and its arguments; returns its result.
+
+    Raises:
+        OSError, ValueError: See `training_pipeline`.
+    """
+    result = None
+    while True:
+        try:
+            step, arguments = steps.send(result)
+        except StopIteration as end:
+            values: StepValues = end.value
+            return values
+        result = call(step, *arguments)
+
+
+def run_steps_together(
+    steps: Sequence[Generator[Call, Any, StepValues]], call: CallTogether
+) -> list[Outcome[StepValues]]:
+    """Run the steps of many configs, each step for all of them at once.
+
+    Args:
+        steps: Those of each config; see `config_steps`.
+        call: Receives a step, the positions of the configs that have come to it, and its arguments
+            for each of them; returns its outcome for each of them.
+
+    Returns:
+        The results of each config, or its error.
+    """
+    results = [Outcome[StepValues]()] * len(steps)
+    waiting: dict[int, Call] = {}
+
+    def advance(position: int, outcome: Outcome[Any]) -> None:
+        is_new = results[position].is_new or outcome.is_new
+        try:
+            if outcome.error is None:
+                waiting[position] = steps[position].send(outcome.value)
+                results[position] = Outcome(is_new=is_new)
+            else:
+                steps[position].throw(outcome.error)
+        except StopIteration as end:
+            results[position] = Outcome(end.value, None, is_new)
+        except (OSError, ValueError) as error:
+            results[position] = Outcome(error=error)
+
+    for position in range(len(steps)):
+        advance(position, Outcome())
+    while waiting:
+        step, _ = waiting[min(waiting)]
+        positions = [position for position, (next_step, _) in waiting.items() if next_step is step]
+        arguments = [waiting.pop(position)[1] for position in positions]
+        for position, outcome in zip(positions, call(step, positions, arguments), strict=True):
+            advance(position, outcome)
+    return results
+
+
+def call_limited(step: Callable[..., Any], *arguments: object) -> Any:
+    """Call a step for at most `TIMEOUT_SECONDS`.
+
+    One that runs a trainer or an evaluator is not limited: they have limits of their own.
+
+    Raises:
+        RunTimeoutError: The step has not finished in this time.
+    """
+    is_limited = not any(isinstance(each, Description | Evaluator) for each in arguments)
+    try:
+        with timeout(TIMEOUT_SECONDS if is_limited else None, _StepTimeoutError):
+            return step(*arguments)
+    except _StepTimeoutError as error:
+        name = step.name if isinstance(step, Task) else arguments[0]
+        raise RunTimeoutError(
+            f"step {name}: not finished after {TIMEOUT_SECONDS / 3600:g} hours. What was "
+            "written is whole; run again."
+        ) from error
+
+
+class _StepTimeoutError(TimeoutError):
+    pass
+
+
+def _evaluator(
     config_file: ConfigFile, dataset: DatasetVersion, root: Location
 ) -> Evaluator | None:
     """Return the evaluator that a config names; `None` for the simulated one."""
@@ -95,6 +210,30 @@ def step_evaluator(
         return None
     artifacts = Artifacts.open(root)
     return config_evaluator(config_file, dataset, artifacts, hash_dataset=count_and_hash_once)
+
+
+def recorded_steps(config: str, sha256: str | None, artifacts: Artifacts) -> StepValues | None:
+    """Return the results of the steps of a config if the record has all of them.
+
+    The steps are run on a store whose writes are not kept, and without a trainer or an evaluator.
+
+    Args:
+        config: The training config.
+        sha256: Its SHA-256 if a sweep wrote it.
+        artifacts: The artifacts root.
+
+    Returns:
+        `None` if a run would write anything, or fail.
+    """
+    overlay = OverlayStore(artifacts.root.store)
+    root = StorePath(overlay, artifacts.root.key)
+    call = _without_engine(Artifacts(root))
+    try:
+        with one_invocation(), components_not_run():
+            values = run_steps(config_steps(config, None, root, sha256=sha256), call)
+    except (OSError, ValueError, ComponentNotRunError):
+        return None
+    return None if overlay.is_changed else values
 
 
 def dry_run(
@@ -116,6 +255,13 @@ def dry_run(
     Raises:
         OSError, ValueError: The run would fail with this error.
     """
+    with one_invocation(), decisions.recording():
+        steps = config_steps(training_config_path, model_version, artifacts.root)
+        run_steps(steps, _without_engine(artifacts))
+
+
+def _without_engine(artifacts: Artifacts) -> Callable[..., Any]:
+    """Return a function that calls a step, or returns its cached result, without the engine."""
     results = StepResults.in_folder(artifacts.cache)
 
     def call(step: Task[..., Any], *arguments: object) -> Any:
@@ -128,5 +274,4 @@ def dry_run(
             return begun.cached.value
         return step.fn(*arguments)
 
-    with one_invocation(), decisions.recording():
-        run_steps(training_config_path, model_version, artifacts.root, call=call)
+    return call

@@ -3,26 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, flow, runtime
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
-from prefect.utilities.timeout import timeout
 
 from flows.logs import configure_log
 from flows.openlineage import lineage_hooks
 from flows.report import publish_models, report_key, training_report
 from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
-from flows.steps import run_steps
+from flows.steps import call_limited, config_steps, run_steps
 from src.artifacts import Artifacts
-from src.components.description import Description
-from src.evaluation.evaluator import Evaluator
 from src.rendering import markdown
 from src.rendering.text import one_line
 from tasks.caching import step_results
 from tasks.process import record_process
-
-TIMEOUT_SECONDS = 6 * 60 * 60  # a step that hangs ends before the next night
 
 
 def _run_name() -> str:
@@ -82,13 +77,13 @@ def _train(
 ) -> dict[str, Any]:
     artifacts = Artifacts.open(artifacts_dir)
     with step_results(artifacts) as decisions:
-        values = run_steps(
+        steps = config_steps(
             training_config_path,
             model_version,
             str(artifacts.root),
-            call=_call,
             on_version=lambda version: _rename_run(f"train {version}"),
         )
+        values = run_steps(steps, call_limited)
     report = training_report(
         values.config_file,
         values.dataset,
@@ -103,23 +98,6 @@ def _train(
         description=f"Training of {markdown.text(values.model_version)}",
     )
     return values.evaluation
-
-
-def _call(step: Task[..., Any], *arguments: object) -> Any:
-    """Call a step. One that runs a trainer or an evaluator has no limit: they have their own."""
-    is_limited = not any(isinstance(each, Description | Evaluator) for each in arguments)
-    try:
-        with timeout(TIMEOUT_SECONDS if is_limited else None, _StepTimeoutError):
-            return step(*arguments)
-    except _StepTimeoutError as error:
-        raise RunTimeoutError(
-            f"step {step.name}: not finished after {TIMEOUT_SECONDS / 3600:g} hours. What was "
-            "written is whole; run again."
-        ) from error
-
-
-class _StepTimeoutError(TimeoutError):
-    pass
 
 
 def _rename_run(name: str) -> None:

@@ -76,5 +76,9 @@ class Progress:
         is_end = self._report_end and self._done == self._total
         if now - self._reported >= self._interval or is_end:
             self._reported = now
-            seconds = now - self._started
-            self._report(Snapshot(self._done, self._total, seconds, self._done_before))
+            self._report(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """Return the present state."""
+        seconds = time.monotonic() - self._started
+        return Snapshot(self._done, self._total, seconds, self._done_before)

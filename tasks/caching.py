@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
@@ -43,6 +43,7 @@ __all__ = [
     "VerifiedResult",
     "difference_reason",
     "is_transient",
+    "may_pass",
     "model_statement",
     "step_results",
 ]
@@ -252,13 +253,18 @@ def is_transient(
     task_run: TaskRun,  # noqa: ARG001
     state: State[Any],
 ) -> bool:
-    """Return whether a failed step may succeed on another try.
+    """Return whether a failed step may succeed on another try; see `may_pass`."""
+    return may_pass(state.data)
+
+
+def may_pass(error: object) -> TypeGuard[OSError]:
+    """Return whether an error of a step may be gone on another try.
 
     I/O errors and lock timeouts may pass, and so may the failure of a trainer that had reported a
     step: it continues from its checkpoints. A missing file, a missing permission, a file in place
     of a folder, invalid input, and a trainer that fails from the start stay as they are.
     """
-    return isinstance(state.data, OSError) and not isinstance(state.data, _PERMANENT)
+    return isinstance(error, OSError) and not isinstance(error, _PERMANENT)
 
 
 STEP_OPTIONS: dict[str, Any] = {

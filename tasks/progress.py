@@ -3,23 +3,48 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from contextvars import copy_context
-from typing import Any
+from contextvars import ContextVar, copy_context
+from typing import Any, Protocol
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from src.progress import Progress, Snapshot, ignore_progress
+from src.progress import Progress, Snapshot
 from src.rendering.keys import artifact_key
 from src.training.history import planned_steps
 
-__all__ = ["progress_artifact", "training_progress"]
+__all__ = ["Advance", "progress_artifact", "progress_listener", "training_progress"]
+
+
+class Advance(Protocol):
+    """Counts units as done."""
+
+    def __call__(self, units: int, note: str = "", /) -> None:
+        """Count `units` more as done; `note` is shown with the progress from now on."""
+        ...
+
+
+_LISTENER: ContextVar[Callable[[Snapshot, str], None] | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def progress_listener(listener: Callable[[Snapshot, str], None]) -> Iterator[None]:
+    """In the block, pass the progress of runs to a function, each time that units are done.
+
+    Args:
+        listener: Receives the progress and a note about it.
+    """
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 @contextmanager
 def progress_artifact(
     total: int, unit: str, key: str, *, done_before: int = 0
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Advance]:
     """Yield a function that counts units as done and reports the progress every few seconds.
 
     Reports are sent to the server in the background, and skipped while one is being sent.
@@ -33,26 +58,40 @@ def progress_artifact(
     artifact: Any = create_progress_artifact(
         100 * done_before / total, key=key, description=f"{unit.capitalize()} done"
     )
-    log = get_run_logger()
+    log, listener = get_run_logger(), _LISTENER.get()
     sent: Future[Any] | None = None
+    last_note = ""
 
     def report(now: Snapshot) -> None:
         nonlocal sent
-        log.info(
-            "%d of %d %s, %.0f/s, %.0f s left.",
-            now.done,
-            now.total,
-            unit,
-            now.rate,
-            now.seconds_left,
-        )
+        text = _progress_text(now, unit, last_note)
+        log.info("%s", text)
         if sent is None or sent.done() or now.done == now.total:
             sent = sender.submit(
-                copy_context().run, update_progress_artifact, artifact, now.percent
+                copy_context().run, update_progress_artifact, artifact, now.percent, text
             )
 
     with ThreadPoolExecutor(1) as sender:
-        yield Progress(total, report, report_end=True, done_before=done_before).advance
+        progress = Progress(total, report, report_end=True, done_before=done_before)
+
+        def advance(units: int, note: str = "", /) -> None:
+            nonlocal last_note
+            last_note = note
+            progress.advance(units)
+            if listener is not None:
+                listener(progress.snapshot(), note)
+
+        yield advance
+
+
+def _ignore(units: int, note: str = "", /) -> None:
+    """Report nothing."""
+
+
+def _progress_text(now: Snapshot, unit: str, note: str) -> str:
+    """Return the progress as a sentence."""
+    facts = [f"{now.done:,} of {now.total:,} {unit}", note, f"{now.rate:.0f}/s"]
+    return f"{', '.join(filter(None, facts))}, {now.seconds_left:,.0f} s left."
 
 
 @contextmanager
@@ -63,7 +102,7 @@ def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any
     point, because a training may continue from a checkpoint.
     """
     with ExitStack() as stack:
-        advance: Callable[[int], None] | None = None
+        advance: Advance | None = None
         done = 0
 
         def on_point(point: Mapping[str, Any]) -> None:
@@ -81,7 +120,7 @@ def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any
                     advance(0)
                 except Exception as error:  # a server that is away ends no training
                     get_run_logger().warning("The progress is not shown: %s", error)
-                    advance = ignore_progress
+                    advance = _ignore
             if step > done:
                 advance(step - done)
                 done = step

@@ -7,7 +7,7 @@ leaves nothing. A folder is synced once for all of its new names.
 
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,7 +21,7 @@ __all__ = ["create_together"]
 
 T = TypeVar("T")
 
-FOLDERS = 64  # that are open at the same time, with the files in them
+FILES = 128  # that are open at the same time, with their folders
 _UNNAMED = getattr(os, "O_TMPFILE", 0)  # only Linux has it
 _FAILED = (OSError, CorruptFileError)
 
@@ -55,40 +55,32 @@ def create_together(
         The files that have these bytes now, durably. Each of the others has other bytes, or could
         not be written.
     """
-    folders: dict[str, dict[Key, bytes]] = {}
-    for key, data in files.items():
-        folders.setdefault(posixpath.dirname(key), {})[key] = data
-    names, done = list(folders), set[Key]()
-    for start in range(0, len(names), FOLDERS):
-        some = {name: folders[name] for name in names[start : start + FOLDERS]}
+    keys, done = list(files), set[Key]()
+    for start in range(0, len(keys), FILES):
+        some = {key: files[key] for key in keys[start : start + FILES]}
         done |= _create(root, some, is_unfinished)
     return done
 
 
 def _create(
-    root: Path,
-    folders: Mapping[str, Mapping[Key, bytes]],
-    is_unfinished: Callable[[Entry], bool],
+    root: Path, files: Mapping[Key, bytes], is_unfinished: Callable[[Entry], bool]
 ) -> set[Key]:
     with ExitStack() as stack:
-        opened = _open_folders(root, folders, stack)
+        folders = _open_folders(root, map(posixpath.dirname, files), stack)
         written = []
-        for folder, entry in opened.items():
-            for key, data in folders[folder].items():
-                name = Entry(root / key, entry.folder)
-                with suppress(*_FAILED):
-                    if not is_unfinished(name):
-                        written.append(_File(key, name, _write(name, data, stack)))
+        for key, data in files.items():
+            folder = folders.get(posixpath.dirname(key))
+            with suppress(*_FAILED):
+                if folder is not None and not is_unfinished(name := Entry(root / key, folder)):
+                    written.append(_File(key, name, _write(name, data, stack)))
         synced = [each for each in written if _succeeds(_sync, each)]
         linked = [each for each in synced if _succeeds(_link, each)]
-        touched = {each.entry.folder: each.entry for each in linked}
-        durable = {folder for folder, entry in touched.items() if _succeeds(Entry.sync_folder, entry)}
+        names = {each.entry.folder: each.entry for each in linked}  # one in each folder
+        durable = {folder for folder in names if _succeeds(Entry.sync_folder, names[folder])}
         return {each.key for each in linked if each.entry.folder in durable}
 
 
-def _open_folders(
-    root: Path, folders: Mapping[str, object], stack: ExitStack
-) -> dict[str, Entry]:
+def _open_folders(root: Path, folders: Iterable[str], stack: ExitStack) -> dict[str, int]:
     """Open folders, and create those that are missing, durably; without those that cannot be."""
     outer: dict[Path, Entry] = {}  # by path, a name in each folder that holds new folders
 
@@ -99,12 +91,11 @@ def _open_folders(
             outer[entry.path.parent] = Entry(entry.path, descriptor)
 
     opened = {}
-    for folder in folders:
+    for folder in dict.fromkeys(folders):
         key = posixpath.join(folder, "x")
         with suppress(*_FAILED):
-            opened[folder] = stack.enter_context(
-                open_entry(root, key, make=True, on_made=on_made)
-            )
+            entry = stack.enter_context(open_entry(root, key, make=True, on_made=on_made))
+            opened[folder] = entry.folder
     is_durable = all(_succeeds(Entry.sync_folder, entry) for entry in outer.values())
     return opened if is_durable else {}
 

@@ -81,7 +81,7 @@ def write_metadata_batch(
     registered = find_models([version for *_, version in models], artifacts.registry)
 
     def write(
-        model: tuple[ConfigFile, DatasetVersion, str], artifacts: Artifacts
+        artifacts: Artifacts, model: tuple[ConfigFile, DatasetVersion, str]
     ) -> dict[str, Any]:
         config_file, dataset, version = model
         metadata = model_metadata(config_file.config, dataset, version)
@@ -145,7 +145,7 @@ def evaluate_batch(
         The contents of evaluation.json of each model.
     """
 
-    def evaluate(model: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
+    def evaluate(artifacts: Artifacts, model: dict[str, Any]) -> dict[str, Any]:
         version: str = model["model_version"]
         put_evaluation(
             version,
@@ -160,7 +160,7 @@ def evaluate_batch(
 
 
 def _together(
-    step: Callable[[U, Artifacts], T], items: Sequence[U], artifacts: Artifacts
+    step: Callable[[Artifacts, U], T], items: Sequence[U], artifacts: Artifacts
 ) -> list[Outcome[T]]:
     """Call a step for each of many configs, and write all of their new files together."""
     root = artifacts.root
@@ -168,7 +168,7 @@ def _together(
     files: dict[Key, bytes] = {}
     for item in items:
         store = NewFilesStore(root.store)
-        outcome = _outcome(partial(step, artifacts=Artifacts(StorePath(store, root.key))), item)
+        outcome = _outcome(partial(step, Artifacts(StorePath(store, root.key))), item)
         decided.append((outcome, store))
         if outcome.error is None:
             files |= {key: data for key, data in store.written.items() if key not in files}
@@ -177,7 +177,7 @@ def _together(
         outcome._replace(is_new=store.is_changed)
         if outcome.error is None
         and all(key in durable and files[key] == data for key, data in store.written.items())
-        else _alone(partial(step, artifacts=artifacts), item)
+        else _alone(partial(step, artifacts), item)
         for item, (outcome, store) in zip(items, decided, strict=True)
     ]
 

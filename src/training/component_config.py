@@ -12,8 +12,9 @@ from src.training.faults import Faults, yaml_repr
 from src.training.settings import MAX_INTEGER
 from src.training.yaml12 import json_value, mapping_entries, scalar_value
 
-__all__ = ["COMPONENT_KEYS", "parse_component"]
+__all__ = ["COMPONENT_KEYS", "SEED", "check_seed", "parse_component"]
 
+SEED = "seed"
 MAX_TEXT = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _OBJECT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -94,7 +95,8 @@ def _mapping(value: object) -> dict[str, Any]:
     raise ValueError(f"expected a mapping, found {yaml_repr(value)}.")
 
 
-def _seed(value: object) -> int:
+def check_seed(value: object) -> int:
+    """Return a seed; raise `ValueError` if it is not valid."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INTEGER:
         raise ValueError(f"expected an integer >= 0, found {yaml_repr(value)}.")
     return value
@@ -156,7 +158,7 @@ def _version(value: object) -> str:
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "use": _use,
     "options": _mapping,
-    "seed": _seed,
+    SEED: check_seed,
     "argv": _texts,
     "code": _patterns,
     "base_model": _patterns,

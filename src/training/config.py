@@ -1,19 +1,20 @@
 """Training configs: parse the YAML that a person edits into one frozen value."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from src.components.component import SIMULATED, Component
 from src.errors import CorruptFileError
 from src.records.canonical import sha256
 from src.records.layout import CONFIG_LIMIT
 from src.storage import FolderStore, StorePath
-from src.training.component_config import COMPONENT_KEYS, parse_component
+from src.training.component_config import COMPONENT_KEYS, SEED, check_seed, parse_component
 from src.training.faults import ConfigError, Faults, yaml_repr
 from src.training.settings import CHECKS, EXAMPLES, TrainingConfig, config_fault
-from src.training.yaml12 import Entry, parse_mapping, read_config, scalar_value
+from src.training.yaml12 import Entry, json_value, parse_mapping, read_config, scalar_value
 
 __all__ = [
     "BASE",
@@ -26,6 +27,7 @@ __all__ = [
     "load_training_config",
     "parse_training_config",
     "read_config_file",
+    "with_options",
 ]
 
 KIND = "training config"
@@ -44,8 +46,11 @@ class ConfigFile:
         sha256: SHA-256 of the bytes that were parsed, as 64 hexadecimal digits.
         trainer: What trains the model; `None` for the simulated trainer.
         evaluator: What evaluates the model; `None` for the simulated evaluator.
-        base_path: The config that names trainer and evaluator, for a config that a sweep wrote.
+        base_path: The config that names trainer and evaluator, for a config that a sweep wrote. It
+            may have other values for their options.
         base_sha256: SHA-256 of that file.
+        changed_options: The options for which it has other values than that file; see
+            `with_options`.
     """
 
     config: TrainingConfig
@@ -55,6 +60,7 @@ class ConfigFile:
     evaluator: Component | None = None
     base_path: str | None = None
     base_sha256: str | None = None
+    changed_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_component(self) -> bool:
@@ -123,12 +129,17 @@ def _read(
     if not follow_base:
         raise ConfigError(f"{path}: {BASE}: a base config has no base config. Remove this key.")
     base = _read(parsed.base, None, follow_base=False)
+    try:
+        trainer, evaluator = with_options(base, parsed.options)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return replace(
         file,
-        trainer=base.trainer,
-        evaluator=base.evaluator,
+        trainer=trainer,
+        evaluator=evaluator,
         base_path=base.path,
         base_sha256=base.sha256,
+        changed_options=parsed.options,
     )
 
 
@@ -142,12 +153,15 @@ class _Parsed(NamedTuple):
     trainer: Component | None
     evaluator: Component | None
     base: str | None
+    options: dict[str, Any]
 
 
 def _parse(data: bytes, source: str | Path) -> _Parsed:
     faults, values = Faults(), {}
-    entries = parse_mapping(data, source, KIND, [*CHECKS, *COMPONENT_KEYS, BASE], faults)
+    keys = [*CHECKS, *COMPONENT_KEYS, BASE]
+    entries = parse_mapping(data, source, KIND, keys, faults, groups=COMPONENT_KEYS)
     base = entries.pop(BASE, None)
+    options = _options(entries, faults, has_base=base is not None)
     components = {key: entries.pop(key) for key in COMPONENT_KEYS if key in entries}
     for key, (line, node) in entries.items():
         try:
@@ -172,7 +186,65 @@ def _parse(data: bytes, source: str | Path) -> _Parsed:
         elif component is not None and component.use == SIMULATED:
             line = components[key].line
             raise ConfigError(f"{source}:{line}: {key}: `use: {SIMULATED}` takes no other key.")
-    return _Parsed(TrainingConfig(**values), parsed.get("trainer"), parsed.get("evaluator"), path)
+    trainer, evaluator = (parsed.get(kind) for kind in COMPONENT_KEYS)
+    return _Parsed(TrainingConfig(**values), trainer, evaluator, path, options)
+
+
+def _options(entries: dict[str, Entry], faults: Faults, *, has_base: bool) -> dict[str, Any]:
+    """Take the options of the components out of the entries of a config, e.g. `trainer.rank`."""
+    options = {}
+    for key in [key for key in entries if key.partition(".")[0] in COMPONENT_KEYS and "." in key]:
+        line, node = entries.pop(key)
+        try:
+            options[key] = json_value(node)
+        except ValueError as error:
+            faults.append((line, f"{key}: {error}"))
+        if not has_base:
+            kind, _, option = key.partition(".")
+            place = "seed" if option == SEED else f"options: {{{option}: ...}}"
+            faults.append((line, f"{key}: expected a mapping. Write it as `{kind}: {{{place}}}`."))
+    return options
+
+
+def with_options(
+    base: ConfigFile, options: Mapping[str, Any]
+) -> tuple[Component | None, Component | None]:
+    """Return trainer and evaluator of a config with other options.
+
+    Args:
+        base: The config.
+        options: Values by the path of the option, e.g. `trainer.rank` or `trainer.optimizer.name`.
+            `trainer.seed` is the seed.
+
+    Raises:
+        ValueError: The config does not name this component, or the option is in something other
+            than a mapping.
+    """
+    components = {"trainer": base.trainer, "evaluator": base.evaluator}
+    for path, value in options.items():
+        kind, _, option = path.partition(".")
+        component = components[kind]
+        if component is None:
+            raise ValueError(
+                f"{path}: {base.path} has no {kind}, so it has no options. Remove this key, or add "
+                f"the {kind} there."
+            )
+        if option == SEED:
+            components[kind] = replace(component, seed=check_seed(value))
+        else:
+            changed = _with_option(component.options, option.split("."), value)
+            components[kind] = replace(component, options=changed)
+    return components["trainer"], components["evaluator"]
+
+
+def _with_option(options: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    name, *rest = path
+    if not rest:
+        return {**options, name: value}
+    inner = options.get(name, {})
+    if not isinstance(inner, Mapping):
+        raise ValueError(f"{name}: expected a mapping, found {yaml_repr(inner)}.")
+    return {**options, name: _with_option(inner, rest, value)}
 
 
 def base_path(entry: Entry, faults: Faults) -> str:
@@ -206,14 +278,17 @@ def _check_place(path: str | Path | StorePath, parsed: _Parsed, data: bytes) -> 
         )
 
 
-def config_text(config: TrainingConfig, base: str | None = None) -> bytes:
+def config_text(
+    config: TrainingConfig, base: str | None = None, options: Mapping[str, Any] | None = None
+) -> bytes:
     """Serialize a config to YAML that parses to the same config.
 
     Args:
         config: The config.
         base: The config that names its trainer and evaluator, if any does.
+        options: Options of these that differ from the base config; see `with_options`.
     """
-    values = asdict(config) | ({} if base is None else {BASE: base})
+    values = {**asdict(config), **({} if base is None else {BASE: base}), **(options or {})}
     return "".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()
     ).encode()

@@ -1,30 +1,50 @@
 """Configs of a sweep: files found by pattern, grids of values, and variants of one config."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from glob import escape, glob, has_magic
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from src.artifacts import Artifacts
 from src.errors import CorruptFileError, truncated_repr
-from src.records.canonical import sha256
+from src.records.canonical import is_same_json, sha256
 from src.storage import StorePath
-from src.training.config import BASE, ConfigFile, base_path, config_text, read_config_file
+from src.training.component_config import COMPONENT_KEYS
+from src.training.config import (
+    BASE,
+    ConfigFile,
+    base_path,
+    config_text,
+    read_config_file,
+    with_options,
+)
 from src.training.faults import ConfigError, Faults, yaml_repr
 from src.training.settings import CHECKS, TrainingConfig, config_fault
-from src.training.yaml12 import Entry, parse_mapping, read_config, scalar_value
+from src.training.yaml12 import Entry, json_value, parse_mapping, read_config, scalar_value
 
-__all__ = ["find_configs", "read_grid", "write_grid", "write_variant"]
+__all__ = ["GridPoint", "find_configs", "read_grid", "write_grid", "write_variant"]
 
 KIND = "sweep"
 MAX_CONFIGS = 10_000
 EXAMPLE = f"{BASE}: configs/training/mistral_finetune.yaml"
+
+
+class GridPoint(NamedTuple):
+    """One config of a grid.
+
+    Attributes:
+        config: Its settings.
+        options: The options of trainer and evaluator that the grid varies; see `with_options`.
+    """
+
+    config: TrainingConfig
+    options: Mapping[str, Any]
 
 
 def find_configs(patterns: Iterable[str]) -> list[str]:
@@ -88,9 +108,13 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> dict[str, str]:
         CorruptFileError: One of the files exists and was edited.
         OSError, ValueError: The file cannot be written; see `Store.create`.
     """
-    base, configs = _read_grid(path)
-    files = [_write(config, base, Path(path).stem, artifacts) for config in configs]
-    return {str(file): digest for file, digest in files}
+    base, points = _read_grid(path)
+    files = dict(_file(point, base, Path(path).stem, artifacts) for point in points)
+    written = artifacts.root.store.create_many({file.key: text for file, text in files.items()})
+    for file, text in files.items():
+        if file.key not in written:
+            _create(file, text)
+    return {str(file): sha256(text) for file, text in files.items()}
 
 
 def write_variant(path: str | Path, settings: Sequence[str], artifacts: Artifacts) -> StorePath:
@@ -101,8 +125,8 @@ def write_variant(path: str | Path, settings: Sequence[str], artifacts: Artifact
 
     Args:
         path: The training config.
-        settings: The new values, each as `key=value`, e.g. `learning_rate=1e-4`. A value is
-            written as in a config.
+        settings: The new values, each as `key=value`, e.g. `learning_rate=1e-4` or
+            `trainer.rank=8`. A value is written as in a config.
         artifacts: The artifacts root.
 
     Returns:
@@ -114,27 +138,42 @@ def write_variant(path: str | Path, settings: Sequence[str], artifacts: Artifact
         CorruptFileError, OSError, ValueError: See `write_grid`.
     """
     base = read_config_file(path)
-    config = replace(base.config, **_settings(settings))
-    file, _ = _write(config, base, Path(path).stem, artifacts)
+    try:
+        point = _point(base, _settings(settings))
+    except ValueError as error:
+        raise ConfigError(f"setting {error}") from error
+    file, text = _file(point, base, Path(path).stem, artifacts)
+    _create(file, text)
     return file
 
 
-def _write(
-    config: TrainingConfig, base: ConfigFile, name: str, artifacts: Artifacts
-) -> tuple[StorePath, str]:
-    """Write a config to the file of its name and digest; return its path and SHA-256.
+def _point(base: ConfigFile, values: Mapping[str, Any]) -> GridPoint:
+    """Return a config with other values of settings and of options of its components."""
+    settings = {name: value for name, value in values.items() if name in CHECKS}
+    options = {name: value for name, value in values.items() if name not in CHECKS}
+    with_options(base, options)  # raises if there is no such component
+    return GridPoint(replace(base.config, **settings), {**base.changed_options, **options})
+
+
+def _file(
+    point: GridPoint, base: ConfigFile, name: str, artifacts: Artifacts
+) -> tuple[StorePath, bytes]:
+    """Return the path of the file of a config, by its name and digest, and its bytes.
 
     The file names no code: trainer and evaluator are those of the base config.
     """
-    text = config_text(config, base.component_path if base.has_component else None)
-    digest = sha256(text) if base.has_component else config.config_hash
-    file = artifacts.sweeps / f"{name}-{digest[:12]}.yaml"
+    path = base.component_path if base.has_component else None
+    text = config_text(point.config, path, point.options)
+    digest = sha256(text) if base.has_component else point.config.config_hash
+    return artifacts.sweeps / f"{name}-{digest[:12]}.yaml", text
+
+
+def _create(file: StorePath, text: bytes) -> None:
     if file.create(text) != text:
         raise CorruptFileError(
             f"{file}: edited after it was written. Left as found; delete the file to have it "
             "written again."
         )
-    return file, sha256(text)
 
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -161,12 +200,12 @@ def _setting(setting: str) -> tuple[str, Any]:
     if not equals:
         raise ConfigError(f"{place}: expected key=value. Write e.g. `epochs=3`.")
     document = f"{key}: {text}".encode(errors="surrogateescape")
-    entries = parse_mapping(document, place, "setting", CHECKS, faults)
+    entries = parse_mapping(document, place, "setting", CHECKS, faults, groups=COMPONENT_KEYS)
     faults.check(place)
     if list(entries) != [key]:  # a line end or a bracket can hide another key
         raise ConfigError(f"{place}: expected one value. Write e.g. `epochs=3`.")
     try:
-        return key, CHECKS[key](scalar_value(entries[key].node))
+        return key, _value(key, entries[key].node)
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from error
 
@@ -175,13 +214,14 @@ def _named(setting: str) -> str:
     return f"setting {truncated_repr(setting)}"
 
 
-def read_grid(path: str | Path) -> list[TrainingConfig]:
+def read_grid(path: str | Path) -> list[GridPoint]:
     """Read the configs of a grid from a YAML file.
 
     Args:
         path: The file. `base_config` names a training config; every other key is a key of a
-            config with the list of its values, e.g. `learning_rate: [1e-5, 2e-5]`. The file has
-            the limits of a config.
+            config, or an option of its trainer or evaluator, with the list of its values, e.g.
+            `learning_rate: [1e-5, 2e-5]` and `trainer.rank: [4, 8]`. The file has the limits of a
+            config.
 
     Returns:
         The base config with every combination of the values; the values of the last key vary
@@ -194,10 +234,12 @@ def read_grid(path: str | Path) -> list[TrainingConfig]:
     return _read_grid(path)[1]
 
 
-def _read_grid(path: str | Path) -> tuple[ConfigFile, list[TrainingConfig]]:
+def _read_grid(path: str | Path) -> tuple[ConfigFile, list[GridPoint]]:
     """Return the base config of a grid, and its configs."""
     faults = Faults()
-    entries = parse_mapping(read_config(path, KIND), path, KIND, [BASE, *CHECKS], faults)
+    keys = [BASE, *CHECKS]
+    data = read_config(path, KIND)
+    entries = parse_mapping(data, path, KIND, keys, faults, groups=COMPONENT_KEYS)
     missing = [] if BASE in entries else [f"missing key {BASE!r}. Write e.g. `{EXAMPLE}`."]
     values = {
         key: _base(entry, faults) if key == BASE else _values(key, entry, faults)
@@ -207,10 +249,13 @@ def _read_grid(path: str | Path) -> tuple[ConfigFile, list[TrainingConfig]]:
     [base] = values.pop(BASE)
     if (count := prod(map(len, values.values()))) > MAX_CONFIGS:
         raise ConfigError(f"{path}: {count:,} configs. A sweep has at most {MAX_CONFIGS:,}.")
-    return base, [
-        replace(base.config, **dict(zip(values, point, strict=True)))
-        for point in product(*values.values())
-    ]
+    try:
+        return base, [
+            _point(base, dict(zip(values, point, strict=True)))
+            for point in product(*values.values())
+        ]
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _base(entry: Entry, faults: Faults) -> list[ConfigFile]:
@@ -225,6 +270,11 @@ def _base(entry: Entry, faults: Faults) -> list[ConfigFile]:
         return []
 
 
+def _value(key: str, node: yaml.Node) -> Any:
+    """Return the value of a setting or of an option; raise `ValueError` if it is not valid."""
+    return CHECKS[key](scalar_value(node)) if key in CHECKS else json_value(node)
+
+
 def _values(key: str, entry: Entry, faults: Faults) -> list[Any]:
     """Return the values of one key; append a fault for each that is not valid."""
     nodes = entry.node.value if isinstance(entry.node, yaml.SequenceNode) else [entry.node]
@@ -232,11 +282,12 @@ def _values(key: str, entry: Entry, faults: Faults) -> list[Any]:
     for node in nodes:
         line = node.start_mark.line + 1
         try:
-            value = CHECKS[key](scalar_value(node))
+            value = _value(key, node)
         except ValueError as error:
-            faults.append((line, config_fault(key, error)))
+            is_setting = key in CHECKS
+            faults.append((line, config_fault(key, error) if is_setting else f"{key}: {error}"))
             continue
-        if value in values:
+        if any(is_same_json(value, each) for each in values):
             faults.append((line, f"{key}: duplicate value {yaml_repr(value)}."))
         values.append(value)
     if not nodes:

@@ -293,8 +293,7 @@ def put_metadata(
 ) -> tuple[StorePath, bool]:
     """Do what `write_metadata` does, without a line in the log.
 
-    Args:
-        registered: What `find_models` returned for the version; read if `None`.
+    `registered` is what `find_models` returned for the version; it is read if `None`.
 
     Returns:
         The path of metadata.json, and whether it did not exist.

@@ -71,7 +71,13 @@ def read_config(path: str | Path | StorePath, kind: str) -> bytes:
 
 
 def parse_mapping(
-    data: bytes, source: str | Path, kind: str, keys: Collection[str], faults: Faults
+    data: bytes,
+    source: str | Path,
+    kind: str,
+    keys: Collection[str],
+    faults: Faults,
+    *,
+    groups: Collection[str] = (),
 ) -> dict[str, Entry]:
     """Parse the one mapping of a YAML file.
 
@@ -82,18 +88,24 @@ def parse_mapping(
         keys: The keys that the mapping may have.
         faults: Receives a fault for every unknown or duplicate key; only the first unknown key is
             quoted.
+        groups: Names of groups of keys that it may have as well, e.g. `trainer` for `trainer.rank`.
 
     Returns:
-        The entries of the `keys` that the file has, in the order of the file.
+        The entries that the file has, in the order of the file.
 
     Raises:
         ConfigError: The data is not a YAML mapping, has tags, or has too many values.
     """
-    return mapping_entries(_root(data, source, kind, keys), keys, faults)
+    return mapping_entries(_root(data, source, kind, keys), keys, faults, groups=groups)
 
 
 def mapping_entries(
-    node: yaml.MappingNode, keys: Collection[str], faults: Faults, prefix: str = ""
+    node: yaml.MappingNode,
+    keys: Collection[str],
+    faults: Faults,
+    prefix: str = "",
+    *,
+    groups: Collection[str] = (),
 ) -> dict[str, Entry]:
     """Return the entries of a mapping.
 
@@ -103,16 +115,19 @@ def mapping_entries(
         faults: Receives a fault for every unknown or duplicate key; only the first unknown key is
             quoted.
         prefix: What comes before a key in a fault, e.g. `trainer.`.
+        groups: See `parse_mapping`.
 
     Returns:
-        The entries of the `keys` that it has, in the order of the file.
+        The entries that it has, in the order of the file.
     """
     found: dict[str, Entry] = {}
     has_unknown = False
     for key, value in node.value:
         name = key.value if isinstance(key, yaml.ScalarNode) else yaml_repr(scalar_value(key))
         line = key.start_mark.line + 1
-        if name not in keys:
+        group, _, member = name.partition(".")
+        is_member = group in groups and _PLAIN_KEY.fullmatch(member)
+        if name not in keys and not is_member:
             unknown = _unknown_key(name, keys, is_first=not has_unknown)
             faults.append((line, f"{prefix.removesuffix('.')}: {unknown}" if prefix else unknown))
             has_unknown = True

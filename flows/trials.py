@@ -1,0 +1,195 @@
+"""The configs of a sweep, and how they are run in one process.
+
+Configs of the simulated trainer and evaluator run in batches, a task run per step and batch. A
+config with its own trainer or evaluator runs as in `training-pipeline`, some at the same time.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import Any
+
+from prefect import Task
+
+from flows.steps import (
+    StepValues,
+    call_limited,
+    config_steps,
+    run_steps,
+    run_steps_together,
+)
+from src.artifacts import Artifacts
+from src.components.description import shared_descriptions
+from src.supervision.command import GRACE_SECONDS as COMMAND_GRACE_SECONDS
+from src.supervision.command import commands_until
+from src.training.batches import Outcome
+from src.training.leaderboard import SweptModel
+from tasks.batches import Batch, run_batch
+from tasks.caching import DecisionLog, step_results
+from tasks.load_config import load_config
+from tasks.resolve_dataset import resolve_dataset
+
+__all__ = ["OnDone", "Trial", "run_trials"]
+
+BATCH_SIZE = 100  # configs of one task run
+GRACE_SECONDS = 5.0
+
+
+@dataclass
+class Trial:
+    """One config of a sweep.
+
+    Attributes:
+        config: The file.
+        sha256: Its SHA-256 if the sweep wrote it.
+        model: Its model, when it is done.
+        error: Why it failed.
+    """
+
+    config: str
+    sha256: str | None = None
+    model: SweptModel | None = None
+    error: Exception | None = None
+
+    def finish(self, values: StepValues, *, is_cached: bool) -> None:
+        """Set the model to that of a run."""
+        self.model = SweptModel.from_run(
+            values.config_file,
+            values.metadata,
+            values.evaluation,
+            None if values.evaluator is None else values.evaluator.better,
+            is_cached=is_cached,
+        )
+
+
+OnDone = Callable[[Sequence[Trial]], None]
+"""Receives configs that are done or have failed."""
+
+
+def run_trials(
+    trials: Sequence[Trial], artifacts: Artifacts, concurrency: int, on_done: OnDone
+) -> None:
+    """Run the steps of all configs; afterwards each has its model or its error.
+
+    Args:
+        trials: The configs.
+        artifacts: The artifacts root.
+        concurrency: Number of configs with their own trainer or evaluator that run at the same
+            time.
+        on_done: Called after each batch, and after each such config.
+
+    Raises:
+        RunTimeoutError: A step has not finished in six hours.
+    """
+    apart: list[Trial] = []
+    for start in range(0, len(trials), BATCH_SIZE):
+        batch = trials[start : start + BATCH_SIZE]
+        others = _run_batch(batch, start, len(trials), str(artifacts.root))
+        apart += others
+        on_done([trial for trial in batch if trial not in others])
+    if apart:
+        with step_results(artifacts), shared_descriptions():
+            _run_apart(apart, str(artifacts.root), concurrency, on_done)
+
+
+class _RunsApartError(ValueError):
+    """Raised in the steps of a config that runs apart from its batch."""
+
+
+def _run_batch(batch: Sequence[Trial], start: int, total: int, root: str) -> list[Trial]:
+    """Run the steps of a batch; return the configs that have to run apart."""
+    place = f"{start + 1:,}-{start + len(batch):,} of {total:,}"
+
+    def call(
+        step: Task[..., Any], positions: Sequence[int], arguments: Sequence[tuple[Any, ...]]
+    ) -> list[Outcome[Any]]:
+        configs = [batch[position].config for position in positions]
+        found: list[Outcome[Any]] = call_limited(
+            run_batch, Batch(step, f"{step.name} {place}", configs, arguments)
+        )
+        if step is not load_config:
+            return found
+        return [
+            Outcome(error=_RunsApartError()) if each.value and each.value.has_component else each
+            for each in found
+        ]
+
+    steps = [config_steps(trial.config, None, root, sha256=trial.sha256) for trial in batch]
+    apart = []
+    for trial, outcome in zip(batch, run_steps_together(steps, call), strict=True):
+        if isinstance(outcome.error, _RunsApartError):
+            apart.append(trial)
+        elif outcome.value is None:
+            trial.error = outcome.error
+        else:
+            trial.finish(outcome.value, is_cached=not outcome.is_new)
+    return apart
+
+
+def _run_apart(trials: Sequence[Trial], root: str, concurrency: int, on_done: OnDone) -> None:
+    """Run the steps of each config, `concurrency` of them at the same time."""
+    dataset_locks: defaultdict[str, Lock] = defaultdict(Lock)
+    done_lock = Lock()
+
+    def call(step: Task[..., Any], *arguments: Any) -> Any:
+        if step is resolve_dataset:
+            with dataset_locks[arguments[0]]:  # the others wait for the cached result
+                return step(*arguments)
+        return step(*arguments)
+
+    def run(trial: Trial) -> None:
+        try:
+            with DecisionLog().recording() as decisions:
+                steps = config_steps(trial.config, None, root, sha256=trial.sha256)
+                values = run_steps(steps, call)
+            trial.finish(values, is_cached=decisions.is_cached)
+        except (OSError, ValueError) as error:
+            trial.error = error
+        with done_lock:
+            on_done([trial])
+
+    _each(concurrency, run, trials)
+
+
+def _each(concurrency: int, run: Callable[[Trial], None], trials: Sequence[Trial]) -> None:
+    """Call a function for every config, in threads.
+
+    After an exception in this thread, no further config is started, running trainers and evaluators
+    are ended, and other steps may finish for a time. The threads are daemons: unlike those of an
+    executor, they do not keep the process from exiting.
+    """
+    waiting = deque(trials)
+    threads = [Future[None]() for _ in range(min(concurrency, len(waiting)))]
+    stop = Event()
+
+    def work(thread: Future[None]) -> None:
+        try:
+            while (trial := _next(waiting)) is not None:
+                run(trial)
+        except BaseException as error:  # raised in the thread of the flow
+            waiting.clear()
+            thread.set_exception(error)
+        else:
+            thread.set_result(None)
+
+    try:
+        with commands_until(stop):
+            for thread in threads:
+                Thread(target=copy_context().run, args=(work, thread), daemon=True).start()
+        wait(threads)
+    finally:
+        waiting.clear()
+        stop.set()
+        wait(threads, GRACE_SECONDS + COMMAND_GRACE_SECONDS)
+    for thread in threads:
+        thread.result()
+
+
+def _next(waiting: deque[Trial]) -> Trial | None:
+    with suppress(IndexError):
+        return waiting.popleft()
+    return None
