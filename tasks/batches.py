@@ -132,10 +132,14 @@ def _log_decisions(batch: Batch) -> None:
             count["failed"] += 1
             log.error("%s: %s", one_line(config), reason_first(outcome.error))
         else:
-            count["written" if outcome.is_new else "found in the record"] += 1
+            count["written" if outcome.is_new else _UNCHANGED[batch.step.name]] += 1
     log.info("Configs: %s.", ", ".join(f"{number} {what}" for what, number in count.items()))
 
 
+_UNCHANGED = dict.fromkeys(_STEPS, "found in the record") | {
+    load_config.name: "loaded",
+    resolve_dataset.name: "resolved",
+}
 _OPTIONS: dict[str, Any] = {
     "task_run_name": "{batch}",
     "cache_policy": NO_CACHE,

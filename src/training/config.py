@@ -201,7 +201,7 @@ def _options(entries: dict[str, Entry], faults: Faults, *, has_base: bool) -> di
             faults.append((line, f"{key}: {error}"))
         if not has_base:
             kind, _, option = key.partition(".")
-            place = "seed" if option == SEED else f"options: {{{option}: ...}}"
+            place = "seed: ..." if option == SEED else f"options: {{{option}: ...}}"
             faults.append((line, f"{key}: expected a mapping. Write it as `{kind}: {{{place}}}`."))
     return options
 
@@ -230,21 +230,27 @@ def with_options(
                 f"the {kind} there."
             )
         if option == SEED:
-            components[kind] = replace(component, seed=check_seed(value))
+            try:
+                components[kind] = replace(component, seed=check_seed(value))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
         else:
-            changed = _with_option(component.options, option.split("."), value)
+            changed = _with_option(component.options, kind, option.split("."), value)
             components[kind] = replace(component, options=changed)
     return components["trainer"], components["evaluator"]
 
 
-def _with_option(options: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+def _with_option(
+    options: Mapping[str, Any], place: str, path: Sequence[str], value: Any
+) -> dict[str, Any]:
+    """Return options with another value at a path in them; `place` is where they are."""
     name, *rest = path
     if not rest:
         return {**options, name: value}
-    inner = options.get(name, {})
+    inner, place = options.get(name, {}), f"{place}.{name}"
     if not isinstance(inner, Mapping):
-        raise ValueError(f"{name}: expected a mapping, found {yaml_repr(inner)}.")
-    return {**options, name: _with_option(inner, rest, value)}
+        raise ValueError(f"{place}: expected a mapping, found {yaml_repr(inner)}.")
+    return {**options, name: _with_option(inner, place, rest, value)}
 
 
 def base_path(entry: Entry, faults: Faults) -> str:

@@ -138,8 +138,9 @@ def write_variant(path: str | Path, settings: Sequence[str], artifacts: Artifact
         CorruptFileError, OSError, ValueError: See `write_grid`.
     """
     base = read_config_file(path)
+    values = _settings(settings)
     try:
-        point = _point(base, _settings(settings))
+        point = _point(base, values)
     except ValueError as error:
         raise ConfigError(f"setting {error}") from error
     file, text = _file(point, base, Path(path).stem, artifacts)

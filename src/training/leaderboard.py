@@ -175,7 +175,19 @@ def write_leaderboard(
     Raises:
         OSError: The file cannot be written; an old one is unchanged.
     """
-    digest = sha256(canonical_json([*configs]))[:DIGITS]
-    path = artifacts.sweeps / f"{name}-{digest}.json"
-    path.replace(canonical_json({key: summary[key] for key in ("leaderboard", "failed")}))
+    digest = sha256(canonical_json(_as_utf8([*configs])))[:DIGITS]
+    path = artifacts.sweeps / f"{_as_utf8(name)}-{digest}.json"
+    rows = {key: summary[key] for key in ("leaderboard", "failed")}
+    path.replace(canonical_json(_as_utf8(rows)))
     return path
+
+
+def _as_utf8(value: Any) -> Any:
+    """Return a JSON value with escapes for what is not UTF-8 in the name of a file."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [_as_utf8(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _as_utf8(each) for name, each in value.items()}
+    return value

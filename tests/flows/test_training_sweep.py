@@ -1,6 +1,5 @@
 import base64
 import json
-import logging
 import os
 import shutil
 import signal
@@ -11,22 +10,21 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from threading import Event
 from xml.etree import ElementTree
 
 import pytest
-from prefect.events.worker import EventsWorker
 
 import flows.training_sweep
+import flows.trials
 from cli.main import main
 from flows.report import report_key
 from flows.training_sweep import SweepError, training_sweep
 from src.evaluation import evaluator
-from src.training import grids
+from src.training import batches, grids
 from src.training.grids import read_grid
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
-from tests.examples import without_runs, written
+from tests.examples import without_runs
 from tests.flows.runs import (
     COMMAND,
     ROOT,
@@ -52,15 +50,12 @@ HANG_SECONDS = 600  # longer than anything takes on a busy machine
 INTERRUPTED = """
 import os, signal, time
 import flows.training_sweep as sweep
-from src.evaluation import evaluator
-evaluate_model = evaluator.evaluate_model
+from src.training import batches
 def slow(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep({seconds})
-    return evaluate_model(*arguments, **options)
-evaluator.evaluate_model = slow
-sweep.GRACE_SECONDS = {grace}
-sweep.training_sweep(grid="grid.yaml", concurrency=1)
+batches.put_evaluation = slow
+sweep.training_sweep(grid="grid.yaml")
 """
 
 
@@ -77,6 +72,11 @@ def models_by_epochs():
     return {model["training_config"]["epochs"]: model["model_version"] for model in list_models()}
 
 
+def models(root=Path("artifacts")):
+    """Return every file of the record but those of the sweeps."""
+    return {name: data for name, data in record(root).items() if not name.startswith("sweeps/")}
+
+
 def fails(*arguments):
     """Run a sweep in which some configs fail; return its error."""
     with pytest.raises(SweepError) as caught:
@@ -90,7 +90,7 @@ def fails(*arguments):
 @pytest.mark.parametrize("batch", [50, 4])
 def test_a_sweep_writes_the_same_bytes_as_its_configs_one_by_one(project, monkeypatch, batch):
     shutil.copytree("artifacts", "others")
-    monkeypatch.setattr(flows.training_sweep, "BATCH_SIZE", batch)
+    monkeypatch.setattr(flows.trials, "BATCH_SIZE", batch)
     summary = training_sweep(grid="grid.yaml")
     assert (len(summary["leaderboard"]), summary["failed"], summary["cached"]) == (6, [], 0)
     shutil.copytree("artifacts/sweeps", "others/sweeps")
@@ -128,37 +128,26 @@ def test_a_temporary_server_has_recorded_every_step_when_the_command_ends(projec
     )
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         ended = database.execute("select state_type, count(*) from task_run group by 1").fetchall()
-    assert ended == [("COMPLETED", 300)]
+    assert ended == [("COMPLETED", 5)]
 
 
-def test_a_long_sweep_waits_until_task_runs_are_sent_but_not_forever(project, monkeypatch):
-    waits = []
-    monkeypatch.setattr(
-        EventsWorker, "wait_until_empty", lambda worker: waits.append(worker) or Event().wait()
-    )
-    for name, value in {"BATCH_SIZE": 1, "MAX_UNSENT": 2, "SENDING_SECONDS": 0.1}.items():
-        monkeypatch.setattr(flows.training_sweep, name, value)
-    assert len(training_sweep(grid="grid.yaml")["leaderboard"]) == 6
-    assert len(waits) == 2  # before the third and the fifth
-
-
-def test_every_step_of_every_config_is_a_task_run(project):
-    state = training_sweep(grid="epochs.yaml", return_state=True)
-    versions = models_by_epochs().values()
-    configs = [row["config"] for row in state.result()["leaderboard"]]
-    runs = finished_task_runs(state.state_details.flow_run_id, 15)
+def test_a_task_run_is_a_step_for_a_batch_of_configs(project, monkeypatch):
+    monkeypatch.setattr(flows.trials, "BATCH_SIZE", 4)
+    state = training_sweep(grid="grid.yaml", return_state=True)
+    runs = finished_task_runs(state.state_details.flow_run_id, 10)
     assert sorted(run.name for run in runs) == sorted(
-        [f"load_config {config}" for config in configs]
-        + ["resolve_dataset dataset_v1"] * 3
-        + [f"{step} {version}" for step in STEPS[2:] for version in versions]
+        f"{step} {place} of 6" for step in STEPS for place in ("1-4", "5-6")
     )
 
 
-def test_a_sweep_of_one_config_is_served_from_the_cache_of_another_sweep(project):
+def test_a_sweep_finds_what_another_sweep_or_a_single_run_has_done(project):
     [best, *_] = training_sweep(grid="grid.yaml")["leaderboard"]
-    before = record()
-    assert training_sweep([best["config"]])["cached"] == 1
-    assert record() == before
+    run_training_pipeline("config.yaml")
+    before = models()
+    rows = training_sweep([best["config"], "config.yaml"])["leaderboard"]
+    assert [row["cached"] for row in rows] == [True, True]
+    assert models() == before
+    assert not Path("artifacts/.cache").exists()
 
 
 def test_models_are_ranked_by_quality_then_cost_then_latency(project, monkeypatch):
@@ -172,10 +161,13 @@ def test_models_are_ranked_by_quality_then_cost_then_latency(project, monkeypatc
         evaluator.SIMULATED_EVALUATOR,
         measure=lambda metadata, _: metrics[metadata["training_config"]["epochs"]],
     )
-    monkeypatch.setattr(evaluator, "SIMULATED_EVALUATOR", simulated)
+    monkeypatch.setattr(batches, "SIMULATED_EVALUATOR", simulated)
     Path("epochs.yaml").write_text("base_config: config.yaml\nepochs: [2, 3, 4, 5]\n")
     board = training_sweep(grid="epochs.yaml")["leaderboard"]
     assert [row["epochs"] for row in board] == [5, 4, 3, 2]
+    by_latency = training_sweep(grid="epochs.yaml", rank_by="latency_ms")["leaderboard"]
+    assert [row["epochs"] for row in by_latency] == [2, 4, 3, 5]
+    assert list(board[0])[:3] == ["model_version", "epochs", "quality_score"]  # what differs first
     assert board[0] == {
         "model_version": models_by_epochs()[5],
         "quality_score": 0.6,
@@ -187,6 +179,7 @@ def test_models_are_ranked_by_quality_then_cost_then_latency(project, monkeypatc
         "epochs": 5,
         "batch_size": 16,
         "config": "artifacts/sweeps/epochs-25491686648f.yaml",
+        "cached": False,
     }
 
 
@@ -199,7 +192,7 @@ def test_a_model_whose_metrics_are_no_numbers_is_ranked_last(project, monkeypatc
         is_altered = version == models_by_epochs()[3]
         return evaluation | {"metrics": metrics} if is_altered else evaluation
 
-    monkeypatch.setattr(evaluator, "load_evaluation", altered)
+    monkeypatch.setattr(batches, "load_evaluation", altered)
     board = training_sweep(grid="epochs.yaml")["leaderboard"]
     assert [row["epochs"] for row in board].index(3) == 2
     found = metrics if isinstance(metrics, dict) else {}
@@ -210,14 +203,39 @@ def test_a_model_whose_metrics_are_no_numbers_is_ranked_last(project, monkeypatc
 # --- Finished steps ------------------------------------------------------------------------------
 
 
-def test_a_second_sweep_is_served_from_the_cache_and_changes_no_byte(project, tree):
+def test_a_second_sweep_finds_everything_in_the_record_and_changes_no_byte_of_it(project, tree):
     first = training_sweep(grid="grid.yaml")
     before = tree(Path("artifacts"))
-    state = training_sweep(grid="grid.yaml", return_state=True)
-    assert state.result() == first | {"cached": 6}
-    assert tree(Path("artifacts")) == before
-    runs = finished_task_runs(state.state_details.flow_run_id, 30)
-    assert {run.state.name for run in runs} == {"Cached"}
+    second = training_sweep(grid="grid.yaml")
+    assert second == {
+        "leaderboard": [row | {"cached": True} for row in first["leaderboard"]],
+        "failed": [],
+        "cached": 6,
+    }
+    [board] = Path("artifacts/sweeps").glob("*.json")
+    changed = str(board.relative_to("artifacts"))
+    after = tree(Path("artifacts"))
+    assert {name for name in after if after[name] != before.get(name)} == {changed}
+
+
+def test_the_leaderboard_is_a_file_and_that_of_the_same_sweep_replaces_it(project):
+    first = training_sweep(grid="grid.yaml")
+    [path] = Path("artifacts/sweeps").glob("grid-*.json")
+    assert json.loads(path.read_text()) == {"leaderboard": first["leaderboard"], "failed": []}
+    second = training_sweep(grid="grid.yaml")
+    training_sweep(["config.yaml"])
+    assert json.loads(path.read_text())["leaderboard"] == second["leaderboard"]
+    assert sorted(each.stem.split("-")[0] for each in path.parent.glob("*.json")) == [
+        "configs",
+        "grid",
+    ]
+
+
+def test_two_configs_of_the_same_content_are_one_row(project):
+    Path("copy.yaml").write_text(Path("config.yaml").read_text() + "# copied\n")
+    summary = training_sweep(["config.yaml", "copy.yaml"])
+    assert [row["config"] for row in summary["leaderboard"]] == ["config.yaml"]
+    assert summary["failed"] == []
 
 
 def test_a_config_that_is_replaced_after_the_sweep_wrote_it_fails_alone_and_is_not_shown(
@@ -235,7 +253,6 @@ def test_a_config_that_is_replaced_after_the_sweep_wrote_it_fails_alone_and_is_n
         return files
 
     monkeypatch.setattr(flows.training_sweep, "write_grid", write_grid)
-    Path("grid.yaml").write_text(GRID)
     with pytest.raises(SweepError) as caught:
         training_sweep(grid="grid.yaml")
     failed = [each["error"] for each in caught.value.summary["failed"]]
@@ -256,16 +273,16 @@ def test_a_larger_grid_runs_only_its_new_configs(project):
 KILLED = """
 import os, signal
 from itertools import count
-import flows.training_sweep as sweep
-from src.evaluation import evaluator
-calls, evaluate_model = count(1), evaluator.evaluate_model
+import flows.training_sweep as sweep, flows.trials
+from src.training import batches
+calls, put_evaluation = count(1), batches.put_evaluation
 def dying(*arguments, **options):
     if next(calls) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    return evaluate_model(*arguments, **options)
-evaluator.evaluate_model = dying
-sweep.BATCH_SIZE = 2
-sweep.training_sweep(grid="grid.yaml", concurrency=1)
+    return put_evaluation(*arguments, **options)
+batches.put_evaluation = dying
+flows.trials.BATCH_SIZE = 2
+sweep.training_sweep(grid="grid.yaml")
 """
 
 
@@ -275,41 +292,35 @@ def test_a_killed_sweep_continues_and_writes_the_same_bytes(project, server):
     output, _ = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, output
     assert len(list_models()) == 4
-    assert len(list(Path("artifacts/evaluations").iterdir())) == 3
+    assert len(list(Path("artifacts/evaluations").iterdir())) == 2
+    shutil.rmtree("artifacts/.cache", ignore_errors=True)
     summary = training_sweep(grid="grid.yaml")
-    assert (len(summary["leaderboard"]), summary["cached"]) == (6, 3)
+    assert (len(summary["leaderboard"]), summary["cached"]) == (6, 2)
     training_sweep(grid="grid.yaml", artifacts_dir="others")
-    assert without_runs(record()) == without_runs(record(Path("others")))
+    assert without_runs(models()) == without_runs(models(Path("others")))
 
 
 def test_a_bug_in_the_code_ends_the_sweep_and_keeps_finished_steps(project, monkeypatch):
-    calls, evaluate_model = count(1), evaluator.evaluate_model
+    calls, put_evaluation = count(1), batches.put_evaluation
 
     def faulty(*arguments, **options):
         if next(calls) == 3:
             raise KeyError("a bug")
-        return evaluate_model(*arguments, **options)
+        return put_evaluation(*arguments, **options)
 
+    monkeypatch.setattr(flows.trials, "BATCH_SIZE", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(evaluator, "evaluate_model", faulty)
+        patch.setattr(batches, "put_evaluation", faulty)
         with pytest.raises(KeyError, match="a bug"):
             training_sweep(grid="grid.yaml")
-    assert training_sweep(grid="grid.yaml")["cached"] == 5
-    before = record()
+    assert training_sweep(grid="grid.yaml")["cached"] == 2
+    before = models()
     assert training_sweep(grid="grid.yaml")["cached"] == 6
-    assert record() == before
-
-
-def test_an_interrupted_sweep_finishes_running_configs_and_starts_no_others(project, server):
-    process = python(INTERRUPTED.format(seconds=1, grace=HANG_SECONDS), server)
-    output, _ = process.communicate()
-    assert (process.returncode != 0, len(list_models())) == (True, 6), output
-    assert len(list(Path("artifacts/evaluations").iterdir())) == 1
-    assert "after shutdown" not in output  # the error of a thread that outlives the run
+    assert models() == before
 
 
 def test_a_step_that_hangs_does_not_keep_an_interrupted_sweep_from_exiting(project, server):
-    process = python(INTERRUPTED.format(seconds=HANG_SECONDS, grace=0.1), server)
+    process = python(INTERRUPTED.format(seconds=HANG_SECONDS), server)
     try:
         output, _ = process.communicate(timeout=HANG_SECONDS / 2)
     finally:
@@ -319,9 +330,9 @@ def test_a_step_that_hangs_does_not_keep_an_interrupted_sweep_from_exiting(proje
     assert "after shutdown" not in output
 
 
-def test_the_dataset_is_read_once_for_all_concurrent_configs(project, reads):
-    training_sweep(grid="grid.yaml", concurrency=4)
-    training_sweep(["config.yaml"], "epochs.yaml", concurrency=4)
+def test_the_dataset_is_read_once_for_all_configs(project, reads):
+    training_sweep(grid="grid.yaml")
+    training_sweep(["config.yaml"], "epochs.yaml")
     assert reads == ["datasets/dataset_v1/data.jsonl"]
 
 
@@ -339,7 +350,7 @@ def test_an_invalid_config_fails_alone_and_is_named(project):
     assert lines[-1].startswith("other.yaml: artifacts/datasets/dataset_v9/data.jsonl: no dataset ")
     assert sorted(models_by_epochs()) == [2, 3, 4]
     report = artifact("sweep")
-    assert "\n4 done (0 from the cache), 2 failed; " in report
+    assert "\n4 done (0 of them before), 2 failed; " in report
     [row] = [line for line in report.splitlines() if line.startswith("| bad.yaml | ")]
     assert row.startswith(
         "| bad.yaml | bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?<br>"
@@ -354,7 +365,8 @@ def test_the_error_of_a_sweep_has_its_summary(project):
         {"config": "none.yaml", "error": "none.yaml: no such training config."}
     ]
     assert [row["config"] for row in summary["leaderboard"]] == ["config.yaml"]
-    assert fails(["none.yaml", "config.yaml"]).summary == summary | {"cached": 1}
+    again = fails(["none.yaml", "config.yaml"]).summary
+    assert (again["failed"], again["cached"]) == (summary["failed"], 1)
 
 
 def test_the_message_names_at_most_ten_failed_configs(project):
@@ -372,10 +384,10 @@ def test_an_edited_metadata_fails_its_config_alone_and_is_left_as_found(project)
     training_sweep(grid="epochs.yaml")
     path = Path("artifacts/models", models_by_epochs()[3], "metadata.json")
     path.write_text(path.read_text().replace("mistral-7b", "mistral-8b"))
-    before = record()
+    before = models()
     [fault] = fails((), "epochs.yaml").summary["failed"]
     assert "base_model: recorded 'mistral-8b', now 'mistral-7b'" in fault["error"]
-    assert record() == before
+    assert models() == before
 
 
 def test_a_conflict_in_the_registry_fails_its_config_alone(project):
@@ -393,12 +405,12 @@ def test_a_conflict_in_the_registry_fails_its_config_alone(project):
 def test_a_sweep_fails_every_config_if_the_registry_was_deleted_and_adds_no_model(project):
     training_sweep(grid="grid.yaml")
     REGISTRY.unlink()
-    before = written(Path("artifacts"))
+    before = models()
     error = fails((), "epochs.yaml")  # two of its three models exist
     assert [fault["error"].partition(" but ")[0] for fault in error.summary["failed"]] == [
         f"{REGISTRY}: no entries,"
     ] * 3
-    assert written(Path("artifacts")) == before
+    assert models() == before
 
 
 def test_a_corrupt_registry_fails_every_config_and_is_left_as_found(project):
@@ -412,19 +424,44 @@ def test_a_corrupt_registry_fails_every_config_and_is_left_as_found(project):
     assert not Path("artifacts/evaluations").exists()
 
 
-def test_after_a_failed_batch_each_model_is_registered_alone(project, monkeypatch):
-    def failing(*arguments):
-        raise OSError(5, "Input/output error", "registry.json")
+def test_a_step_of_a_batch_is_tried_again_after_a_transient_error(project, monkeypatch):
+    calls, register_models = count(1), batches.register_models
 
-    monkeypatch.setattr(flows.training_sweep, "register_models", failing)
-    assert training_sweep(grid="epochs.yaml")["failed"] == []
+    def failing(*arguments):
+        if next(calls) == 1:
+            raise OSError(5, "Input/output error", "registry.json")
+        return register_models(*arguments)
+
+    monkeypatch.setattr(batches, "register_models", failing)
+    state = training_sweep(grid="epochs.yaml", return_state=True)
+    assert state.result()["failed"] == []
     assert sorted(models_by_epochs()) == [2, 3, 4]
+    runs = finished_task_runs(state.state_details.flow_run_id, 5)
+    assert {run.name: run.run_count for run in runs}["register 1-3 of 3"] == 2
+
+
+def test_an_error_that_stays_fails_its_configs_and_no_others(project, monkeypatch):
+    put_metadata = batches.put_metadata
+
+    def failing(metadata, models, **options):
+        if metadata["training_config"]["epochs"] == 3:
+            raise OSError(5, "Input/output error", "metadata.json")
+        return put_metadata(metadata, models, **options)
+
+    monkeypatch.setattr(batches, "put_metadata", failing)
+    [fault] = fails((), "epochs.yaml").summary["failed"]
+    assert fault["error"] == "[Errno 5] Input/output error: 'metadata.json'"
+    assert sorted(models_by_epochs()) == [2, 4]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([["config.yaml"], "", 0], "concurrency: expected 1 or more, found 0."),
+        (
+            [["config.yaml"], "", 4, "artifacts", "", True, 0],
+            "in_flight: expected 1 or more, found 0.",
+        ),
         ([[], ""], "sweep: found no config. Pass configs, a grid, or both."),
         ([["config.yaml"], "none.yaml"], "none.yaml: no such sweep."),
         ([["config.yaml", "x*.yaml"]], "x*.yaml: no training config matches this pattern."),
@@ -463,7 +500,7 @@ def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(proje
     ]
     report = artifact("sweep")
     best = summary["leaderboard"][0]
-    assert report.startswith("# Sweep of 6 configs\n\n6 done (0 from the cache), 0 failed; ")
+    assert report.startswith("# Sweep of 6 configs\n\n6 done (0 of them before), 0 failed; ")
     assert "| model | learning_rate | epochs | quality | cost_per_1k | latency_ms |" in report
     [row] = [line for line in report.splitlines() if report_key(best["model_version"]) in line]
     assert f" | {best['learning_rate']} | {best['epochs']} | {best['quality_score']} | " in row
@@ -483,19 +520,23 @@ def test_the_run_is_named_after_its_configs_and_its_grid(project):
     assert flow_run(state.state_details.flow_run_id).name == "sweep config.yaml epochs.yaml"
 
 
-def test_the_log_has_the_progress_and_not_every_step(project, caplog):
-    training_sweep(grid="grid.yaml")
-    assert {record.name for record in caplog.records} == {"prefect.flow_runs"}
-    [progress] = [message for message in caplog.messages if "6 of 6 configs" in message]
+def test_the_log_has_the_progress_what_each_step_did_and_each_failed_config(project, caplog):
+    Path("bad.yaml").write_text("")
+    training_sweep(["bad.yaml"], "epochs.yaml", return_state=True)
+    [progress] = [message for message in caplog.messages if "4 of 4 configs" in message]
+    assert progress.startswith("4 of 4 configs, 1 failed, ")
     assert progress.endswith("/s, 0 s left.")
-
-
-@pytest.mark.parametrize("configs", [["config.yaml"], ["none.yaml"]])
-def test_a_sweep_restores_the_log_levels(project, configs):
-    loggers = [logging.getLogger(name) for name in ("prefect.task_runs", "src")]
-    before = [logger.level for logger in loggers]
-    training_sweep(configs, return_state=True)
-    assert [logger.level for logger in loggers] == before
+    decisions = [record for record in caplog.records if record.name == "prefect.task_runs"]
+    messages = [record.getMessage() for record in decisions]
+    assert [message for message in messages if message.startswith("Configs: ")] == [
+        "Configs: 1 failed, 3 loaded.",
+        "Configs: 3 resolved.",
+        "Configs: 3 written.",
+        "Configs: 3 written.",
+        "Configs: 3 written.",
+    ]
+    [fault] = [record.getMessage() for record in decisions if record.levelname == "ERROR"]
+    assert fault.startswith("bad.yaml: expected one mapping of ")
 
 
 # --- The command ---------------------------------------------------------------------------------
@@ -504,7 +545,9 @@ def test_a_sweep_restores_the_log_levels(project, configs):
 def test_the_command_prints_only_the_summary_on_stdout(project, capfd):
     main(["sweep", "--grid", "epochs.yaml", "--json"], standalone_mode=False)
     printed = json.loads(capfd.readouterr().out)
-    assert printed == training_sweep(grid="epochs.yaml") | {"cached": 0}
+    again = training_sweep(grid="epochs.yaml")["leaderboard"]
+    assert printed["leaderboard"] == [row | {"cached": False} for row in again]
+    assert (printed["failed"], printed["cached"]) == ([], 0)
 
 
 def test_the_command_prints_the_best_models_and_their_total(project, capfd, monkeypatch):
@@ -514,15 +557,16 @@ def test_the_command_prints_the_best_models_and_their_total(project, capfd, monk
     head, *rows = printed.out.splitlines()
     assert head.split() == [
         "model_version",
+        "epochs",
         "quality_score",
         "cost_per_1k_tokens",
         "latency_ms",
         "base_model",
         "dataset_version",
         "learning_rate",
-        "epochs",
         "batch_size",
         "config",
+        "cached",
     ]
     assert [row.split()[0] for row in rows] == [
         row["model_version"] for row in training_sweep(grid="epochs.yaml")["leaderboard"][:2]

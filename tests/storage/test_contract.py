@@ -254,6 +254,21 @@ def test_an_update_without_data_leaves_the_file_unchanged(path):
     assert (after.key, after.size) == (before.key, before.size)
 
 
+def test_files_that_are_created_together_are_there_or_are_told(store):
+    store.create("a/f", b"old")
+    files = {"a/f": b"new", "a/g": b"g", "b/f": b"f"}
+    created = store.create_many(files)
+    assert "a/f" not in created
+    for key in files.keys() - created:  # a back end may leave them to `create`
+        store.create(key, files[key])
+    assert [store.read(key, LIMIT) for key in files] == [b"old", b"g", b"f"]
+
+
+def test_files_that_exist_with_the_same_bytes_count_as_created(store):
+    store.create("a/f", b"data")
+    assert store.create_many({"a/f": b"data"}) == {"a/f"}
+
+
 def test_an_update_without_data_creates_no_file(store, path):
     assert path.update(lambda old: Update(old)) is None
     assert path.read(LIMIT) is None

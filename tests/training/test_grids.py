@@ -17,9 +17,10 @@ from src.training.config import (
     config_text,
     load_training_config,
     parse_training_config,
+    read_config_file,
 )
 from src.training.grids import find_configs, read_grid, write_grid, write_variant
-from tests.examples import METADATA, WRONG_FILES
+from tests.examples import CONFIG, METADATA, WRONG_FILES
 from tests.strategies import as_yaml, config_values, settings_values
 
 BASE = TrainingConfig(**METADATA["training_config"])
@@ -49,7 +50,7 @@ def message_of(text):
 
 def grid_of(text):
     Path("grid.yaml").write_text(text)
-    return read_grid("grid.yaml")
+    return [point.config for point in read_grid("grid.yaml")]
 
 
 # --- Grids ---------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def test_any_setting_may_vary():
 def test_a_grid_has_exactly_the_product_of_its_values(base, values):
     Path("base.yaml").write_bytes(as_yaml(base))
     Path("grid.yaml").write_bytes(as_yaml({"base_config": "base.yaml", **values}))
-    assert [asdict(config) for config in read_grid("grid.yaml")] == [
+    assert [asdict(point.config) for point in read_grid("grid.yaml")] == [
         base | dict(zip(values, point, strict=True)) for point in product(*values.values())
     ]
 
@@ -213,6 +214,128 @@ def test_a_grid_has_at_most_10_000_configs():
     )
 
 
+# --- Options of trainers and evaluators ---------------------------------------------------------
+
+TRAINED = (
+    CONFIG
+    + """\
+trainer:
+  use: mine:train
+  seed: 1
+  options: {rank: 8, optimizer: {name: adam, eps: 1e-8}}
+evaluator:
+  use: mine:evaluate
+"""
+)
+TRAINED_GRID = """\
+base_config: configs/training/trained.yaml
+trainer.rank: [4, 8]
+trainer.optimizer.name: [adam, sgd]
+trainer.seed: [1, 2]
+evaluator.batch_size: [16]
+"""
+
+
+@pytest.fixture
+def _trained(project):
+    """A base config with a trainer and an evaluator."""
+    (project / "configs/training/trained.yaml").write_text(TRAINED)
+
+
+@pytest.mark.usefixtures("_trained")
+def test_options_and_the_seed_of_a_trainer_may_vary(artifacts):
+    Path("grid.yaml").write_text(TRAINED_GRID)
+    files = [
+        read_config_file(artifacts.root / Path(file).relative_to("artifacts").as_posix(), digest)
+        for file, digest in write_grid("grid.yaml", artifacts).items()
+    ]
+    assert [
+        (file.trainer.options["rank"], file.trainer.options["optimizer"]["name"], file.trainer.seed)
+        for file in files
+    ] == [*product([4, 8], ["adam", "sgd"], [1, 2])]
+    assert {file.trainer.options["optimizer"]["eps"] for file in files} == {1e-8}
+    assert {file.evaluator.options["batch_size"] for file in files} == {16}
+    assert {file.trainer.use for file in files} == {"mine:train"}
+    assert {file.base_path for file in files} == {"configs/training/trained.yaml"}
+
+
+@pytest.mark.usefixtures("_trained")
+def test_the_file_of_a_config_with_other_options_names_no_code():
+    Path("grid.yaml").write_text(TRAINED_GRID)
+    [first, *_] = write_grid("grid.yaml", Artifacts.open())
+    assert (
+        Path(first).read_text()
+        == """\
+base_model: "mistral-7b"
+dataset_version: "dataset_v1"
+learning_rate: 2e-05
+epochs: 3
+batch_size: 16
+base_config: "configs/training/trained.yaml"
+trainer.rank: 4
+trainer.optimizer.name: "adam"
+trainer.seed: 1
+evaluator.batch_size: 16
+"""
+    )
+
+
+@pytest.mark.usefixtures("_trained")
+def test_a_variant_may_have_other_options_and_keeps_those_of_the_config_that_it_varies():
+    artifacts = Artifacts.open()
+    config = "configs/training/trained.yaml"
+    one = write_variant(config, ["trainer.rank=16", "epochs=5"], artifacts)
+    two = write_variant(str(one), ["trainer.seed=7"], artifacts)
+    file = read_config_file(str(two))
+    assert (file.trainer.options["rank"], file.trainer.seed, file.config.epochs) == (16, 7, 5)
+    assert file.changed_options == {"trainer.rank": 16, "trainer.seed": 7}
+
+
+@pytest.mark.usefixtures("_trained")
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("trainer.rank: []", "2: trainer.rank: expected a list of values, found an empty list."),
+        ("trainer.rank: [4, 4]", "2: trainer.rank: duplicate value 4."),
+        ("trainer.rank: [.nan]", "2: trainer.rank: expected a finite number, found nan."),
+        ("trainr.rank: [4]", "2: unknown key 'trainr.rank', the keys are "),
+        ("trainer.: [4]", "2: unknown key 'trainer.', the keys are "),
+        ("trainer.seed: [-1]", " trainer.seed: expected an integer >= 0, found -1."),
+        ("trainer.rank.x: [4]", " trainer.rank: expected a mapping, found 8."),
+    ],
+)
+def test_options_that_are_not_valid_are_named(line, fault):
+    found = message_of(f"base_config: configs/training/trained.yaml\n{line}\n")
+    assert found.startswith(f"grid.yaml:{fault}")
+
+
+@pytest.mark.parametrize("key", ["trainer.rank", "evaluator.seed"])
+def test_options_of_a_component_that_the_base_config_does_not_name_are_refused(key):
+    kind = key.partition(".")[0]
+    reason = (
+        f"{key}: configs/training/mistral_finetune.yaml has no {kind}, so it has no options. "
+        f"Remove this key, or add the {kind} there."
+    )
+    assert message_of(f"{BASE_LINE}{key}: [4]\n") == f"grid.yaml: {reason}"
+    with pytest.raises(ConfigError) as caught:
+        config = "configs/training/mistral_finetune.yaml"
+        write_variant(config, [f"{key}=4"], Artifacts.open())
+    assert str(caught.value) == f"setting {reason}"
+
+
+@pytest.mark.usefixtures("_trained")
+def test_a_config_that_people_edit_has_its_options_in_the_mapping_of_the_trainer():
+    path = Path("configs/training/trained.yaml")
+    path.write_text(TRAINED + "trainer.rank: 4\ntrainer.seed: 2\n")
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(path)
+    assert str(caught.value) == (
+        f"{path}:13: trainer.rank: expected a mapping. Write it as "
+        "`trainer: {options: {rank: ...}}`.\n"
+        f"{path}:14: trainer.seed: expected a mapping. Write it as `trainer: {{seed: ...}}`."
+    )
+
+
 # --- Files of the configs ------------------------------------------------------------------------
 
 
@@ -223,7 +346,7 @@ def contents(path):
 def test_each_config_of_a_grid_is_written_to_a_file_that_parses_to_it(artifacts):
     Path("grid.yaml").write_text(GRID)
     files = write_grid("grid.yaml", artifacts)
-    grid = read_grid("grid.yaml")
+    grid = [point.config for point in read_grid("grid.yaml")]
     names = [f"grid-{config.config_hash[:12]}.yaml" for config in grid]
     assert list(files) == [f"artifacts/sweeps/{name}" for name in names]
     written = [contents(artifacts.sweeps / name) for name in names]
@@ -234,7 +357,8 @@ def test_each_config_of_a_grid_is_written_to_a_file_that_parses_to_it(artifacts)
 def test_the_files_of_a_grid_can_be_loaded():
     Path("grid.yaml").write_text(GRID)
     files = write_grid("grid.yaml", Artifacts.open())
-    assert [load_training_config(file) for file in files] == read_grid("grid.yaml")
+    grid = [point.config for point in read_grid("grid.yaml")]
+    assert [load_training_config(file) for file in files] == grid
 
 
 def test_the_file_of_the_example_config_is_fixed(artifacts, files):
