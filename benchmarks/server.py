@@ -1,5 +1,6 @@
 """A separate Prefect server with an empty database."""
 
+import re
 import signal
 import sys
 import time
@@ -26,9 +27,16 @@ class Server:
         env: The environment of a process that uses the server.
     """
 
-    def __init__(self, url: str, env: dict[str, str]) -> None:
+    def __init__(self, url: str, env: dict[str, str], pid: int) -> None:
         self.env = env
+        self._pid = pid
         self._api = httpx.Client(base_url=f"{url}/", timeout=60)
+
+    def memory(self) -> float:
+        """Return the memory of the server's process in MiB, as resident in RAM."""
+        status = Path(f"/proc/{self._pid}/status").read_text()
+        [kibibytes] = re.findall(r"VmRSS:\s*(\d+) kB", status)
+        return int(kibibytes) / 1024
 
     def finished_task_runs(self) -> int:
         """Return the number of finished task runs that the API shows."""
@@ -61,7 +69,9 @@ def running_server(folder: Path) -> Iterator[Server]:
         server = ServerProcess(listen(), env=env, log=log, cwd=ROOT)
         try:
             server.wait_until_ready(START_SECONDS)
-            yield Server(server.api_url, env | {"PREFECT_API_URL": server.api_url})
+            yield Server(
+                server.api_url, env | {"PREFECT_API_URL": server.api_url}, server.process.pid
+            )
         except ServerError as error:
             sys.exit(str(error))
         finally:

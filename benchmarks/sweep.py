@@ -1,16 +1,18 @@
-"""Configs per second of a sweep, compared with Prefect's floor and with other tools.
+"""Configs per second of a sweep, compared with a plain script, with Prefect and with Kedro.
 
-    python -m benchmarks.sweep [--configs 1000] [--few 100] [--rounds 3]
+    python -m benchmarks.sweep [--configs 1000] [--few 100] [--many 10000] [--rounds 3]
 
 The flow `training_sweep` receives new configs and a dataset of 10,000 lines, then the same again.
 Each sweep runs in a new process. Its rate counts from the call of the flow until the flow returns;
-or, "to the end", until the API of the server shows the last finished task run that it will show.
-The floor is one flow that calls five no-op tasks per config, one after the other.
+or, "to the end", until the API of the server shows all of its task runs as finished. The floor is
+the plain script, which keeps nothing but the files of the models, and syncs nothing.
 """
 
 import argparse
 import json
+import math
 import shutil
+import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -21,12 +23,11 @@ from benchmarks.project import Project
 from benchmarks.server import Server, running_server
 
 STEPS = 5
+BATCH_SIZE = 100  # as in `flows.trials`
 START = 10  # configs of a short run; the difference to it is free of the start
 KEDRO = ROOT / "benchmarks/peers/kedro"
 KEDRO_PYTHON = ROOT / ".venv/peers/kedro/bin/python"
-ABOUT = (
-    "New configs, a dataset of 10,000 lines. Floor: five no-op tasks per config. More is better."
-)
+ABOUT = "New configs, a dataset of 10,000 lines. Floor: the plain script. More is better."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,62 +71,78 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", type=int, default=1000)
-    parser.add_argument("--few", type=int, default=100, help="configs of the smaller measurements")
+    parser.add_argument("--few", type=int, default=100, help="configs of the slower contenders")
+    parser.add_argument("--many", type=int, default=10_000, help="configs of the largest sweep")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    count, few = options.configs, options.few
+    count, few, many = options.configs, options.few, options.many
     with working_folder() as folder, running_server(folder / "server") as server:
-        first = _measure(server, few, "sweep", str(_project(folder / "first", few).folder))
-        bare, new, again, plain, kedro = [], [], [], [], []
+        _measure(server, few, "sweep", str(_project(folder / "first", few).folder))
+        before = server.memory()
+        plain, new, again, bare, kedro = [], [], [], [], []
         peer = _Kedro(folder / "kedro")
         for number in range(options.rounds):
             project = str(_project(folder / f"{number}", count).folder)
-            bare.append(_measure(server, count, "floor", number * count, count))
+            plain.append(_plain(folder / f"plain-{number}", count))
             new.append(_measure(server, count, "sweep", project))
             again.append(_measure(server, count, "sweep", project))
-            plain.append(_plain(folder / f"plain-{number}", count))
+            bare.append(_measure(server, few, "floor", number * few, few))
             kedro += peer.rate(few)
-        rate, ended = _returned(bare), _shown(bare)
-        lost = sum(STEPS * count - each.task_runs for each in new)
+        large = _measure(server, many, "sweep", str(_project(folder / "many", many).folder))
+        lost = sum(_batches(count) - each.task_runs for each in new)
         rows = [
-            Row(name=f"five no-op tasks, {count:,} times", values=rate, unit="/s", floor=rate),
+            Row(name=f"plain script, {count:,} configs", values=plain, unit="/s", floor=plain),
             Row(
                 name=f"`training_sweep`, {count:,} configs",
                 values=_returned(new),
                 unit="/s",
-                floor=rate,
-            ),
-            Row(name="the same again, all cached", values=_returned(again), unit="/s", floor=rate),
-            Row(
-                name=f"five no-op tasks, {count:,} times, to the end",
-                values=ended,
-                unit="/s",
-                floor=ended,
+                floor=plain,
             ),
             Row(
-                name=f"`training_sweep`, {count:,} configs, to the end",
+                name="the same, to the end",
                 values=_shown(new),
                 unit="/s",
-                floor=ended,
-                note=f"{lost:,} of {STEPS * count * len(new):,} task runs never shown as finished",
+                floor=plain,
+                note=f"{lost} of {_batches(count) * len(new)} task runs never shown as finished",
             ),
-            Row(name=f"peak memory at {few:,} configs", values=[first.peak], unit="MiB"),
+            Row(name="the same again, all done", values=_returned(again), unit="/s", floor=plain),
             Row(
-                name=f"peak memory at {count:,} configs",
-                values=[each.peak for each in new],
-                unit="MiB",
-                floor=[first.peak] * len(new),
+                name=f"`training_sweep`, {many:,} configs, once",
+                values=_returned([large]),
+                unit="/s",
+                floor=plain[-1:],
+                note=f"{_returned([large])[0] / statistics.median(_returned(new)):.2f} x the rate "
+                f"of {count:,} configs",
             ),
-            Row(name=f"plain script, {count:,} configs", values=plain, unit="/s", floor=rate),
+            Row(
+                name=f"five no-op tasks, {few:,} times",
+                values=_returned(bare),
+                unit="/s",
+                floor=plain,
+                note="Prefect alone, a task run per step and config",
+            ),
             Row(
                 name=f"Kedro, {few:,} configs, without its start",
                 values=kedro,
                 unit="/s",
-                floor=rate,
+                floor=plain[: len(kedro)],
                 note="" if kedro else "not installed: `make bench` installs it",
             ),
+            Row(name=f"peak memory, {count:,} configs", values=_peaks(new), unit="MiB"),
+            Row(name=f"peak memory, {many:,} configs", values=[large.peak], unit="MiB"),
+            Row(name="memory of the server, before", values=[before], unit="MiB"),
+            Row(name="memory of the server, after", values=[server.memory()], unit="MiB"),
         ]
         report("Sweep", ABOUT, rows, folder=folder)
+
+
+def _batches(count: int) -> int:
+    """Return the number of task runs of a sweep."""
+    return STEPS * math.ceil(count / BATCH_SIZE)
+
+
+def _peaks(sweeps: list[SweepResult]) -> list[float]:
+    return [each.peak for each in sweeps]
 
 
 def _project(folder: Path, count: int) -> Project:
@@ -138,7 +155,8 @@ def _measure(server: Server, count: int, function: str, *arguments: object) -> S
     before = server.finished_task_runs()
     sample = run(call_command(f"benchmarks.sweep:{function}", *arguments), cwd=ROOT, env=server.env)
     started, returned = json.loads(sample.stdout.splitlines()[-1])
-    shown, since = server.settled(before + STEPS * count)
+    expected = STEPS * count if function == "floor" else _batches(count)
+    shown, since = server.settled(before + expected)
     return SweepResult(
         count=count,
         returned=returned - started,
@@ -153,7 +171,7 @@ def _returned(sweeps: list[SweepResult]) -> list[float]:
 
 
 def _shown(sweeps: list[SweepResult]) -> list[float]:
-    return [each.task_runs / STEPS / each.shown for each in sweeps]
+    return [each.count / each.shown for each in sweeps]
 
 
 def _plain(folder: Path, count: int) -> float:

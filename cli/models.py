@@ -1,6 +1,7 @@
 """Commands that print recorded models: `models` and `show`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from src.lineage.record import Record
 from src.lineage.trace import trace_model
 from src.records.layout import METADATA_FILE, MODELS_FOLDER, REGISTRY_FILE, STATEMENT_FILE
 from src.storage import StorePath
-from src.training.registry import check_registry, list_models
+from src.training.registry import check_registry, newest_models
 
 __all__ = ["models", "show"]
 
@@ -44,17 +45,21 @@ def models(
     """List the registered models, the newest first."""
     artifacts, is_damaged, rows = Artifacts.open(artifacts_dir), False, []
     check_registry(artifacts)
-    registered = list_models(artifacts.registry)
-    if not registered and artifacts.registry.stat() is None:
+    count, newest = newest_models(artifacts.registry)
+    if not count and artifacts.registry.stat() is None:
         raise FileNotFoundError(
             f"{artifacts.root}: no registry ({MODELS_FOLDER}/{REGISTRY_FILE}), so no models. Train "
             "one first, or pass the folder that has the models with --artifacts-dir."
         )
-    for metadata in reversed(registered):
-        if base_model not in (None, metadata["base_model"]):
-            continue
-        if dataset not in (None, metadata["dataset_version"]):
-            continue
+    wanted: Iterator[dict[str, Any]] = (
+        metadata
+        for metadata in newest
+        if base_model in (None, metadata["base_model"])
+        and dataset in (None, metadata["dataset_version"])
+    )
+    if sort is None:  # then only the evaluations of the models that are shown are read
+        wanted = islice(reversed([*wanted]) if reverse else wanted, limit)
+    for metadata in wanted:
         model = metadata | {"metrics": None}
         try:
             evaluation = load_evaluation(metadata["model_version"], artifacts.evaluations)
@@ -71,8 +76,6 @@ def models(
             raise click.UsageError(f"--sort: no column {sort!r}. Columns: {', '.join(head)}.")
         rows.sort(key=lambda row: _order(row[0].get(sort)), reverse=reverse)
         rows.sort(key=lambda row: row[0].get(sort) is None)  # missing values last, in either order
-    elif reverse:
-        rows.reverse()
     rows = rows[:limit]
     if as_json:
         print_json([model for _, model in rows])

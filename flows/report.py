@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
@@ -25,7 +26,7 @@ from src.rendering.text import as_text
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.history import point_loss, read_history
-from src.training.registry import list_models
+from src.training.registry import newest_models
 from tasks.caching import CacheDecision
 
 __all__ = [
@@ -232,11 +233,11 @@ def publish_models(artifacts: Artifacts, *, is_changed: bool = True) -> str:
 
 def _models_table(artifacts: Artifacts) -> tuple[list[dict[str, Any]], str]:
     """Return the rows of the models registered last, the newest first, and a description."""
-    registered = list_models(artifacts.registry)
-    models = registered[-TABLE_ROWS:][::-1]
+    count, newest = newest_models(artifacts.registry)
+    models = [*islice(newest, TABLE_ROWS)]
     description = "All models, the newest first."
-    if len(models) < len(registered):
-        description = f"The newest {len(models):,} of {len(registered):,} models."
+    if len(models) < count:
+        description = f"The newest {len(models):,} of {count:,} models."
     if not models:
         return [], description
     table = _fit_models([_row(model, artifacts) for model in models])

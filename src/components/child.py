@@ -19,6 +19,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +41,39 @@ GROUPS = {
     "trainer": "llm_training_pipeline.trainers",
     "evaluator": "llm_training_pipeline.evaluators",
 }
+
+
+class _SourceLoader(SourceFileLoader):
+    """Loads a module from its source alone.
+
+    Python takes bytecode that it has cached if size and modification time, in seconds, of the
+    source are the same. So code that was edited twice in a second could be recorded and not run.
+    """
+
+    def get_data(self, path: str) -> bytes:
+        if not path.endswith(tuple(SOURCE_SUFFIXES)):
+            raise FileNotFoundError(path)
+        return super().get_data(path)
+
+    def set_data(self, *_: object, **__: object) -> None:
+        """Cache no bytecode."""
+
+
+def _find_sources(folder: str) -> FileFinder:
+    """Return the finder of the modules in a folder; an entry of `sys.path_hooks`.
+
+    Raises:
+        ImportError: It is a folder of installed packages, or no folder.
+    """
+    path = Path(folder).resolve()
+    if not path.is_dir() or _is_library(path):
+        raise ImportError(folder)
+    return FileFinder(
+        folder,
+        (ExtensionFileLoader, EXTENSION_SUFFIXES),
+        (_SourceLoader, SOURCE_SUFFIXES),
+        (SourcelessFileLoader, BYTECODE_SUFFIXES),
+    )
 
 
 class _NotInstalledError(Exception):
@@ -66,6 +108,8 @@ def serve(kind: str, call: Callable[[Callable[..., Any], dict[str, Any], int], N
     os.dup2(2, 1)
     run = json.loads(Path(os.environ[RUN_VARIABLE]).read_bytes())
     sys.path.insert(0, str(Path.cwd()))
+    sys.path_hooks.insert(0, _find_sources)
+    sys.path_importer_cache.clear()
     component = _load(kind, run)
     if component is None:
         return

@@ -20,7 +20,8 @@ from src.rendering.shell import quote
 
 __all__ = ["RegistryFile", "has_entry_lines", "is_blank"]
 
-_VERSION = b'\n      "model_version": "%s"'
+_VERSION_START = b'\n      "model_version": "'
+_VERSION = _VERSION_START + b'%s"'
 _ANY_VERSION = re.compile(_VERSION % b'([^"]+)')
 _EMPTY = b'{\n  "models": []\n}\n'
 _END = b"\n  ]\n}\n"
@@ -69,12 +70,17 @@ class RegistryFile:
             self.unknown_fields = sorted(self._content.keys() - {"models"})
 
     @property
+    def is_canonical(self) -> bool:
+        """Whether the file is in canonical form, as every registration writes it."""
+        return self._is_canonical
+
+    @property
     def _is_plain(self) -> bool:
         """Whether the bytes are in canonical form, with no key but `models`."""
         return self._is_canonical and not self.unknown_fields
 
     def check_form(self) -> None:
-        """Check that the file is in canonical form, as every registration writes it.
+        """Check that the file is in canonical form.
 
         Raises:
             CorruptFileError: It was edited; says how to continue.
@@ -109,6 +115,26 @@ class RegistryFile:
         else:
             found = self.models
         return {model["model_version"]: model for model in found}
+
+    def get(self, version: object) -> dict[str, Any] | None:
+        """Return the entry of a version; `None` if it is not registered."""
+        found = self.find([str(version)])
+        return next((model for name, model in found.items() if name == version), None)
+
+    def __len__(self) -> int:
+        if self._content is None:
+            return self._data.count(_VERSION_START)
+        return len(self.models)
+
+    def newest(self) -> Iterator[dict[str, Any]]:
+        """Yield the entries in the reverse order of registration, each parsed when it is needed."""
+        if self._content is not None or not self._is_plain:
+            yield from reversed(self.models)
+            return
+        end = len(self._data)
+        while (position := self._data.rfind(_VERSION_START, 0, end)) >= 0:
+            yield self._entry(position)
+            end = position
 
     def with_entries(
         self, entries: Sequence[dict[str, Any]]

@@ -5,7 +5,7 @@ bytes that were checked last, which are then not checked again.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -28,6 +28,8 @@ __all__ = [
     "get_model",
     "is_registered",
     "list_models",
+    "newest_models",
+    "parse_registry",
     "register_model",
     "register_models",
 ]
@@ -105,6 +107,18 @@ def list_models(registry_path: Location = DEFAULT_PATH) -> list[dict[str, Any]]:
     return _read(open_file(registry_path)).models
 
 
+def newest_models(registry_path: Location = DEFAULT_PATH) -> tuple[int, Iterator[dict[str, Any]]]:
+    """Return the number of registered models, and their metadata, the newest first.
+
+    An entry is parsed when it is needed, so that the newest of many models are found fast.
+
+    Raises:
+        CorruptFileError: The registry cannot be parsed.
+    """
+    registry = _read(open_file(registry_path))
+    return len(registry), registry.newest()
+
+
 def get_model(model_version: str, registry_path: Location = DEFAULT_PATH) -> dict[str, Any]:
     """Return the metadata of one registered model.
 
@@ -114,9 +128,8 @@ def get_model(model_version: str, registry_path: Location = DEFAULT_PATH) -> dic
     """
     path = open_file(registry_path)
     registry = _read(path)
-    for version, model in registry.find([model_version]).items():
-        if version == model_version:
-            return model
+    if (model := registry.get(model_version)) is not None:
+        return model
     near = nearest(str(model_version), [model["model_version"] for model in registry.models])
     raise ModelNotFoundError(f"{path}: no model {truncated_repr(model_version)}. Nearest: {near}.")
 
@@ -202,7 +215,7 @@ def _register(metadata: Mapping[str, Mapping[str, Any]], path: StorePath) -> lis
     entries = [parse_json(canonical_json(dict(each)), path) for each in metadata.values()]
 
     def append(data: bytes | None) -> Update[list[bool]]:
-        registry = _parse(data, path)
+        registry = parse_registry(data, path)
         registry.check_form()
         listed = registry.find([entry["model_version"] for entry in entries])
         added, new = [], []
@@ -242,11 +255,19 @@ def _is_listed(
 
 
 def _read(path: StorePath) -> RegistryFile:
-    return _parse(path.read(REGISTRY_LIMIT), path)
+    return parse_registry(path.read(REGISTRY_LIMIT), path)
 
 
-def _parse(data: bytes | None, path: StorePath) -> RegistryFile:
-    """Parse and check the registry, unless the memo says that these bytes were checked."""
+def parse_registry(data: bytes | None, path: StorePath) -> RegistryFile:
+    """Parse and check the registry, unless the memo says that these bytes were checked.
+
+    Args:
+        data: The bytes of the file; `None` if there is no file.
+        path: The file.
+
+    Raises:
+        CorruptFileError: The data is not a registry.
+    """
     memo = path.memo()
     known = (read_memo(memo) or b"").decode(errors="replace")
     registry = RegistryFile(data, path, valid_sha256=known or None)

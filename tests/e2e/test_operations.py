@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,6 +77,11 @@ class Reader:
             opened.append(Process(command, log, cwd=self._folder, env=self._env))
             self._terminals.append(opened[-1])
         return opened
+
+    def env(self) -> dict[str, str]:
+        """Return the environment of the terminal."""
+        variables = self._do("env --null; echo\n").split("\0")
+        return dict(each.split("=", 1) for each in variables if "=" in each)
 
     def _do(self, block: str) -> str:
         # Run from a file, so that no command of the block reads the following ones as its stdin.
@@ -164,6 +170,38 @@ def run_concurrently(api, deployment, project):
         assert (project / f"artifacts/evaluations/{version}/evaluation.json").exists()
 
 
+QUICK_RECOVERY = """
+from ops import recovery
+recovery.HEARTBEAT_SECONDS, recovery.PENDING_SECONDS = 60, 180
+raise SystemExit(recovery.main([]))
+"""
+
+
+def distribute(reader, project, state, api, killed):
+    """Distribute a sweep, and kill workers in its middle; check that nothing is lost or doubled."""
+    python = project / ".venv/bin/python"
+    subprocess.run([python, "-c", QUICK_RECOVERY], cwd=project, env=reader.env(), check=True)
+    before = registered(project)
+
+    def kill_in_the_middle():
+        eventually(lambda: len(registered(project)) > len(before), seconds=300)
+        for terminal in killed:
+            terminal.kill()
+
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(kill_in_the_middle)
+        reader.do("--distribute")
+        done.result()
+    summary = json.loads((state / "state/leaderboard.json").read_text())
+    versions = {row["model_version"] for row in summary["leaderboard"]}
+    assert (len(versions), summary["failed"], summary["cached"]) == (12, [], 0)
+    new = [version for version in registered(project) if version not in before]
+    assert sorted(new) == sorted(versions)
+    wanted = {"flow_runs": {"tags": {"all_": ["sweep"]}}}
+    runs = answer(lambda: api.post("flow_runs/filter", json=wanted))
+    assert [run["state_name"] for run in runs] == ["Completed"] * 12
+
+
 def test_all_commands_of_the_document_work_in_order(project, state):
     port, pg_port = free_port(), free_port()
     reader = Reader(
@@ -187,13 +225,16 @@ def test_all_commands_of_the_document_work_in_order(project, state):
 
         assert "Completed" in reader.do("git_clone")
         assert "from_a_clone" in registered(project)
+        workers += reader.open_terminals("another-host", count=2)
+        distribute(reader, project, state, api, killed=[workers[0], workers[-1]])
         reader.do("ops.notify")
         before = written(project / "artifacts")
         reader.do("flock")
         assert "Completed" in reader.do("tar --extract")
         assert written(project / "artifacts") == before
         for terminal in [*workers, server]:
-            press_ctrl_c(terminal)
+            if terminal.process.poll() is None:
+                press_ctrl_c(terminal)
         reader.do("database upgrade")
         reader.do("pg_ctl")
         reader.end()

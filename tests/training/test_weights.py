@@ -30,7 +30,15 @@ from src.training.config import ConfigError
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tests.conftest import REPOSITORY
-from tests.trainers import CONFIG_PATH, calls, statement, trained, write_config, write_module
+from tests.trainers import (
+    CONFIG_PATH,
+    MODULE,
+    calls,
+    statement,
+    trained,
+    write_config,
+    write_module,
+)
 
 MODEL = Path("artifacts/models/model_v1")
 WORK = Path("artifacts/.work")
@@ -202,6 +210,20 @@ def test_a_derived_version_covers_trainer_options_and_seed_and_not_the_evaluator
     assert len({*versions}) == 3
     same = write_config({**trainers[0], "timeout_seconds": 60}, {"use": "simulated"})
     assert run(same, None)["model_version"] == versions[0]
+
+
+def test_code_that_was_edited_twice_in_a_second_is_the_code_that_runs(project):
+    write_module(MODULE.replace("dumps(state)", "dumps(1111)"))
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([sys.executable, "-c", "import mine"], check=True, env=env)
+    assert list(Path("__pycache__").iterdir())
+    before = Path("mine.py").stat()
+    write_module(MODULE.replace("dumps(state)", "dumps(2222)"))
+    os.utime("mine.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    write_config({"use": "mine:train"})
+    run()
+    weights = Path("artifacts/models/model_v1/weights/adapter/weights.json")
+    assert weights.read_text() == "2222"
 
 
 def test_other_code_of_the_trainer_derives_another_version(project):

@@ -6,7 +6,7 @@ says how two trainings differ.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -28,7 +28,6 @@ from src.lineage.verify.evidence import (
     File,
     HashFiles,
     ModelEvidence,
-    Registry,
     read_dataset,
     read_model,
     read_registry,
@@ -38,6 +37,7 @@ from src.lineage.verify.retraining import OnPoint
 from src.lineage.verify.retraining import retrain as retrain_model
 from src.names import is_version
 from src.records.canonical import is_same_json
+from src.records.registry_file import RegistryFile
 from src.records.statement import weights_of
 from src.storage import Location, StorePath
 from src.training.config import ConfigFile
@@ -158,8 +158,8 @@ def verify_evidence(
     artifacts = Artifacts.open(artifacts_dir)
     evaluator = as_evaluator(metrics)
     registry = read_registry(artifacts)
-    entries = _entries(registry)
     versions = None if versions is None else list(versions)
+    entries = _entries(registry, versions)
     if versions is None or not entries.keys() >= set(versions):
         folders = [*version_folders(artifacts.models), *version_folders(artifacts.evaluations)]
         known = dict.fromkeys([*entries, *folders])
@@ -173,7 +173,7 @@ def verify_evidence(
         if evidence.is_entry_missing and not evidence.evaluation.is_missing:
             # A run registers a model before it evaluates it: maybe after the registry was read.
             registry = read_registry(artifacts)
-            entries = _entries(registry)
+            entries = _entries(registry, versions)
             evidence = replace(evidence, registry=registry, entry=entries.get(version))
         declared = None
         is_given = not evaluator.is_simulated and _is_by(evaluator, evidence)
@@ -209,9 +209,18 @@ def _evaluation_dataset(evidence: ModelEvidence) -> str | None:
     return dependency.uri if dependency and is_version(dependency.uri) else None
 
 
-def _entries(registry: File[Registry]) -> dict[str, dict[str, Any]]:
-    """Return the entries by model version; none if the registry cannot be parsed."""
-    return {model["model_version"]: model for model in registry.value or []}
+def _entries(
+    registry: File[RegistryFile], versions: Sequence[str] | None
+) -> dict[str, dict[str, Any]]:
+    """Return the entries of `versions`, or all, by model version.
+
+    There are none if the registry cannot be parsed.
+    """
+    if registry.value is None:
+        return {}
+    if versions is not None:
+        return registry.value.find(versions)
+    return {model["model_version"]: model for model in registry.value.models}
 
 
 def _measure_again(

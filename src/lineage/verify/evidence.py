@@ -30,6 +30,7 @@ from src.storage import StorePath
 from src.training.config import ConfigError, read_config_file
 from src.training.dataset import DatasetVersion
 from src.training.hashing import HashDataset
+from src.training.registry import parse_registry
 
 __all__ = [
     "ConfigEvidence",
@@ -38,14 +39,12 @@ __all__ = [
     "FilesEvidence",
     "HashFiles",
     "ModelEvidence",
-    "Registry",
     "read_dataset",
     "read_model",
     "read_registry",
 ]
 
 T = TypeVar("T")
-Registry = list[dict[str, Any]]
 HashFiles = Callable[[StorePath], dict[str, Digest]]
 """Receives a folder; returns the digests of the files below it, by path. See `Store.digests`."""
 
@@ -134,7 +133,7 @@ class ModelEvidence:
     """
 
     version: str
-    registry: File[Registry]
+    registry: File[RegistryFile]
     entry: Mapping[str, Any] | None
     metadata: File[dict[str, Any]]
     statement: File[Statement]
@@ -175,7 +174,7 @@ class DatasetEvidence:
     metadata: File[bytes]
 
 
-def read_registry(artifacts: Artifacts) -> File[Registry]:
+def read_registry(artifacts: Artifacts) -> File[RegistryFile]:
     """Read the registry.
 
     Raises:
@@ -187,7 +186,7 @@ def read_registry(artifacts: Artifacts) -> File[Registry]:
 def read_model(
     version: str,
     artifacts: Artifacts,
-    registry: File[Registry],
+    registry: File[RegistryFile],
     entry: Mapping[str, Any] | None,
     hash_files: HashFiles = StorePath.digests,
 ) -> ModelEvidence:
@@ -315,14 +314,15 @@ def _read_config(statement: Statement | None) -> ConfigEvidence | None:
     return ConfigEvidence(uri=config.uri, reason=reason)
 
 
-def _parse_registry(data: bytes, path: StorePath) -> Registry:
-    registry = RegistryFile(data, path)
-    _require_canonical(data, path)
+def _parse_registry(data: bytes, path: StorePath) -> RegistryFile:
+    registry = parse_registry(data, path)
+    if not registry.is_canonical:
+        raise _edited(path)
     if registry.unknown_fields:
         raise CorruptFileError(
             f"{path}: unknown field {truncated_repr(registry.unknown_fields[0])}."
         )
-    return registry.models
+    return registry
 
 
 def _metadata_parser(version: str) -> Callable[[bytes, StorePath], dict[str, Any]]:
@@ -353,4 +353,8 @@ def _statement_parser(version: str) -> Callable[[bytes, StorePath], Statement]:
 
 def _require_canonical(data: bytes, path: StorePath) -> None:
     if canonical_json(parse_json(data, path)) != data:
-        raise CorruptFileError(f"{path}: not in canonical form: edited after it was written.")
+        raise _edited(path)
+
+
+def _edited(path: StorePath) -> CorruptFileError:
+    return CorruptFileError(f"{path}: not in canonical form: edited after it was written.")
