@@ -172,11 +172,10 @@ def _fit_models(rows: list[dict[str, Any]]) -> FittedTable:
 
 def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Markdown:
     """Render the report of a sweep in Markdown: the best models, a chart, and failed configs."""
-    rows, faults = summary["leaderboard"], summary["failed"]
-    count = len(rows) + len(faults)
+    rows, faults, count = summary["leaderboard"], summary["failed"], summary["configs"]
     parts = [
         f"# Sweep of {count:,} configs\n",
-        f"{len(rows):,} done ({summary['cached']:,} of them before), {len(faults):,} failed; "
+        f"{count - len(faults):,} done ({summary['cached']:,} of them before), {len(faults):,} failed; "
         f"{seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
     ]
     if rows:

@@ -32,17 +32,17 @@ class SweepError(ValueError):
     """Raised when some configs of a sweep failed; the others are done.
 
     Attributes:
-        summary: `leaderboard`, `failed` and `cached`; see `training_sweep`.
+        summary: What `training_sweep` returns, with the failed configs.
     """
 
     def __init__(self, summary: dict[str, Any]) -> None:
         self.summary = summary
-        faults, done = summary["failed"], len(summary["leaderboard"])
+        faults = summary["failed"]
         lines = [
             error if error.startswith(config) else f"{config}: {error}"
             for config, error in (fault.values() for fault in faults[:MAX_LISTED])
         ]
-        head = f"{len(faults):,} of {done + len(faults):,} configs failed, the others are done"
+        head = f"{len(faults):,} of {summary['configs']:,} configs failed, the others are done"
         first = f". The first {MAX_LISTED}" if len(faults) > MAX_LISTED else ""
         super().__init__("\n".join([f"{head}{first}:", *lines]))
 
@@ -91,8 +91,9 @@ def training_sweep(
     Returns:
         `leaderboard`: for each model, the best first, its `model_version`, settings, metrics,
         `config` and `cached`, whether it was found in the record; `failed`: empty, because a failed
-        config raises; `cached`: the number of models that were found in the record. The first two
-        are in the file `sweeps/<name>-<digest>.json` of the artifacts root, too.
+        config raises; `configs` and `cached`: the numbers of configs, and of models that were found
+        in the record. The first two are in the file `sweeps/<name>-<digest>.json` of the artifacts
+        root, too.
 
     Raises:
         FileNotFoundError: The grid does not exist, or no file matches a pattern.
@@ -106,7 +107,6 @@ def training_sweep(
     record_process()
     try:
         artifacts = Artifacts.open(artifacts_dir)
-        trials = _trials(configs, grid, artifacts)
         if distribute:
             run = partial(run_distributed, in_flight=_positive("in_flight", in_flight))
         else:
@@ -151,12 +151,13 @@ def _sweep(
     with progress_artifact(len(trials), "configs", key="sweep-progress") as advance:
         run(trials, artifacts, on_done=on_done)
     models = [trial.model for trial in trials if trial.model is not None]
-    summary = {
+    summary: dict[str, Any] = {
         "leaderboard": leaderboard(models, rank_by),
         "failed": [
             {"config": trial.config, "error": str(trial.error)} for trial in trials if trial.error
         ],
     }
+    summary["configs"] = len(trials)
     summary["cached"] = sum(row["cached"] for row in summary["leaderboard"])
     write_leaderboard(summary, name, [trial.config for trial in trials], artifacts)
     _publish(summary, time.monotonic() - started, artifacts)

@@ -7,7 +7,8 @@
   models/<model version>/training.jsonl, weights/          (not with the simulated trainer)
   evaluations/<model version>/evaluation.json, provenance.json
   evaluations/<model version>/earlier/<digest>/            (evaluations that were replaced)
-  sweeps/<grid>-<digest>.yaml
+  sweeps/<grid>-<digest>.yaml                              (a config)
+  sweeps/<grid>-<digest>.json                              (a leaderboard)
   .cache/<step>-<digest>-<digest>
   .work/<model version>/                                   (while a model is trained)
 """

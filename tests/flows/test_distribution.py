@@ -199,7 +199,6 @@ def test_the_parameters_of_a_run_mean_the_same_on_every_machine(project, deploym
     assert parameters == {
         "training_config_path": "config.yaml",  # of the copy of the project that the worker has
         "artifacts_dir": str(project / "artifacts"),
-        "model_version": None,
     }
     written_config = flow_run(started(Trial("artifacts/sweeps/grid-1.yaml", "0" * 64))).parameters
     assert written_config["training_config_path"] == str(project / "artifacts/sweeps/grid-1.yaml")

@@ -219,8 +219,15 @@ def test_a_metric_that_is_no_number_is_text_and_replaces_no_other_column(project
 
 
 def test_a_sweep_without_finite_metrics_has_a_report_without_a_chart():
-    row = {"model_version": "model_v1", "quality_score": "good", "latency_ms": 10**400}
-    page = sweep_report({"leaderboard": [row], "failed": [], "cached": 1}, 1.0, "/artifacts/1")
+    row = {
+        "model_version": "model_v1",
+        "quality_score": "good",
+        "latency_ms": 10**400,
+        "base_model": "mistral-7b",
+        "cached": True,
+    }
+    summary = {"leaderboard": [row], "failed": [], "configs": 1, "cached": 1}
+    page = sweep_report(summary, 1.0, "/artifacts/1")
     assert "| good |" in page
-    assert f"latency_ms 1{'0' * 400}, " in page
+    assert f"| 1{'0' * 20}…{'0' * 12} |" in page
     assert "data:image" not in page

@@ -103,7 +103,7 @@ def test_a_run_changes_no_byte_of_artifacts_that_an_older_release_wrote(old_proj
 
 def test_a_sweep_changes_no_byte_of_artifacts_that_an_older_release_wrote(old_project):
     before = record(old_project)
-    for cached in (0, 4):
+    for _ in range(2):
         summary = training_sweep(grid="configs/sweeps/rates.yaml")
         assert {row["model_version"] for row in summary["leaderboard"]} == {
             "mistral-7b-dataset_v1-0815c9e3afd6",
@@ -111,7 +111,9 @@ def test_a_sweep_changes_no_byte_of_artifacts_that_an_older_release_wrote(old_pr
             "mistral-7b-dataset_v1-6438efc124f6",
             "mistral-7b-dataset_v1-7cd81f96ace9",
         }
-        assert (summary["failed"], summary["cached"]) == ([], cached)
+        assert (summary["failed"], summary["cached"]) == ([], 4)
+        [leaderboard] = Path("artifacts/sweeps").glob("*.json")
+        leaderboard.unlink()
         assert record(old_project) == before
 
 
@@ -355,7 +357,7 @@ def test_a_failed_run_has_one_line_in_its_state_and_its_log_with_the_reason_firs
 def test_a_run_that_hangs_times_out_and_keeps_its_files(project, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(registry, "register_model", lambda *_: time.sleep(60))
-        patch.setattr("flows.training_pipeline.TIMEOUT_SECONDS", 2)
+        patch.setattr("flows.steps.TIMEOUT_SECONDS", 2)
         state = training_pipeline("config.yaml", "model_v1", return_state=True)
         assert (state.name, state.message) == (
             "TimedOut",

@@ -210,6 +210,7 @@ def test_a_second_sweep_finds_everything_in_the_record_and_changes_no_byte_of_it
     assert second == {
         "leaderboard": [row | {"cached": True} for row in first["leaderboard"]],
         "failed": [],
+        "configs": 6,
         "cached": 6,
     }
     [board] = Path("artifacts/sweeps").glob("*.json")
@@ -504,7 +505,7 @@ def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(proje
     assert "| model | learning_rate | epochs | quality | cost_per_1k | latency_ms |" in report
     [row] = [line for line in report.splitlines() if report_key(best["model_version"]) in line]
     assert f" | {best['learning_rate']} | {best['epochs']} | {best['quality_score']} | " in row
-    assert "The same in every row: batch_size 16, base_model mistral-7b, dataset_version" in report
+    assert "The same in every row: base_model mistral-7b, dataset_version dataset_v1, " in report
     assert "## Failed" not in report
     encoded = report.split("data:image/svg+xml;base64,")[1].split(")")[0]
     points = ElementTree.fromstring(base64.b64decode(encoded)).iter(
