@@ -1,5 +1,7 @@
 """Commands that run the pipeline: `run` and `sweep`."""
 
+from typing import Any
+
 import click
 
 from cli.console import console_run
@@ -10,7 +12,7 @@ from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
 from src.artifacts import Artifacts
 from src.records.layout import WEIGHTS_FOLDER
-from src.rendering.text import one_line
+from src.rendering.text import as_text, one_line
 from src.training.config import read_config_file
 from src.training.grids import find_configs, read_grid, write_variant
 from src.training.pipeline import run_training_pipeline
@@ -130,7 +132,7 @@ def sweep(
 
     CONFIGS are files, or quoted patterns. --grid adds every combination of the
     values in FILE. What is done already is found in the record, so a sweep that
-    was stopped goes on. --distribute needs a Prefect server with workers (`make
+    was stopped continues. --distribute needs a Prefect server with workers (`make
     up`) whose artifacts root is the same. The best models are printed; all of
     them are in a file below sweeps/ in the artifacts root. Exits with 1 if a
     config failed; the others are done.
@@ -165,12 +167,26 @@ def sweep(
     if as_json:
         print_json(summary)
     elif rows := summary["leaderboard"]:
-        shown = rows[:BEST_ROWS]
-        names = list(dict.fromkeys(name for row in shown for name in row))
-        values = [[row.get(name) for name in names] for row in shown]
-        print_table(names, values, least=("config", "dataset_version", "base_model"))
-        if len(rows) > BEST_ROWS:
-            click.echo(f"The best {BEST_ROWS} of {len(rows):,}; --json prints all.", err=True)
+        _print_best(rows)
     if failure:
         print_error(failure)
         raise SystemExit(1)
+
+
+def _print_best(rows: list[dict[str, Any]]) -> None:
+    """Print the best models, without the columns in which all of them are equal."""
+    shown = rows[:BEST_ROWS]
+    names = list(dict.fromkeys(name for row in shown for name in row))
+    equal = [
+        name
+        for name in names[1:]
+        if len(shown) > 1 and len({as_text(row.get(name)) for row in shown}) == 1
+    ]
+    names = [name for name in names if name not in equal]
+    values = [[row.get(name) for name in names] for row in shown]
+    print_table(names, values, least=("config",))
+    if equal:
+        same = ", ".join(f"{name} {as_text(shown[0].get(name))}" for name in equal)
+        click.echo(f"The same in every row: {one_line(same)}.", err=True)
+    if len(rows) > BEST_ROWS:
+        click.echo(f"The best {BEST_ROWS} of {len(rows):,}; --json prints all.", err=True)

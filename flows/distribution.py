@@ -1,6 +1,6 @@
 """Sweeps on many machines: each config is a flow run of the deployment `training-pipeline/train`.
 
-The runs are executed by whatever workers serve the deployment's work pool. A sweep that is stopped
+The runs are executed by the workers that serve the deployment's work pool. A sweep that is stopped
 leaves them running, and finds them when it is run again.
 """
 
@@ -54,7 +54,7 @@ T = TypeVar("T")
 def run_distributed(
     trials: Sequence[Trial], artifacts: Artifacts, in_flight: int, on_done: OnDone
 ) -> None:
-    """Run every config in a flow run of its own; afterwards each has its model or its error.
+    """Run every config in a separate flow run; afterwards each has its model or its error.
 
     A config that is done already, by the record, is not run. A flow run of an earlier sweep that
     has not ended is waited for.
@@ -67,7 +67,7 @@ def run_distributed(
 
     Raises:
         ValueError: The server has no deployment `training-pipeline/train`.
-        OSError: The server did not answer for ten minutes. The flow runs go on.
+        OSError: The server did not answer for ten minutes. The flow runs continue.
     """
     waiting, active = deque(trials), dict[UUID, Trial]()
     with get_client(sync_client=True) as client:
@@ -89,7 +89,7 @@ def run_distributed(
         finally:
             if active:
                 get_run_logger().warning(
-                    "%d flow runs were started and go on. Run the sweep again to wait for them.",
+                    "%d flow runs were started and continue. Run the sweep again to wait for them.",
                     len(active),
                 )
 

@@ -42,6 +42,8 @@ TABLE_KEY = "models"  # as in `ops.api`
 EMPTY_TABLE = "[]"  # written by `make up`
 TABLE_ROWS = 100
 BEST_ROWS = 10
+CHART_ROWS = 500
+FAILED_ROWS = 100
 SHORT_CELL, ERROR_LENGTH = 26, 66  # characters; more do not fit a page
 SETTINGS = ("learning_rate", "epochs", "batch_size")
 NAMES = ("base_model", "dataset_version")
@@ -175,12 +177,15 @@ def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Ma
     rows, faults, count = summary["leaderboard"], summary["failed"], summary["configs"]
     parts = [
         f"# Sweep of {count:,} configs\n",
-        f"{count - len(faults):,} done ({summary['cached']:,} of them before), {len(faults):,} failed; "
-        f"{seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
+        f"{count - len(faults):,} done ({summary['cached']:,} of them before), "
+        f"{len(faults):,} failed; {seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
     ]
     if rows:
         best = rows[:BEST_ROWS]
-        points = [point for row in rows if (point := Point.from_metrics(row["model_version"], row))]
+        shown = rows[:CHART_ROWS]
+        points = [
+            point for row in shown if (point := Point.from_metrics(row["model_version"], row))
+        ]
         parts += [
             f"## The best {len(best)}\n",
             fit_leaderboard(best).to_markdown(),
@@ -188,14 +193,18 @@ def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Ma
         ]
         if points:
             parts.append(as_image(scatter(points), "Quality against cost and latency") + "\n")
+        if len(rows) > CHART_ROWS:
+            parts.append(f"The chart has the best {CHART_ROWS:,} of {len(rows):,} models.\n")
     if faults:
+        more = [f"The first {FAILED_ROWS:,}.\n"] if len(faults) > FAILED_ROWS else []
         parts += [
             "## Failed\n",
+            *more,
             markdown.table(
                 ("config", "error"),
                 [
                     (fold(fault["config"], CELL), fold(fault["error"], ERROR_LENGTH))
-                    for fault in faults
+                    for fault in faults[:FAILED_ROWS]
                 ],
             ),
             "Fix them and run the sweep again: what is done is found in the record.\n",

@@ -141,7 +141,7 @@ def run_steps(
 def run_steps_together(
     steps: Sequence[Generator[Call, Any, StepValues]], call: CallTogether
 ) -> list[Outcome[StepValues]]:
-    """Run the steps of many configs, each step for all of them at once.
+    """Run the steps of many configs, each step for all of them together.
 
     Args:
         steps: Those of each config; see `config_steps`.
@@ -181,7 +181,7 @@ def run_steps_together(
 def call_limited(step: Callable[..., Any], *arguments: object) -> Any:
     """Call a step for at most `TIMEOUT_SECONDS`.
 
-    One that runs a trainer or an evaluator is not limited: they have limits of their own.
+    One that runs a trainer or an evaluator is not limited: they have their own limits.
 
     Raises:
         RunTimeoutError: The step has not finished in this time.

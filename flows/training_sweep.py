@@ -71,19 +71,19 @@ def training_sweep(
     """Train, register and evaluate one model per config, and rank the models.
 
     Each config runs the steps of `training-pipeline`, with a derived model version. What is done
-    already is found in the record, so a sweep that was stopped goes on. A config that fails is
-    reported, and does not stop the others.
+    already is found in the record, so a sweep that was stopped continues. A config that fails
+    is reported, and does not stop the others.
 
     Args:
         configs: Training configs: files, or patterns such as `configs/training/*.yaml`.
         grid: A YAML file with a base config and lists of values to try, e.g.
             `configs/sweeps/mistral_finetune.yaml`. Leave it empty for none.
-        concurrency: Number of configs with a trainer or an evaluator of their own that run at the
-            same time, at least 1. All others run in batches.
+        concurrency: Number of configs with their own trainer or evaluator that run at the same
+            time, at least 1. All others run in batches.
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
         rank_by: The metric that ranks the models. Leave it empty for `quality_score`, or else the
             first one for which the evaluator declares which values are better.
-        distribute: Whether each config is a flow run of its own, of the deployment
+        distribute: Whether each config is a separate flow run, of the deployment
             `training-pipeline/train`, on the workers of its work pool. For trainings of minutes to
             days. All workers need the same artifacts root.
         in_flight: With `distribute`, the number of flow runs that may wait or run at the same time.

@@ -88,9 +88,9 @@ def run_trials(
     apart: list[Trial] = []
     for start in range(0, len(trials), BATCH_SIZE):
         batch = trials[start : start + BATCH_SIZE]
-        others = _run_batch(batch, start, len(trials), str(artifacts.root))
+        done, others = _run_batch(batch, start, len(trials), str(artifacts.root))
         apart += others
-        on_done([trial for trial in batch if trial not in others])
+        on_done(done)
     if apart:
         with step_results(artifacts), shared_descriptions():
             _run_apart(apart, str(artifacts.root), concurrency, on_done)
@@ -100,8 +100,13 @@ class _RunsApartError(ValueError):
     """Raised in the steps of a config that runs apart from its batch."""
 
 
-def _run_batch(batch: Sequence[Trial], start: int, total: int, root: str) -> list[Trial]:
-    """Run the steps of a batch; return the configs that have to run apart."""
+def _run_batch(
+    batch: Sequence[Trial], start: int, total: int, root: str
+) -> tuple[list[Trial], list[Trial]]:
+    """Run the steps of a batch; return the configs that are done or failed, and the others.
+
+    The others have their own trainer or evaluator.
+    """
     place = f"{start + 1:,}-{start + len(batch):,} of {total:,}"
 
     def call(
@@ -119,15 +124,16 @@ def _run_batch(batch: Sequence[Trial], start: int, total: int, root: str) -> lis
         ]
 
     steps = [config_steps(trial.config, None, root, sha256=trial.sha256) for trial in batch]
-    apart = []
+    done, apart = [], []
     for trial, outcome in zip(batch, run_steps_together(steps, call), strict=True):
         if isinstance(outcome.error, _RunsApartError):
             apart.append(trial)
-        elif outcome.value is None:
-            trial.error = outcome.error
-        else:
+            continue
+        done.append(trial)
+        trial.error = outcome.error
+        if outcome.value is not None:
             trial.finish(outcome.value, is_cached=not outcome.is_new)
-    return apart
+    return done, apart
 
 
 def _run_apart(trials: Sequence[Trial], root: str, concurrency: int, on_done: OnDone) -> None:

@@ -22,7 +22,7 @@ def blocks(language):
     ("form", "loss"), [("function", 1 / 10.1), ("command", 1 / 3.1)], ids=["function", "command"]
 )
 def test_the_trainer_and_the_evaluator_of_the_page_train_and_measure_a_model(form, loss, project):
-    of_function, of_command = map(yaml.safe_load, blocks("yaml"))
+    of_function, _, of_command = map(yaml.safe_load, blocks("yaml"))
     module, train, measure, _ = blocks("python")
     Path("my_trainers.py").write_text(module)
     Path("train.py").write_text(train)

@@ -153,7 +153,7 @@ class OverlayStore:
 
 
 class NotNewError(OSError):
-    """Raised by a `NewFilesStore` for a file that exists with other bytes."""
+    """Raised by a `NewFilesStore` for anything but a new file."""
 
 
 class NewFilesStore(OverlayStore):
@@ -167,6 +167,14 @@ class NewFilesStore(OverlayStore):
         """
         if self.create(key, data) != data:
             raise NotNewError(f"{self.url}/{key}: exists with other bytes.")
+
+    def local_folder(self, key: Key) -> Path:
+        """Refuse: a lock in the folder is for a process, and no file.
+
+        Raises:
+            NotNewError: Always.
+        """
+        raise NotNewError(f"{self.url}/{key}: cannot be kept in memory.")
 
 
 def _stat(key: Key, data: bytes) -> Stat:

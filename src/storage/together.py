@@ -1,4 +1,4 @@
-"""Many new files at once: each is whole and durable, as with `create`, with fewer system calls.
+"""Many new files together: each is whole and durable, as with `create`, with fewer system calls.
 
 A file gets its name when its data is on the disk: it is created with O_TMPFILE and linked to its
 name (open(2), linkat(2)). So there is no temporary name to be locked, and a process that is killed

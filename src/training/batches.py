@@ -1,4 +1,4 @@
-"""The steps of many configs at once.
+"""The steps of many configs together.
 
 A batch leaves the same files as its configs one after the other, and raises the same errors, each
 for its config alone. It writes them with fewer system calls: a step first decides for every config

@@ -1,6 +1,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -24,6 +25,7 @@ from src.training import batches, grids
 from src.training.grids import read_grid
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
+from tests.cli.terminal import lines, on_terminal
 from tests.examples import without_runs
 from tests.flows.runs import (
     COMMAND,
@@ -562,17 +564,25 @@ def test_the_command_prints_the_best_models_and_their_total(project, capfd, monk
         "quality_score",
         "cost_per_1k_tokens",
         "latency_ms",
-        "base_model",
-        "dataset_version",
-        "learning_rate",
-        "batch_size",
         "config",
-        "cached",
     ]
     assert [row.split()[0] for row in rows] == [
         row["model_version"] for row in training_sweep(grid="epochs.yaml")["leaderboard"][:2]
     ]
-    assert printed.err.endswith("The best 2 of 3; --json prints all.\n")
+    assert printed.err.endswith(
+        "The same in every row: base_model mistral-7b, dataset_version dataset_v1, learning_rate "
+        "2e-05, batch_size 16, cached false.\nThe best 2 of 3; --json prints all.\n"
+    )
+
+
+def test_a_terminal_shows_a_bar_in_place_of_the_log(project, server, monkeypatch):
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    output = on_terminal(COMMAND, "sweep", "none.yaml", "--grid", "epochs.yaml", columns=200)
+    bars = [line for line in lines(output.replace("\r", "\n")) if "Configs" in line]
+    assert re.search(r"Configs .* 4/4 1 failed, [\d.]+/s 0:00:00", bars[-1])
+    assert "Finished in state" not in output
+    assert "error: 1 of 4 configs failed, the others are done:" in output
 
 
 def test_a_failed_config_gives_exit_code_1_and_the_other_models_are_printed(project, capfd):

@@ -254,7 +254,7 @@ def test_an_update_without_data_leaves_the_file_unchanged(path):
     assert (after.key, after.size) == (before.key, before.size)
 
 
-def test_files_that_are_created_together_are_there_or_are_told(store):
+def test_files_that_are_created_together_are_there_or_not_returned(store):
     store.create("a/f", b"old")
     files = {"a/f": b"new", "a/g": b"g", "b/f": b"f"}
     created = store.create_many(files)

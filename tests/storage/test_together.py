@@ -78,7 +78,7 @@ def test_no_file_has_a_name_before_all_data_is_synced(store, monkeypatch):
     assert [each for each in seen if each not in ([], sorted(FILES))] == []
 
 
-def test_an_existing_file_is_left_as_it_is_and_told_apart(store):
+def test_an_existing_file_with_other_bytes_is_left_as_it_is_and_not_returned(store):
     store.create("m/v1/metadata.json", b"one")
     store.create("m/v2/metadata.json", b"other")
     assert store.create_many(FILES) == {"m/v1/metadata.json", "m/v1/provenance.json"}

@@ -1,4 +1,4 @@
-"""Many configs at once leave what they leave one after the other."""
+"""Many configs in a batch leave what they leave one after the other."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.artifacts import Artifacts
+from src.components.work import locked_work
 from src.environment import Invocation
 from src.errors import CorruptFileError
 from src.records.metadata import ModelVersionConflict
@@ -179,6 +180,15 @@ def test_a_config_for_which_another_process_was_faster_takes_its_files(project, 
     assert found == store.others
 
 
+def test_a_version_that_a_run_has_locked_is_bound_alone(project):
+    artifacts = Artifacts.open()
+    with locked_work(artifacts.models, "model_v2"):
+        pass
+    wrote = write_metadata_batch(models(artifacts), artifacts, INVOCATION)
+    assert errors(wrote) == [None] * 3
+    assert [each.is_new for each in wrote] == [True] * 3
+
+
 def test_two_equal_configs_of_a_batch_are_one_model(artifacts):
     wrote, registered, evaluated = run(artifacts, ["model_v1", "model_v1"])
     assert errors([*wrote, *registered, *evaluated]) == [None] * 6
@@ -218,7 +228,7 @@ def in_memory(objects):
     )
 )
 @settings(max_examples=50)
-def test_whatever_is_missing_a_batch_writes_what_single_runs_write(missing):
+def test_a_batch_completes_any_record_to_what_single_runs_write(missing):
     complete = stored(Path("artifacts").absolute(), "memory, none")
     run(complete)
     objects = complete.root.store.server.objects
