@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,13 @@ from benchmarks.measure import (
 from benchmarks.project import metadata
 from src.records.canonical import canonical_json
 from src.storage import open_file
-from src.training.registry import get_model, list_models, register_model
+from src.training.registry import (
+    get_model,
+    list_models,
+    newest_models,
+    register_model,
+    register_models,
+)
 
 MLFLOW_PYTHON = ROOT / ".venv/peers/mlflow/bin/python"
 ABOUT = "One call in a process that has made one before. Floor: a copy of the file, with `fsync`."
@@ -88,6 +94,8 @@ def _actions(folder: Path, size: int) -> Actions:
     actions = {
         COPY: lambda: _copy(ours, copy),
         OURS: lambda: register_model(next(new), ours),
+        "`register_models`, 100 models": lambda: register_models(islice(new, 100), ours),
+        "`newest_models`, 20 of them": lambda: [*islice(newest_models(ours)[1], 20)],
         "`get_model`": lambda: get_model(middle, ours),
         "`list_models`": lambda: list_models(ours),
         NAIVE: lambda: _append(naive, next(new)),

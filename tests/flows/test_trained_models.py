@@ -13,6 +13,7 @@ import pytest
 
 from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
+from src.lineage.verify import verdict, verify
 from src.records.canonical import sha256
 from src.training.pipeline import run_training_pipeline
 from tests.conftest import REPOSITORY
@@ -172,6 +173,27 @@ def test_a_sweep_ranks_by_what_the_evaluators_call_better(project):
     assert [row["learning_rate"] for row in rows] == [0.3, 0.2, 0.1]
     assert rows[0].keys() >= {"loss", "seconds"}
     assert "quality_score" not in rows[0]
+
+
+def test_a_grid_varies_the_options_of_a_trainer(project):
+    trained(steps=1)
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\ntrainer.steps: [2, 3]\n")
+    rows = training_sweep(grid="grid.yaml", concurrency=2)["leaderboard"]
+    assert [list(row.items())[1] for row in rows] == [("trainer.steps", 3), ("trainer.steps", 2)]
+    for row in rows:
+        build = statement(f"models/{row['model_version']}")["predicate"]["buildDefinition"]
+        options = build["externalParameters"]["trainer"]["options"]
+        assert options == {"steps": row["trainer.steps"]}
+        assert verdict(verify(row["model_version"])) == "AS RECORDED"
+    again = training_sweep(grid="grid.yaml")
+    assert (again["cached"], len(calls())) == (2, 4)
+
+
+def test_configs_with_and_without_a_trainer_are_ranked_together(project):
+    trained(steps=1)
+    summary = training_sweep(["config.yaml", CONFIG_PATH])
+    assert len({row["model_version"] for row in summary["leaderboard"]}) == 2
+    assert summary["failed"] == []
 
 
 def test_a_sweep_imports_a_trainer_once_to_describe_it_and_once_to_train_each_config(project):

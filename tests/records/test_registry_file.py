@@ -54,9 +54,34 @@ def test_all_entries_are_returned_in_their_order(data):
     assert RegistryFile(data, "r.json").models == [ONE, TWO]
 
 
+@each_form
+def test_entries_are_counted_found_and_returned_from_the_newest(data):
+    registry = RegistryFile(data, "r.json")
+    assert len(registry) == 2
+    assert [*registry.newest()] == [TWO, ONE]
+    assert (registry.get("model_v2"), registry.get("model_v")) == (TWO, None)
+    assert registry.get(["model_v2"]) is None
+
+
+@given(st.lists(st.tuples(names, json_values), unique_by=lambda pair: pair[0], max_size=5))
+def test_bytes_that_were_checked_before_give_the_same_entries(pairs):
+    entries = [entry(name, more=value) for name, value in pairs]
+    data = registry_of(*entries)
+    registry = RegistryFile(data, "r.json", valid_sha256=digest(data))
+    assert len(registry) == len(entries)
+    assert [*registry.newest()] == RegistryFile(data, "r.json").models[::-1]
+
+
+def test_the_newest_entry_is_found_without_parsing_the_others():
+    broken = CANONICAL.replace(b'"epochs": 3', b'"epochs": x', 1)
+    registry = RegistryFile(broken, "r.json", valid_sha256=digest(broken))
+    assert next(registry.newest()) == TWO
+
+
 def test_an_absent_file_is_an_empty_registry():
     registry = RegistryFile(None, "r.json")
     assert registry.models == []
+    assert (len(registry), [*registry.newest()]) == (0, [])
     assert registry.find(["model_v1"]) == {}
     assert registry.sha256 is None
 
