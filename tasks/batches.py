@@ -65,8 +65,11 @@ class Batch:
 
     def run(self) -> None:
         """Do the step for every config for which it is not done, or may succeed on another try."""
-        is_done = [not may_pass(outcome.error) for outcome in self.outcomes]
-        waiting = [index for index in range(len(self.calls)) if not (is_done and is_done[index])]
+        waiting = [
+            index
+            for index in range(len(self.calls))
+            if not self.outcomes or may_pass(self.outcomes[index].error)
+        ]
         calls = [self.calls[index] for index in waiting]
         found: Sequence[Outcome[Any]]
         try:

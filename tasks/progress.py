@@ -90,7 +90,8 @@ def _ignore(units: int, note: str = "", /) -> None:
 
 def _progress_text(now: Snapshot, unit: str, note: str) -> str:
     """Return the progress as a sentence."""
-    facts = [f"{now.done:,} of {now.total:,} {unit}", note, f"{now.rate:.0f}/s"]
+    rate = f"{now.rate:.0f}" if now.rate >= 10 else f"{now.rate:.2g}"
+    facts = [f"{now.done:,} of {now.total:,} {unit}", note, f"{rate}/s"]
     return f"{', '.join(filter(None, facts))}, {now.seconds_left:,.0f} s left."
 
 
