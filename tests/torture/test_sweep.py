@@ -112,7 +112,7 @@ class Server:
 
 
 class Sweep:
-    """The command `llm-train sweep` in a process group of its own."""
+    """The command `llm-train sweep` in a new process group."""
 
     def __init__(self, env: Mapping[str, str], *options: str) -> None:
         self._log = open("sweep.log", "w+")  # noqa: SIM115  # closed by `_end`
