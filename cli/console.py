@@ -53,6 +53,7 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         SystemExit: No server can be used, or the run raised another exception.
     """
     load_prefect(artifacts_dir)
+    from httpx import HTTPError
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.logs import configure_log
@@ -80,6 +81,12 @@ def console_run(artifacts_dir: str) -> Iterator["ServerProcess | None"]:
         raise
     except ServerError as error:
         print_error(error)
+        raise SystemExit(1) from error
+    except HTTPError as error:
+        print_error(
+            f"the Prefect server does not answer: {type(error).__name__}: {error}. What was "
+            "written is whole; run the command again when the server answers."
+        )
         raise SystemExit(1) from error
     except Exception as error:
         print_error(f"{type(error).__name__}: {error}")

@@ -150,20 +150,25 @@ def _sweep(
 
     with progress_artifact(len(trials), "configs", key="sweep-progress") as advance:
         run(trials, artifacts, on_done=on_done)
-    models = [trial.model for trial in trials if trial.model is not None]
-    summary: dict[str, Any] = {
-        "leaderboard": leaderboard(models, rank_by),
-        "failed": [
-            {"config": trial.config, "error": str(trial.error)} for trial in trials if trial.error
-        ],
-    }
-    summary["configs"] = len(trials)
-    summary["cached"] = sum(row["cached"] for row in summary["leaderboard"])
-    write_leaderboard(summary, name, [trial.config for trial in trials], artifacts)
+        summary = _summary(trials, rank_by)
+        # Before the pages, which need the server.
+        write_leaderboard(summary, name, [trial.config for trial in trials], artifacts)
     _publish(summary, time.monotonic() - started, artifacts)
     if summary["failed"]:
         raise SweepError(summary)
     return summary
+
+
+def _summary(trials: Sequence[Trial], rank_by: str) -> dict[str, Any]:
+    rows = leaderboard([trial.model for trial in trials if trial.model is not None], rank_by)
+    return {
+        "leaderboard": rows,
+        "failed": [
+            {"config": trial.config, "error": str(trial.error)} for trial in trials if trial.error
+        ],
+        "configs": len(trials),
+        "cached": sum(row["cached"] for row in rows),
+    }
 
 
 def _publish(summary: dict[str, Any], seconds: float, artifacts: Artifacts) -> None:
