@@ -178,7 +178,8 @@ def _capacity(name: str, platform: "_Platform", options: argparse.Namespace) -> 
         unit="/s",
         note=f"{_mean(found, 'cores'):.2f} cores busy; CPU per run: process "
         f"{_mean(found, 'worker'):.2f} s, server {_mean(found, 'server'):.2f} s, database "
-        f"{_mean(found, 'database'):.2f} s. Feeds {60 * rate:,.0f} trainings of a minute at a time",
+        f"{_mean(found, 'database'):.2f} s. "
+        f"At most {60 * rate:,.0f} trainings of a minute at a time",
     )
 
 
