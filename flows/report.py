@@ -177,7 +177,7 @@ def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Ma
     rows, faults, count = summary["leaderboard"], summary["failed"], summary["configs"]
     parts = [
         f"# Sweep of {count:,} configs\n",
-        f"{count - len(faults):,} done ({summary['cached']:,} of them before), "
+        f"{count - len(faults):,} done ({summary['cached']:,} found in the record), "
         f"{len(faults):,} failed; {seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
     ]
     if rows:

@@ -107,7 +107,8 @@ def _run_batch(
 
     The others have their own trainer or evaluator.
     """
-    place = f"{start + 1:,}-{start + len(batch):,} of {total:,}"
+    first, last = f"{start + 1:,}", f"{start + len(batch):,}"
+    place = f"{first if first == last else f'{first}-{last}'} of {total:,}"
 
     def call(
         step: Task[..., Any], positions: Sequence[int], arguments: Sequence[tuple[Any, ...]]

@@ -133,7 +133,8 @@ def _log_decisions(batch: Batch) -> None:
     for config, outcome in zip(batch.configs, batch.outcomes, strict=True):
         if outcome.error is not None:
             count["failed"] += 1
-            log.error("%s: %s", one_line(config), reason_first(outcome.error))
+            text, name = reason_first(outcome.error), one_line(config)
+            log.error("%s", text if name in text else f"{name}: {text}")
         else:
             count["written" if outcome.is_new else _UNCHANGED[batch.step.name]] += 1
     log.info("Configs: %s.", ", ".join(f"{number} {what}" for what, number in count.items()))

@@ -100,6 +100,6 @@ def test_the_log_counts_configs_and_names_those_that_failed(steps, caplog):
     run(register, 3)
     logged = [record for record in caplog.records if record.name == "prefect.task_runs"]
     assert [record.getMessage() for record in logged][:2] == [
-        "c2.yaml: epochs: expected 1 or more (c2.yaml:3)",
+        "epochs: expected 1 or more (c2.yaml:3)",
         "Configs: 1 written, 1 found in the record, 1 failed.",
     ]
