@@ -265,6 +265,15 @@ def test_a_run_whose_name_is_no_version_is_an_error(project, deployment, name):
     assert isinstance(trial.error, ValueError | OSError)
 
 
+def test_the_metrics_of_an_evaluator_that_declares_no_direction_are_kept(project, deployment):
+    evaluation = run_training_pipeline("config.yaml", metrics=lambda _: {"accuracy": 0.5})
+    trial = Trial("config.yaml")
+    name = f"train {evaluation['model_version']}"
+    run = FlowRun(flow_id=uuid4(), name=name, state=Completed())
+    distribution._finish(trial, run, Artifacts.open())
+    assert (trial.model.metrics, trial.model.better) == ({"accuracy": 0.5}, {})
+
+
 def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deployment):
     version = run_training_pipeline("config.yaml")["model_version"]
     Path("other.yaml").write_text(Path("config.yaml").read_text().replace("16", "32"))
@@ -280,7 +289,7 @@ def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deploy
 # --- A server that does not answer ---------------------------------------------------------------
 
 
-def patiently(*answers):
+def call_server(*answers):
     """Call a server that gives these answers, or raises them, one after the other."""
     left = list(answers)
 
@@ -290,7 +299,7 @@ def patiently(*answers):
             raise answer
         return answer
 
-    return flow(lambda: distribution._patiently(call), name="patiently")()
+    return flow(lambda: distribution._call_server(call), name="call-server")()
 
 
 def status(code):
@@ -300,12 +309,16 @@ def status(code):
 
 
 def test_a_server_that_is_away_for_a_time_is_waited_for(project):
-    assert patiently(httpx.ConnectError("refused"), status(503), "answer") == "answer"
+    assert call_server(httpx.ConnectError("refused"), status(503), "answer") == "answer"
 
 
 def test_a_server_that_stays_away_or_refuses_is_an_error_that_says_so(project, monkeypatch):
-    with pytest.raises(OSError, match=r"^sweep: Prefect's server: HTTPStatusError: 422"):
-        patiently(status(422))
-    monkeypatch.setattr(distribution, "AWAY_SECONDS", -1)
-    with pytest.raises(OSError, match="Run the sweep again when it answers; what was done is kept"):
-        patiently(httpx.ConnectError("refused"))
+    with pytest.raises(
+        OSError, match=r"^sweep: a request to the Prefect server failed: HTTPStatusError: 422"
+    ):
+        call_server(status(422))
+    monkeypatch.setattr(distribution, "SERVER_TIMEOUT_SECONDS", -1)
+    with pytest.raises(
+        OSError, match=r"Run the sweep again when the server answers; what was done is kept\.$"
+    ):
+        call_server(httpx.ConnectError("refused"))
