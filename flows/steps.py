@@ -116,10 +116,7 @@ def config_steps(
     )
 
 
-def run_steps(
-    steps: Generator[Call, Any, StepValues],
-    call: Callable[..., Any] = lambda step, *arguments: step(*arguments),
-) -> StepValues:
+def run_steps(steps: Generator[Call, Any, StepValues], call: Callable[..., Any]) -> StepValues:
     """Run the steps of one config.
 
     Args:

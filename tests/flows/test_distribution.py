@@ -19,6 +19,7 @@ from flows.training_pipeline import training_pipeline
 from flows.training_sweep import SweepError, training_sweep
 from flows.trials import Trial
 from src.artifacts import Artifacts
+from src.training.grids import write_grid
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tests.flows.runs import failure, flow_run, python
@@ -130,19 +131,19 @@ def test_a_config_that_fails_in_its_run_is_named_and_the_others_are_done(
     assert len(runs(deployment)) == 2  # an invalid config needs no run
 
 
-def test_at_most_in_flight_runs_wait_at_the_same_time(project, deployment, server):
-    sweep = python(
-        "from flows.training_sweep import training_sweep\n"
-        "training_sweep(grid='grid.yaml', distribute=True, in_flight=2)",
-        server,
-    )
-    try:
-        wait_for(lambda: len(runs(deployment)) == 2)
-        set_state(runs(deployment)[0].id, Failed(message="for a test"))
-        wait_for(lambda: len(runs(deployment)) == 3)
-    finally:
-        sweep.kill()
-        sweep.communicate()
+def test_at_most_in_flight_runs_wait_at_the_same_time(project, deployment, monkeypatch):
+    waiting = []
+
+    def ended(_, ids):
+        waiting.append((len(ids), len(runs(deployment))))
+        state = Failed(message="for a test")
+        return [FlowRun(id=ids[0], flow_id=uuid4(), name="train grid", state=state)]
+
+    monkeypatch.setattr(distribution._Runs, "ended", ended)
+    artifacts = Artifacts.open()
+    trials = [Trial(*file) for file in write_grid("grid.yaml", artifacts).items()]
+    flow(lambda: run_distributed(trials, artifacts, 2, lambda _: None), name="run")()
+    assert waiting == [(2, 2), (2, 3), (1, 3)]  # of all runs that were started
 
 
 def wait_for(condition, seconds=300):
