@@ -251,9 +251,22 @@ def _read_model(trial: Trial, version: str, artifacts: Artifacts) -> SweptModel:
         config_file,
         metadata,
         load_evaluation(version, artifacts.evaluations),
-        None if evaluator["use"] == SIMULATED else evaluator.get("better", {}),
+        _better(evaluator),
         is_cached=False,
     )
+
+
+def _better(evaluator: Any) -> dict[str, str] | None:
+    """Return `better` of a recorded evaluator; `None` for the simulated one.
+
+    Another process may have altered the evaluator; then it declares nothing.
+    """
+    if not isinstance(evaluator, dict):
+        return {}
+    better = evaluator.get("better")
+    if isinstance(better, dict):
+        return better
+    return None if evaluator.get("use") == SIMULATED else {}
 
 
 def _check_config(config_file: ConfigFile, recorded: object, version: str) -> None:

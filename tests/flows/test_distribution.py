@@ -275,6 +275,19 @@ def test_the_metrics_of_an_evaluator_that_declares_no_direction_are_kept(project
     assert (trial.model.metrics, trial.model.better) == ({"accuracy": 0.5}, {})
 
 
+@pytest.mark.parametrize(
+    ("evaluator", "better"),
+    [
+        ({"use": "simulated"}, None),
+        ({"use": "held-out-loss", "better": {"loss": "lower"}}, {"loss": "lower"}),
+        ({"use": "held-out-loss", "better": 5}, {}),
+        ("altered", {}),
+    ],
+)
+def test_a_recorded_evaluator_that_is_not_valid_declares_nothing(evaluator, better):
+    assert distribution._better(evaluator) == better
+
+
 def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deployment):
     version = run_training_pipeline("config.yaml")["model_version"]
     Path("other.yaml").write_text(Path("config.yaml").read_text().replace("16", "32"))
