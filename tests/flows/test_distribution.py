@@ -284,7 +284,7 @@ def test_the_metrics_of_an_evaluator_that_declares_no_direction_are_kept(project
         ("altered", {}),
     ],
 )
-def test_a_recorded_evaluator_that_is_not_valid_declares_nothing(evaluator, better):
+def test_a_recorded_evaluator_declares_a_direction_only_if_it_is_valid(evaluator, better):
     assert distribution._better(evaluator) == better
 
 
