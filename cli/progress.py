@@ -1,4 +1,4 @@
-"""Progress on stderr: of the hashing of data, weights and other files, and of trainings."""
+"""Progress on stderr: of sweeps, of trainings, and of hashing data, weights and other files."""
 
 import logging
 import sys
@@ -91,39 +91,28 @@ def _bar(path: StorePath, total: int) -> "Bar":
 def sweep_progress() -> Iterator[None]:
     """Show the progress of a sweep that runs in the block.
 
-    On a terminal, a bar on stderr shows the configs that are done, those that failed, the rate and
-    the time left, in place of the log below the level of warnings.
+    On a terminal, a bar on stderr shows the number of configs that are done, the number of those
+    that failed, the rate and the time left. The log then has only warnings and errors.
     """
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     from tasks.progress import progress_listener
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with _count_bar() as bar:
         task = bar.add_task("Configs", total=None, note="")
 
         def show(now: Snapshot, note: str) -> None:
-            rate = f"{now.rate:.3g}/s"
-            bar.update(task, completed=now.done, total=now.total, note=f"{note}, {rate}")
+            note = f"{note}, {now.rate_text}"
+            bar.update(task, completed=now.done, total=now.total, note=note)
 
-        with progress_listener(show), _log_of_warnings():
+        with progress_listener(show), _log_warnings_only():
             yield
 
 
 @contextmanager
-def _log_of_warnings() -> Iterator[None]:
-    """Print no record below the level of warnings in the block."""
+def _log_warnings_only() -> Iterator[None]:
+    """Print no log record below the level WARNING in the block."""
     handlers = [
         handler
         for handler in logging.getLogger().handlers
@@ -150,26 +139,31 @@ def training_progress() -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
         with printed_log():
             yield lambda *_: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     bars: dict[str, TaskID] = {}
 
     def on_point(version: str, point: Mapping[str, Any]) -> None:
         loss = point.get("loss")
         text = f"loss {loss:.4g}" if isinstance(loss, int | float) else ""
         if version not in bars:
-            bars[version] = bar.add_task(one_line(version), total=None, loss=text)
-        bar.update(bars[version], completed=point["step"], total=planned_steps(point), loss=text)
+            bars[version] = bar.add_task(one_line(version), total=None, note=text)
+        bar.update(bars[version], completed=point["step"], total=planned_steps(point), note=text)
 
-    with Bar(
+    with _count_bar() as bar:
+        yield on_point
+
+
+def _count_bar() -> "Bar":
+    """Return bars with numbers done and in all, the field `note`, and the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    return Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-    ) as bar:
-        yield on_point
+    )

@@ -60,7 +60,7 @@ def run(
         )
         return
     path = _config_path(config, settings, artifacts_dir)
-    has_trainer = read_config_file(path).trainer is not None  # an error needs no server
+    has_trainer = read_config_file(path).trainer is not None  # raises before a server is started
     if local:
         with printed_log():
             evaluation = run_training_pipeline(
@@ -99,7 +99,7 @@ def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> 
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
-    help="Configs with their own trainer or evaluator that run at the same time.",
+    help="Number of configs with their own trainer or evaluator that run at the same time.",
 )
 @click.option("--distribute", is_flag=True, help="Run each config as a flow run on the workers.")
 @click.option(
@@ -108,13 +108,13 @@ def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> 
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="With --distribute, flow runs that wait or run at the same time.",
+    help="With --distribute, the number of flow runs that wait or run at the same time.",
 )
 @click.option(
     "--rank-by",
     metavar="METRIC",
     default="",
-    help="The metric that ranks the models; by default quality_score.",
+    help="The metric that ranks the models; by default quality_score, or else the first declared.",
 )
 @artifacts_dir_option
 @json_option
@@ -133,13 +133,14 @@ def sweep(
     CONFIGS are files, or quoted patterns. --grid adds every combination of the
     values in FILE. What is done already is found in the record, so a sweep that
     was stopped continues. --distribute needs a Prefect server with workers (`make
-    up`) whose artifacts root is the same. The best models are printed; all of
-    them are in a file below sweeps/ in the artifacts root. Exits with 1 if a
-    config failed; the others are done.
+    up`) that have the same artifacts root. The best models are printed; all of
+    them are written to a file below sweeps/ in the artifacts root. Exits with 1
+    if a config failed; the others are done.
     """
     if not configs and not grid:
         raise click.UsageError("Pass CONFIGS, --grid, or both.")
-    find_configs(configs)  # an error of these two needs no server
+    # Their errors are raised before a server is started.
+    find_configs(configs)
     if grid:
         read_grid(grid)
     failure = None
@@ -174,7 +175,7 @@ def sweep(
 
 
 def _print_best(rows: list[dict[str, Any]]) -> None:
-    """Print the best models, without the columns in which all of them are equal."""
+    """Print the best models, without columns that have one value; stderr names these."""
     shown = rows[:BEST_ROWS]
     names = list(dict.fromkeys(name for row in shown for name in row))
     equal = [

@@ -1,7 +1,7 @@
 """Sweeps on many machines: each config is a flow run of the deployment `training-pipeline/train`.
 
-The runs are executed by the workers that serve the deployment's work pool. A sweep that is stopped
-leaves them running, and finds them when it is run again.
+The workers of the deployment's work pool execute these flow runs. If a sweep is stopped, they
+continue, and the sweep finds them when it is run again.
 """
 
 import time
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -29,6 +29,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.steps import recorded_steps
 from flows.trials import OnDone, Trial
 from src.artifacts import Artifacts, read_metadata, read_statement
+from src.components.component import SIMULATED
 from src.evaluation.evaluator import load_evaluation
 from src.evaluation.measuring import recorded_evaluator
 from src.records.canonical import canonical_json, sha256
@@ -42,11 +43,11 @@ __all__ = ["run_distributed"]
 DEPLOYMENT = "training-pipeline/train"
 TAG = "sweep"
 POLL_SECONDS = 2.0
-PAGE = 200  # flow runs that the API returns at most
-# The automations of `ops.recovery` schedule a run again, the first time that it crashes, after 30 s
-# in another crashed state.
+PAGE_SIZE = 200  # flow runs that one request returns at most
+# After the first crash of a run, the automations of `ops.recovery` set another crashed state, and
+# schedule the run again 30 s later. A run that is still crashed after this time has ended.
 CRASHED_SECONDS = 90.0
-AWAY_SECONDS = 600.0  # for which the server may not answer
+SERVER_TIMEOUT_SECONDS = 600.0  # from the first request without an answer
 
 T = TypeVar("T")
 
@@ -56,18 +57,19 @@ def run_distributed(
 ) -> None:
     """Run every config in a separate flow run; afterwards each has its model or its error.
 
-    A config that is done already, by the record, is not run. A flow run of an earlier sweep that
-    has not ended is waited for.
+    A config that is done according to the record is not run. If a config has a flow run of an
+    earlier sweep that has not ended, that run is used.
 
     Args:
         trials: The configs.
         artifacts: The artifacts root, which all workers reach by the same absolute path or address.
-        in_flight: The largest number of flow runs that have not ended.
+        in_flight: Largest number of flow runs that wait or run at the same time.
         on_done: Called after each config.
 
     Raises:
         ValueError: The server has no deployment `training-pipeline/train`.
-        OSError: The server did not answer for ten minutes. The flow runs continue.
+        OSError: The server refused a request, or did not answer for ten minutes. The flow runs
+            continue.
     """
     waiting, active = deque(trials), dict[UUID, Trial]()
     with get_client(sync_client=True) as client:
@@ -76,7 +78,7 @@ def run_distributed(
             while waiting or active:
                 while waiting and len(active) < in_flight:
                     trial = waiting.popleft()
-                    if _is_done(trial, artifacts):
+                    if _finish_recorded(trial, artifacts):
                         on_done([trial])
                     else:
                         active[runs.start(trial)] = trial
@@ -95,13 +97,17 @@ def run_distributed(
 
 
 class _Runs:
-    """The flow runs of configs on the server."""
+    """The flow runs of configs on the server.
+
+    Raises:
+        ValueError: The server has no deployment `training-pipeline/train`.
+    """
 
     def __init__(self, client: SyncPrefectClient, artifacts: Artifacts) -> None:
         self._client = client
         self._root = _absolute(artifacts.root)
         try:
-            self._deployment = _patiently(partial(client.read_deployment_by_name, DEPLOYMENT))
+            self._deployment = _call_server(partial(client.read_deployment_by_name, DEPLOYMENT))
         except ObjectNotFound as error:
             raise ValueError(
                 f"sweep: the Prefect server has no deployment {DEPLOYMENT}. Run `make up`, or "
@@ -111,15 +117,15 @@ class _Runs:
     def start(self, trial: Trial) -> UUID:
         """Return the flow run of a config that has not ended; create one if there is none.
 
-        The run is created under a key that names the last run of the config that has ended, so two
-        sweeps that do so at the same time get one run.
+        The idempotency key of a new run names the last run of the config, which has ended. So two
+        sweeps that create a run at the same time get the same one.
         """
-        # A config that the sweep wrote lies below the artifacts root; all others belong to the
-        # project, of which a worker may have another copy.
+        # A config that the sweep wrote is below the artifacts root, at the same path for every
+        # worker. Any other belongs to the project, which a worker may have in another folder.
         path = trial.config if trial.sha256 is None else str(Path(trial.config).resolve())
         identity = [self._root, path, trial.sha256]
         tag = f"{TAG}-{sha256(canonical_json(identity))[:32]}"
-        last = next(iter(_patiently(partial(self._with_tag, tag))), None)
+        last = next(iter(_call_server(partial(self._with_tag, tag))), None)
         if last is not None and not _is_over(last):
             return last.id
         create = partial(
@@ -130,19 +136,20 @@ class _Runs:
             tags=[TAG, tag],
             idempotency_key=f"{tag}-{last.id if last else 'first'}",
         )
-        return _patiently(create).id
+        return _call_server(create).id
 
     def ended(self, ids: Sequence[UUID]) -> list[FlowRun]:
-        """Return those of the flow runs that have ended; raises if one does not exist."""
+        """Return those of the flow runs that have ended; one that was deleted has no state."""
         found: list[FlowRun] = []
-        for start in range(0, len(ids), PAGE):
-            some = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + PAGE])))
-            found += _patiently(partial(self._client.read_flow_runs, flow_run_filter=some))
+        for start in range(0, len(ids), PAGE_SIZE):
+            some = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + PAGE_SIZE])))
+            found += _call_server(partial(self._client.read_flow_runs, flow_run_filter=some))
         for missing in set(ids) - {run.id for run in found}:
-            found.append(FlowRun(id=missing, flow_id=self._deployment.flow_id))
+            found.append(FlowRun(id=missing, flow_id=self._deployment.flow_id, state=None))
         return [run for run in found if _is_over(run)]
 
     def _with_tag(self, tag: str) -> list[FlowRun]:
+        """Return the newest flow run with a tag, if there is one."""
         return self._client.read_flow_runs(
             flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])),
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
@@ -151,35 +158,39 @@ class _Runs:
 
 
 def _absolute(path: StorePath) -> str:
+    """Return the absolute path of an artifacts root, or its address if it is no folder."""
     text = str(path)
     return text if "://" in text else str(Path(text).resolve())
 
 
-def _patiently(call: Callable[[], T]) -> T:
-    """Call the server; wait while it does not answer.
+def _call_server(call: Callable[[], T]) -> T:
+    """Send a request to the server; repeat it while the server does not answer.
 
     Raises:
-        OSError: It did not answer for `AWAY_SECONDS`.
+        OSError: The server refused the request, or did not answer for `SERVER_TIMEOUT_SECONDS`.
     """
-    deadline, has_warned = time.monotonic() + AWAY_SECONDS, False
+    deadline, has_warned = time.monotonic() + SERVER_TIMEOUT_SECONDS, False
     while True:
         try:
             return call()
         except httpx.HTTPError as error:
-            is_away = not isinstance(error, httpx.HTTPStatusError) or error.response.is_server_error
-            if not is_away or time.monotonic() > deadline:
+            is_refused = (
+                isinstance(error, httpx.HTTPStatusError) and not error.response.is_server_error
+            )
+            if is_refused or time.monotonic() > deadline:
+                found = f"{type(error).__name__}: {error}"
                 raise OSError(
-                    f"sweep: Prefect's server: {type(error).__name__}: {error}. Run the sweep "
-                    "again when it answers; what was done is kept."
+                    f"sweep: a request to the Prefect server failed: {found}. Run the sweep again "
+                    "when the server answers; what was done is kept."
                 ) from error
             if not has_warned:
                 has_warned = True
-                get_run_logger().warning("Prefect's server does not answer. Waiting for it.")
+                get_run_logger().warning("The Prefect server does not answer. Waiting for it.")
             time.sleep(POLL_SECONDS)
 
 
 def _is_over(run: FlowRun) -> bool:
-    """Return whether a flow run has ended, and will not be tried again after a crash."""
+    """Return whether a flow run has ended and will not be scheduled again after a crash."""
     state = run.state
     if state is None:
         return True  # it was deleted
@@ -189,8 +200,11 @@ def _is_over(run: FlowRun) -> bool:
     return age > timedelta(seconds=CRASHED_SECONDS)
 
 
-def _is_done(trial: Trial, artifacts: Artifacts) -> bool:
-    """Return whether a config is done, by the record, or cannot be read; set its outcome."""
+def _finish_recorded(trial: Trial, artifacts: Artifacts) -> bool:
+    """Set the outcome of a config that needs no flow run; return whether there is an outcome.
+
+    That is a config that is done according to the record, or that cannot be read.
+    """
     try:
         read_config_file(trial.config, trial.sha256)
     except (OSError, ValueError) as error:
@@ -203,7 +217,7 @@ def _is_done(trial: Trial, artifacts: Artifacts) -> bool:
 
 
 def _finish(trial: Trial, run: FlowRun, artifacts: Artifacts) -> None:
-    """Set the outcome of a config by its flow run, which has ended."""
+    """Set the outcome of a config from its flow run, which has ended."""
     state = run.state
     if state is None:
         trial.error = ValueError("its flow run was deleted. Run the sweep again.")
@@ -211,33 +225,52 @@ def _finish(trial: Trial, run: FlowRun, artifacts: Artifacts) -> None:
         trial.error = ValueError(f"flow run {run.name}: {state.name}: {state.message or ''}")
     else:
         try:
-            trial.model = _model(trial, run.name.removeprefix("train "), artifacts)
+            trial.model = _read_model(trial, run.name.removeprefix("train "), artifacts)
         except (OSError, ValueError) as error:
             trial.error = error
 
 
-def _model(trial: Trial, version: str, artifacts: Artifacts) -> SweptModel:
-    """Return the model that a flow run has left, by its version, which is the name of the run.
+def _read_model(trial: Trial, version: str, artifacts: Artifacts) -> SweptModel:
+    """Read the model of a flow run from the record.
+
+    Args:
+        trial: The config.
+        version: The version, which `training-pipeline` has set in the name of the flow run.
+        artifacts: The artifacts root.
 
     Raises:
         FileNotFoundError: There is no such model: the worker has another artifacts root.
-        ValueError: It is not a model of this config.
+        ValueError: It is the model of another config, or a file of the record is not valid.
     """
     config_file = read_config_file(trial.config, trial.sha256)
     metadata = read_metadata(version, artifacts.models)
     _check_config(config_file, metadata["training_config"], version)
     statement = read_statement(artifacts.evaluations / version)
-    evaluator = {} if statement is None else recorded_evaluator(statement)
+    evaluator: Any = {"use": SIMULATED} if statement is None else recorded_evaluator(statement)
     return SweptModel.from_run(
         config_file,
         metadata,
         load_evaluation(version, artifacts.evaluations),
-        evaluator.get("better"),
+        _better(evaluator),
         is_cached=False,
     )
 
 
+def _better(evaluator: Any) -> dict[str, str] | None:
+    """Return `better` of a recorded evaluator; `None` for the simulated one.
+
+    Another process may have altered the evaluator; then it declares nothing.
+    """
+    if not isinstance(evaluator, dict):
+        return {}
+    better = evaluator.get("better")
+    if isinstance(better, dict):
+        return better
+    return None if evaluator.get("use") == SIMULATED else {}
+
+
 def _check_config(config_file: ConfigFile, recorded: object, version: str) -> None:
+    """Check that a model was trained with the settings of a config."""
     if recorded != asdict(config_file.config):
         raise ValueError(
             f"{config_file.path}: the model {version} of its flow run was trained with another "

@@ -173,11 +173,17 @@ def _fit_models(rows: list[dict[str, Any]]) -> FittedTable:
 
 
 def sweep_report(summary: dict[str, Any], seconds: float, table_link: str) -> Markdown:
-    """Render the report of a sweep in Markdown: the best models, a chart, and failed configs."""
+    """Render the report of a sweep in Markdown: the best models, a chart, and failed configs.
+
+    Args:
+        summary: See `training_sweep`; with the failed configs.
+        seconds: Duration of the sweep.
+        table_link: The page of the leaderboard.
+    """
     rows, faults, count = summary["leaderboard"], summary["failed"], summary["configs"]
     parts = [
         f"# Sweep of {count:,} configs\n",
-        f"{count - len(faults):,} done ({summary['cached']:,} found in the record), "
+        f"{count - len(faults):,} done ({summary['cached']:,} of them found in the record), "
         f"{len(faults):,} failed; {seconds:.1f} s, {count / seconds:.1f} configs/s.\n",
     ]
     if rows:

@@ -63,6 +63,7 @@ Call = tuple[Task[..., Any], tuple[Any, ...]]
 CallTogether = Callable[
     [Task[..., Any], Sequence[int], Sequence[tuple[Any, ...]]], Sequence[Outcome[Any]]
 ]
+"""Runs a step for many configs; see `run_steps_together`."""
 
 
 def config_steps(
@@ -79,8 +80,8 @@ def config_steps(
         training_config_path: The training config.
         model_version: Name of the version; derived from config and data if `None`.
         root: The artifacts root.
-        sha256: SHA-256 of a config that a sweep wrote.
-        on_version: Called with a derived version, before the first file is written.
+        sha256: SHA-256 that the config must have; `None` unless a sweep wrote it.
+        on_version: Called with the version if it was derived, before the first file is written.
 
     Returns:
         The results of the steps.
@@ -115,10 +116,7 @@ def config_steps(
     )
 
 
-def run_steps(
-    steps: Generator[Call, Any, StepValues],
-    call: Callable[..., Any] = lambda step, *arguments: step(*arguments),
-) -> StepValues:
+def run_steps(steps: Generator[Call, Any, StepValues], call: Callable[..., Any]) -> StepValues:
     """Run the steps of one config.
 
     Args:
@@ -144,24 +142,25 @@ def run_steps_together(
     """Run the steps of many configs, each step for all of them together.
 
     Args:
-        steps: Those of each config; see `config_steps`.
-        call: Receives a step, the positions of the configs that have come to it, and its arguments
-            for each of them; returns its outcome for each of them.
+        steps: The steps of each config; see `config_steps`.
+        call: Receives a step, the positions of the configs that it is the next step of, and its
+            arguments for each of them; returns the outcomes in the same order.
 
     Returns:
-        The results of each config, or its error.
+        For each config, the results of its steps, or the error of the first that failed. `is_new`
+        is true if any step had written something.
     """
     results = [Outcome[StepValues]()] * len(steps)
     waiting: dict[int, Call] = {}
 
     def advance(position: int, outcome: Outcome[Any]) -> None:
+        if outcome.error is not None:
+            results[position] = Outcome(error=outcome.error)
+            return
         is_new = results[position].is_new or outcome.is_new
         try:
-            if outcome.error is None:
-                waiting[position] = steps[position].send(outcome.value)
-                results[position] = Outcome(is_new=is_new)
-            else:
-                steps[position].throw(outcome.error)
+            waiting[position] = steps[position].send(outcome.value)
+            results[position] = Outcome(is_new=is_new)
         except StopIteration as end:
             results[position] = Outcome(end.value, None, is_new)
         except (OSError, ValueError) as error:
@@ -179,9 +178,13 @@ def run_steps_together(
 
 
 def call_limited(step: Callable[..., Any], *arguments: object) -> Any:
-    """Call a step for at most `TIMEOUT_SECONDS`.
+    """Call a step; end it after `TIMEOUT_SECONDS`.
 
-    One that runs a trainer or an evaluator is not limited: they have their own limits.
+    A step that runs a trainer or an evaluator is not limited here: these have their own limits.
+
+    Args:
+        step: A task; or a function whose first argument names the step, such as `run_batch`.
+        arguments: Its arguments.
 
     Raises:
         RunTimeoutError: The step has not finished in this time.
@@ -199,7 +202,7 @@ def call_limited(step: Callable[..., Any], *arguments: object) -> Any:
 
 
 class _StepTimeoutError(TimeoutError):
-    pass
+    """Raised in a step by `call_limited`."""
 
 
 def _evaluator(
@@ -213,13 +216,13 @@ def _evaluator(
 
 
 def recorded_steps(config: str, sha256: str | None, artifacts: Artifacts) -> StepValues | None:
-    """Return the results of the steps of a config if the record has all of them.
+    """Return the results of the steps of a config if all of its files are in the record.
 
-    The steps are run on a store whose writes are not kept, and without a trainer or an evaluator.
+    The steps are run on a store that writes nothing to disk, without a trainer or an evaluator.
 
     Args:
-        config: The training config.
-        sha256: Its SHA-256 if a sweep wrote it.
+        config: The path of the training config.
+        sha256: See `config_steps`.
         artifacts: The artifacts root.
 
     Returns:
@@ -242,7 +245,7 @@ def dry_run(
     artifacts: Artifacts,
     decisions: DecisionLog,
 ) -> None:
-    """Run the steps without the engine, on a store whose writes are not kept.
+    """Run the steps without the engine, on a store that writes nothing to disk.
 
     A step that would be served from the cache is not run. No result is cached.
 

@@ -32,7 +32,7 @@ class SweepError(ValueError):
     """Raised when some configs of a sweep failed; the others are done.
 
     Attributes:
-        summary: What `training_sweep` returns, with the failed configs.
+        summary: The value that `training_sweep` returns, with the failed configs.
     """
 
     def __init__(self, summary: dict[str, Any]) -> None:
@@ -92,8 +92,8 @@ def training_sweep(
         `leaderboard`: for each model, the best first, its `model_version`, settings, metrics,
         `config` and `cached`, whether it was found in the record; `failed`: empty, because a failed
         config raises; `configs` and `cached`: the numbers of configs, and of models that were found
-        in the record. The first two are in the file `sweeps/<name>-<digest>.json` of the artifacts
-        root, too.
+        in the record. Afterwards the artifacts root holds the first two, also if configs failed, in
+        `sweeps/<name>-<digest>.json`.
 
     Raises:
         FileNotFoundError: The grid does not exist, or no file matches a pattern.
@@ -101,7 +101,10 @@ def training_sweep(
         SweepError: Some configs failed; the others are done. Its summary has, for each failed
             config, `config` and `error`.
         ValueError: There is no config, `concurrency` or `in_flight` is less than 1, no evaluator
-            says whether a higher or lower `rank_by` is better, or there is no deployment.
+            declares whether a higher or lower `rank_by` is better (raised at the end), or there is
+            no deployment.
+        OSError: A file cannot be written; or with `distribute`, the server refused a request, or
+            did not answer for ten minutes.
     """
     configure_log()
     record_process()
@@ -151,7 +154,7 @@ def _sweep(
     with progress_artifact(len(trials), "configs", key="sweep-progress") as advance:
         run(trials, artifacts, on_done=on_done)
         summary = _summary(trials, rank_by)
-        # Before the pages, which need the server.
+        # Written before the artifacts in the UI, which need the server.
         write_leaderboard(summary, name, [trial.config for trial in trials], artifacts)
     _publish(summary, time.monotonic() - started, artifacts)
     if summary["failed"]:

@@ -1,7 +1,8 @@
-"""The configs of a sweep, and how they are run in one process.
+"""The configs of a sweep, run in one process.
 
-Configs of the simulated trainer and evaluator run in batches, a task run per step and batch. A
-config with its own trainer or evaluator runs as in `training-pipeline`, some at the same time.
+Configs of the simulated trainer and evaluator run in batches, with one task run per step and batch.
+A config with its own trainer or evaluator runs separately, as in `training-pipeline`; several of
+them run at the same time.
 """
 
 from collections import defaultdict, deque
@@ -36,7 +37,7 @@ from tasks.resolve_dataset import resolve_dataset
 __all__ = ["OnDone", "Trial", "run_trials"]
 
 BATCH_SIZE = 100  # configs of one task run
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 5.0  # for steps to finish after the sweep was stopped
 
 
 @dataclass
@@ -44,10 +45,10 @@ class Trial:
     """One config of a sweep.
 
     Attributes:
-        config: The file.
-        sha256: Its SHA-256 if the sweep wrote it.
-        model: Its model, when it is done.
-        error: Why it failed.
+        config: The path of the file.
+        sha256: SHA-256 of the file if the sweep wrote it.
+        model: The model, once it is evaluated.
+        error: The error, if the config failed.
     """
 
     config: str
@@ -56,7 +57,7 @@ class Trial:
     error: Exception | None = None
 
     def finish(self, values: StepValues, *, is_cached: bool) -> None:
-        """Set the model to that of a run."""
+        """Set the model from the results of the steps."""
         self.model = SweptModel.from_run(
             values.config_file,
             values.metadata,
@@ -80,32 +81,33 @@ def run_trials(
         artifacts: The artifacts root.
         concurrency: Number of configs with their own trainer or evaluator that run at the same
             time.
-        on_done: Called after each batch, and after each such config.
+        on_done: Called after each batch, and after each config that runs separately.
 
     Raises:
-        RunTimeoutError: A step has not finished in six hours.
+        RunTimeoutError: A step of a batch has not finished in six hours.
     """
-    apart: list[Trial] = []
+    separate: list[Trial] = []
     for start in range(0, len(trials), BATCH_SIZE):
         batch = trials[start : start + BATCH_SIZE]
         done, others = _run_batch(batch, start, len(trials), str(artifacts.root))
-        apart += others
+        separate += others
         on_done(done)
-    if apart:
+    if separate:
         with step_results(artifacts), shared_descriptions():
-            _run_apart(apart, str(artifacts.root), concurrency, on_done)
+            _run_separately(separate, str(artifacts.root), concurrency, on_done)
 
 
-class _RunsApartError(ValueError):
-    """Raised in the steps of a config that runs apart from its batch."""
+class _NotBatchedError(ValueError):
+    """The outcome of the first step for a config that has its own trainer or evaluator."""
 
 
 def _run_batch(
     batch: Sequence[Trial], start: int, total: int, root: str
 ) -> tuple[list[Trial], list[Trial]]:
-    """Run the steps of a batch; return the configs that are done or failed, and the others.
+    """Run the steps of a batch.
 
-    The others have their own trainer or evaluator.
+    Returns:
+        The configs that are done or have failed, and those that have to run separately.
     """
     first, last = f"{start + 1:,}", f"{start + len(batch):,}"
     place = f"{first if first == last else f'{first}-{last}'} of {total:,}"
@@ -120,24 +122,24 @@ def _run_batch(
         if step is not load_config:
             return found
         return [
-            Outcome(error=_RunsApartError()) if each.value and each.value.has_component else each
+            Outcome(error=_NotBatchedError()) if each.value and each.value.has_component else each
             for each in found
         ]
 
     steps = [config_steps(trial.config, None, root, sha256=trial.sha256) for trial in batch]
-    done, apart = [], []
+    done, separate = [], []
     for trial, outcome in zip(batch, run_steps_together(steps, call), strict=True):
-        if isinstance(outcome.error, _RunsApartError):
-            apart.append(trial)
+        if isinstance(outcome.error, _NotBatchedError):
+            separate.append(trial)
             continue
         done.append(trial)
         trial.error = outcome.error
         if outcome.value is not None:
             trial.finish(outcome.value, is_cached=not outcome.is_new)
-    return done, apart
+    return done, separate
 
 
-def _run_apart(trials: Sequence[Trial], root: str, concurrency: int, on_done: OnDone) -> None:
+def _run_separately(trials: Sequence[Trial], root: str, concurrency: int, on_done: OnDone) -> None:
     """Run the steps of each config, `concurrency` of them at the same time."""
     dataset_locks: defaultdict[str, Lock] = defaultdict(Lock)
     done_lock = Lock()
@@ -159,44 +161,48 @@ def _run_apart(trials: Sequence[Trial], root: str, concurrency: int, on_done: On
         with done_lock:
             on_done([trial])
 
-    _each(concurrency, run, trials)
+    _call_in_threads(concurrency, run, trials)
 
 
-def _each(concurrency: int, run: Callable[[Trial], None], trials: Sequence[Trial]) -> None:
-    """Call a function for every config, in threads.
+def _call_in_threads(
+    concurrency: int, run: Callable[[Trial], None], trials: Sequence[Trial]
+) -> None:
+    """Call a function for every config, in `concurrency` threads.
 
-    After an exception in this thread, no further config is started, running trainers and evaluators
-    are ended, and other steps may finish for a time. The threads are daemons: unlike those of an
-    executor, they do not keep the process from exiting.
+    After an exception in the calling thread, e.g. if the run is cancelled, no further config is
+    started, running trainers and evaluators are ended, and other steps have a few seconds to
+    finish. The threads are daemons: unlike those of an executor, they do not keep the process from
+    exiting.
     """
     waiting = deque(trials)
-    threads = [Future[None]() for _ in range(min(concurrency, len(waiting)))]
+    futures = [Future[None]() for _ in range(min(concurrency, len(waiting)))]
     stop = Event()
 
-    def work(thread: Future[None]) -> None:
+    def work(future: Future[None]) -> None:
         try:
             while (trial := _next(waiting)) is not None:
                 run(trial)
-        except BaseException as error:  # raised in the thread of the flow
+        except BaseException as error:  # is raised again in the calling thread
             waiting.clear()
-            thread.set_exception(error)
+            future.set_exception(error)
         else:
-            thread.set_result(None)
+            future.set_result(None)
 
     try:
         with commands_until(stop):
-            for thread in threads:
-                Thread(target=copy_context().run, args=(work, thread), daemon=True).start()
-        wait(threads)
+            for future in futures:
+                Thread(target=copy_context().run, args=(work, future), daemon=True).start()
+        wait(futures)
     finally:
         waiting.clear()
         stop.set()
-        wait(threads, GRACE_SECONDS + COMMAND_GRACE_SECONDS)
-    for thread in threads:
-        thread.result()
+        wait(futures, GRACE_SECONDS + COMMAND_GRACE_SECONDS)
+    for future in futures:
+        future.result()
 
 
 def _next(waiting: deque[Trial]) -> Trial | None:
+    """Take the next config from the queue; `None` if it is empty."""
     with suppress(IndexError):
         return waiting.popleft()
     return None

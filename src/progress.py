@@ -34,6 +34,11 @@ class Snapshot(NamedTuple):
         return (self.done - self.done_before) / self.seconds if self.seconds else 0.0
 
     @property
+    def rate_text(self) -> str:
+        """The rate in two digits, or as a whole number from 10, e.g. `0.25/s` and `1,234/s`."""
+        return f"{self.rate:,.0f}/s" if self.rate >= 10 else f"{self.rate:.2g}/s"
+
+    @property
     def percent(self) -> float:
         """Share that is done, from 0 to 100."""
         return 100 * self.done / self.total if self.total else 100.0

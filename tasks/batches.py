@@ -1,6 +1,6 @@
-"""The steps of a sweep: one task run does a step for a batch of configs.
+"""The steps of a sweep: one task run is a step for a batch of configs.
 
-No result is cached: what is done already is found in the record, whose files each step checks.
+No result is cached: each step finds what is done already in the record, whose files it checks.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from src.training.batches import (
     write_metadata_batch,
 )
 from src.training.config import read_config_file
-from tasks.caching import STEP_OPTIONS, may_pass
+from tasks.caching import STEP_OPTIONS, is_transient_error
 from tasks.evaluate import evaluate
 from tasks.invocation import flow_invocation
 from tasks.load_config import load_config
@@ -37,16 +37,16 @@ Calls = Sequence[tuple[Any, ...]]
 
 
 class Batch:
-    """A step for a batch of configs, and what it gave so far.
+    """A step for a batch of configs, and its outcomes so far.
 
     Args:
-        step: The step of one config.
+        step: The task of the step for one config.
         name: The name of the task run.
-        configs: The configs, for the log.
-        calls: The arguments of the step for each of them.
+        configs: The paths of the configs, for the log.
+        calls: The arguments of the step for each config.
 
     Attributes:
-        outcomes: The outcome of the step for each of them, after the first try.
+        outcomes: The outcome for each config; empty before the first try.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class Batch:
 
     @property
     def transient_error(self) -> OSError | None:
-        """An error of one of the configs that may be gone on another try."""
-        return next((each.error for each in self.outcomes if may_pass(each.error)), None)
+        """An error of a config that may succeed on another try; `None` if there is none."""
+        return next((each.error for each in self.outcomes if is_transient_error(each.error)), None)
 
     def run(self) -> None:
-        """Do the step for every config for which it is not done, or may succeed on another try."""
+        """Run the step for every config, or again for those that failed with a transient error."""
         waiting = [
             index
             for index in range(len(self.calls))
-            if not self.outcomes or may_pass(self.outcomes[index].error)
+            if not self.outcomes or is_transient_error(self.outcomes[index].error)
         ]
         calls = [self.calls[index] for index in waiting]
         found: Sequence[Outcome[Any]]
@@ -120,15 +120,17 @@ _STEPS: dict[str, Callable[[Calls], list[Outcome[Any]]]] = {
 
 
 def _run(batch: Batch) -> None:
+    """Run a batch in a task run; raise a transient error as long as the task run has retries."""
     batch.run()
     context = TaskRunContext.get()
     may_retry = context is not None and context.task_run.run_count <= STEP_OPTIONS["retries"]
     if may_retry and (error := batch.transient_error) is not None:
         raise error
-    _log_decisions(batch)
+    _log_outcomes(batch)
 
 
-def _log_decisions(batch: Batch) -> None:
+def _log_outcomes(batch: Batch) -> None:
+    """Log each config that failed, and the number of configs by result."""
     log, count = get_run_logger(), Counter[str]()
     for config, outcome in zip(batch.configs, batch.outcomes, strict=True):
         if outcome.error is not None:
@@ -137,7 +139,7 @@ def _log_decisions(batch: Batch) -> None:
             log.error("%s", text if name in text else f"{name}: {text}")
         else:
             count["written" if outcome.is_new else _UNCHANGED[batch.step.name]] += 1
-    log.info("Configs: %s.", ", ".join(f"{number} {what}" for what, number in count.items()))
+    log.info("Configs: %s.", ", ".join(f"{number} {result}" for result, number in count.items()))
 
 
 _UNCHANGED = dict.fromkeys(_STEPS, "found in the record") | {
@@ -154,9 +156,12 @@ _TASKS = {name: task(name=name, **_OPTIONS)(_run) for name in _STEPS}
 
 
 def run_batch(batch: Batch) -> list[Outcome[Any]]:
-    """Do a step for a batch of configs, in one task run with retries.
+    """Run a step for a batch of configs, in one task run with retries.
 
-    A config that fails is named in the log, and keeps no other one from being done.
+    A config that fails is named in the log and does not stop the others.
+
+    Returns:
+        The outcome for each config, in the order of the batch.
     """
     _TASKS[batch.step.name](batch)
     return batch.outcomes

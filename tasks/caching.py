@@ -43,7 +43,7 @@ __all__ = [
     "VerifiedResult",
     "difference_reason",
     "is_transient",
-    "may_pass",
+    "is_transient_error",
     "model_statement",
     "step_results",
 ]
@@ -253,16 +253,16 @@ def is_transient(
     task_run: TaskRun,  # noqa: ARG001
     state: State[Any],
 ) -> bool:
-    """Return whether a failed step may succeed on another try; see `may_pass`."""
-    return may_pass(state.data)
+    """Return whether a failed step may succeed on another try; see `is_transient_error`."""
+    return is_transient_error(state.data)
 
 
-def may_pass(error: object) -> TypeGuard[OSError]:
-    """Return whether an error of a step may be gone on another try.
+def is_transient_error(error: object) -> TypeGuard[OSError]:
+    """Return whether a step that failed with an error may succeed on another try.
 
-    I/O errors and lock timeouts may pass, and so may the failure of a trainer that had reported a
-    step: it continues from its checkpoints. A missing file, a missing permission, a file in place
-    of a folder, invalid input, and a trainer that fails from the start stay as they are.
+    I/O errors and lock timeouts are transient, and so is the failure of a trainer that had reported
+    a step: it continues from its checkpoints. A missing file, a missing permission, a file in place
+    of a folder, invalid input, and a trainer that fails from the start are permanent.
     """
     return isinstance(error, OSError) and not isinstance(error, _PERMANENT)
 

@@ -29,10 +29,10 @@ _LISTENER: ContextVar[Callable[[Snapshot, str], None] | None] = ContextVar("prog
 
 @contextmanager
 def progress_listener(listener: Callable[[Snapshot, str], None]) -> Iterator[None]:
-    """In the block, pass the progress of runs to a function, each time that units are done.
+    """Pass the progress of each `progress_artifact` in the block to a function.
 
     Args:
-        listener: Receives the progress and a note about it.
+        listener: Receives the progress and the note, each time that units are done.
     """
     token = _LISTENER.set(listener)
     try:
@@ -45,9 +45,10 @@ def progress_listener(listener: Callable[[Snapshot, str], None]) -> Iterator[Non
 def progress_artifact(
     total: int, unit: str, key: str, *, done_before: int = 0
 ) -> Iterator[Advance]:
-    """Yield a function that counts units as done and reports the progress every few seconds.
+    """Create a progress artifact; yield a function that counts units as done.
 
-    Reports are sent to the server in the background, and skipped while one is being sent.
+    Every few seconds the progress is logged, and sent to the server in the background; while one
+    request is being sent, others are skipped, except the last.
 
     Args:
         total: Number of units, at least 1.
@@ -89,9 +90,8 @@ def _ignore(units: int, note: str = "", /) -> None:
 
 
 def _progress_text(now: Snapshot, unit: str, note: str) -> str:
-    """Return the progress as a sentence."""
-    rate = f"{now.rate:.0f}" if now.rate >= 10 else f"{now.rate:.2g}"
-    facts = [f"{now.done:,} of {now.total:,} {unit}", note, f"{rate}/s"]
+    """Return the progress as a sentence, e.g. `8 of 12 configs, 1 failed, 4/s, 1 s left.`."""
+    facts = [f"{now.done:,} of {now.total:,} {unit}", note, now.rate_text]
     return f"{', '.join(filter(None, facts))}, {now.seconds_left:,.0f} s left."
 
 
@@ -99,8 +99,8 @@ def _progress_text(now: Snapshot, unit: str, note: str) -> str:
 def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Yield a function that receives the points of a training and reports its progress.
 
-    Only a point with `total_steps` says how far a training is. The rate is that since the first
-    point, because a training may continue from a checkpoint.
+    Points without `total_steps` are ignored. The rate is that since the first point, because a
+    training may continue from a checkpoint.
     """
     with ExitStack() as stack:
         advance: Advance | None = None
@@ -119,7 +119,7 @@ def training_progress(model_version: str) -> Iterator[Callable[[Mapping[str, Any
                     )
                     done = step
                     advance(0)
-                except Exception as error:  # a server that is away ends no training
+                except Exception as error:  # a server that does not answer must not end a training
                     get_run_logger().warning("The progress is not shown: %s", error)
                     advance = _ignore
             if step > done:

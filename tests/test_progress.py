@@ -37,6 +37,13 @@ def test_the_rate_of_an_operation_that_continues_is_that_of_what_it_has_done_its
     assert (snapshot.rate, snapshot.percent, snapshot.seconds_left) == (3.0, 75.0, 10.0)
 
 
+@pytest.mark.parametrize(
+    ("done", "text"), [(0, "0/s"), (25, "0.25/s"), (996, "10/s"), (123_400, "1,234/s")]
+)
+def test_a_rate_has_two_digits_or_is_a_whole_number(done, text):
+    assert Snapshot(done=done, total=200_000, seconds=100.0).rate_text == text
+
+
 # --- Reports -------------------------------------------------------------------------------------
 
 

@@ -44,26 +44,31 @@ GROUPS = {
 
 
 class _SourceLoader(SourceFileLoader):
-    """Loads a module from its source alone.
+    """Loads a module from its source, never from cached bytecode, and caches none.
 
-    Python takes bytecode that it has cached if size and modification time, in seconds, of the
-    source are the same. So code that was edited twice in a second could be recorded and not run.
+    Python uses cached bytecode if the size of the source and its modification time, in whole
+    seconds, match. After two edits within a second, it could run the first one while the second
+    one is recorded.
     """
 
     def get_data(self, path: str) -> bytes:
+        """Return the bytes of a source file; a file of bytecode is not found."""
         if not path.endswith(tuple(SOURCE_SUFFIXES)):
             raise FileNotFoundError(path)
         return super().get_data(path)
 
     def set_data(self, *_: object, **__: object) -> None:
-        """Cache no bytecode."""
+        """Do nothing: no bytecode is cached."""
 
 
-def _find_sources(folder: str) -> FileFinder:
-    """Return the finder of the modules in a folder; an entry of `sys.path_hooks`.
+def _source_finder(folder: str) -> FileFinder:
+    """Return a finder that loads the modules in a folder from their sources.
+
+    For `sys.path_hooks`. Modules without a source are loaded as usual.
 
     Raises:
-        ImportError: It is a folder of installed packages, or no folder.
+        ImportError: The folder is not one of user code: part of the standard library or of
+            installed packages, or no folder. Python then uses its next hook.
     """
     path = Path(folder).resolve()
     if not path.is_dir() or _is_library(path):
@@ -108,7 +113,7 @@ def serve(kind: str, call: Callable[[Callable[..., Any], dict[str, Any], int], N
     os.dup2(2, 1)
     run = json.loads(Path(os.environ[RUN_VARIABLE]).read_bytes())
     sys.path.insert(0, str(Path.cwd()))
-    sys.path_hooks.insert(0, _find_sources)
+    sys.path_hooks.insert(0, _source_finder)
     sys.path_importer_cache.clear()
     component = _load(kind, run)
     if component is None:

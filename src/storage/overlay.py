@@ -1,4 +1,4 @@
-"""A store over another one: what is written is kept in memory, and the other one is not changed."""
+"""A store over another one, the base: it keeps writes in memory and does not change the base."""
 
 import hashlib
 import sys
@@ -21,12 +21,12 @@ _ANY_SIZE = sys.maxsize
 
 
 class OverlayStore:
-    """Implements `Store`, for one process. The writes are lost with the object.
+    """Implements `Store` in the memory of one process; the writes are lost with the object.
 
     Attributes:
-        written: The bytes of each file that was written, by its key; also of one that has these
-            bytes already.
-        is_changed: Whether one of them did not have these bytes.
+        written: The bytes of each file that was written, by key; includes files that had the same
+            bytes before.
+        is_changed: Whether a write has created a file or changed its bytes.
     """
 
     def __init__(self, base: Store) -> None:
@@ -37,7 +37,7 @@ class OverlayStore:
 
     @property
     def url(self) -> str:
-        """The root of the store below."""
+        """The root of the base."""
         return self._base.url
 
     def read(self, key: Key, limit: int) -> bytes | None:
@@ -153,14 +153,14 @@ class OverlayStore:
 
 
 class NotNewError(OSError):
-    """Raised by a `NewFilesStore` for anything but a new file."""
+    """Raised by a `NewFilesStore` for an operation that does more than create files."""
 
 
 class NewFilesStore(OverlayStore):
-    """An overlay whose `written` files can be written to the other store by `create_many`."""
+    """An overlay whose `written` files can be written to the base by `create_many`."""
 
     def replace(self, key: Key, data: bytes) -> None:
-        """Write a file that does not exist yet.
+        """Write a file unless it exists.
 
         Raises:
             NotNewError: It exists with other bytes.
@@ -169,7 +169,7 @@ class NewFilesStore(OverlayStore):
             raise NotNewError(f"{self.url}/{key}: exists with other bytes.")
 
     def local_folder(self, key: Key) -> Path:
-        """Refuse: a lock in the folder is for a process, and no file.
+        """Refuse: a lock in such a folder must be on the disk.
 
         Raises:
             NotNewError: Always.

@@ -136,8 +136,9 @@ class Store(Protocol):
         """Write many files unless they exist, faster than one by one.
 
         Returns:
-            The files that have these bytes now. The others have other bytes, or could not be
-            written, or not in this way: `create` answers for each.
+            The files that have these bytes now, as durably as by `create`. The others exist with
+            other bytes, or could not be written in this way; no error is raised for them. Call
+            `create` for each to write it, or to get its bytes or its error.
         """
         ...
 

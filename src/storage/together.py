@@ -1,8 +1,8 @@
-"""Many new files together: each is whole and durable, as with `create`, with fewer system calls.
+"""Write many new files together: whole and durable as by `create`, with fewer system calls.
 
-A file gets its name when its data is on the disk: it is created with O_TMPFILE and linked to its
-name (open(2), linkat(2)). So there is no temporary name to be locked, and a process that is killed
-leaves nothing. A folder is synced once for all of its new names.
+A file gets its name after its data is on the disk: it is opened without a name (O_TMPFILE of
+open(2)), synced, and linked to its name (linkat(2)). So no temporary name needs a lock, and a
+process that is killed leaves no unfinished file. A folder is synced once for all of its new names.
 """
 
 import os
@@ -21,18 +21,18 @@ __all__ = ["create_together"]
 
 T = TypeVar("T")
 
-FILES = 128  # that are open at the same time, with their folders
-_UNNAMED = getattr(os, "O_TMPFILE", 0)  # only Linux has it
-_FAILED = (OSError, CorruptFileError)
+MAX_OPEN_FILES = 128  # at the same time; up to as many folders are open besides
+_UNNAMED = getattr(os, "O_TMPFILE", 0)  # 0 on systems other than Linux
+_ERRORS = (OSError, CorruptFileError)
 
 
 class _File(NamedTuple):
     """A file in its open folder.
 
     Attributes:
-        key: The file.
-        entry: Its name.
-        descriptor: The open file without a name; `None` if the file is there.
+        key: The key of the file.
+        entry: Its name in the folder.
+        descriptor: The open file without a name; `None` if the file exists with these bytes.
     """
 
     key: Key
@@ -48,16 +48,16 @@ def create_together(
     Args:
         root: The folder that the keys are relative to; no link below it is followed.
         files: The bytes of each file.
-        is_unfinished: Whether another process has left an unfinished file for a name. Such a name
-            is left to `create`.
+        is_unfinished: Returns whether another process has left an unfinished file for a name. Such
+            a file is not written here, because only `create` can take it over.
 
     Returns:
-        The files that have these bytes now, durably. Each of the others has other bytes, or could
-        not be written.
+        The files that have these bytes now, durably. The others exist with other bytes, are
+        unfinished, or could not be written; no error is raised for them.
     """
     keys, done = list(files), set[Key]()
-    for start in range(0, len(keys), FILES):
-        some = {key: files[key] for key in keys[start : start + FILES]}
+    for start in range(0, len(keys), MAX_OPEN_FILES):
+        some = {key: files[key] for key in keys[start : start + MAX_OPEN_FILES]}
         done |= _create(root, some, is_unfinished)
     return done
 
@@ -65,24 +65,29 @@ def create_together(
 def _create(
     root: Path, files: Mapping[Key, bytes], is_unfinished: Callable[[Entry], bool]
 ) -> set[Key]:
+    """Write all data, sync all data, link all names, sync all folders; return what is durable."""
     with ExitStack() as stack:
         folders = _open_folders(root, map(posixpath.dirname, files), stack)
         written = []
         for key, data in files.items():
             folder = folders.get(posixpath.dirname(key))
-            with suppress(*_FAILED):
+            with suppress(*_ERRORS):
                 if folder is not None and not is_unfinished(name := Entry(root / key, folder)):
                     written.append(_File(key, name, _write(name, data, stack)))
         synced = [each for each in written if _succeeds(_sync, each)]
         linked = [each for each in synced if _succeeds(_link, each)]
-        names = {each.entry.folder: each.entry for each in linked}  # one in each folder
-        durable = {folder for folder in names if _succeeds(Entry.sync_folder, names[folder])}
+        entries = {each.entry.folder: each.entry for each in linked}  # one for each folder
+        durable = {folder for folder in entries if _succeeds(Entry.sync_folder, entries[folder])}
         return {each.key for each in linked if each.entry.folder in durable}
 
 
 def _open_folders(root: Path, folders: Iterable[str], stack: ExitStack) -> dict[str, int]:
-    """Open folders, and create those that are missing, durably; without those that cannot be."""
-    outer: dict[Path, Entry] = {}  # by path, a name in each folder that holds new folders
+    """Open folders; create those that are missing, durably.
+
+    Returns:
+        The descriptor of each folder that could be opened; none if a new folder is not durable.
+    """
+    outer: dict[Path, Entry] = {}  # for each folder that holds new ones, an entry to sync it by
 
     def on_made(entry: Entry) -> None:
         if entry.path.parent not in outer:
@@ -93,7 +98,7 @@ def _open_folders(root: Path, folders: Iterable[str], stack: ExitStack) -> dict[
     opened = {}
     for folder in dict.fromkeys(folders):
         key = posixpath.join(folder, "x")
-        with suppress(*_FAILED):
+        with suppress(*_ERRORS):
             entry = stack.enter_context(open_entry(root, key, make=True, on_made=on_made))
             opened[folder] = entry.folder
     is_durable = all(_succeeds(Entry.sync_folder, entry) for entry in outer.values())
@@ -101,11 +106,14 @@ def _open_folders(root: Path, folders: Iterable[str], stack: ExitStack) -> dict[
 
 
 def _write(entry: Entry, data: bytes, stack: ExitStack) -> int | None:
-    """Write a file without a name; return its descriptor, or `None` if the file is there.
+    """Write a file without a name.
+
+    Returns:
+        Its descriptor, which `stack` closes; `None` if the file exists with these bytes.
 
     Raises:
-        FileExistsError: It is there with other bytes.
-        OSError: It cannot be written; also if the file system has no files without a name.
+        FileExistsError: The file exists with other bytes.
+        OSError: It cannot be written, or the file system has no files without a name.
     """
     if entry.exists():
         if has_contents(entry.path, data, folder=entry.folder):

@@ -1,15 +1,14 @@
-"""The steps of many configs together.
+"""The steps of many configs, each step for all configs together.
 
-A batch leaves the same files as its configs one after the other, and raises the same errors, each
-for its config alone. It writes them with fewer system calls: a step first decides for every config
-which files are new, on a store that keeps them in memory, and then writes them together. A config
-whose files cannot be written in this way, or for which another process was faster, does the step
-alone.
+A batch leaves the same files as its configs do one after the other, and returns the same errors,
+each for its config. It needs fewer system calls: a step first computes the new files of every
+config on a store that keeps them in memory, and then writes all of them together. If the files of a
+config cannot be written in this way, or another process has written them meanwhile, the step is run
+for this config alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from src.artifacts import Artifacts
@@ -34,12 +33,12 @@ U = TypeVar("U")
 
 
 class Outcome(NamedTuple, Generic[T]):
-    """What a step gave for one config.
+    """Result or error of a step for one config.
 
     Attributes:
-        value: Its result; `None` if it failed.
-        error: Its error; `None` if it succeeded.
-        is_new: Whether the step has written something.
+        value: The result; `None` if the step failed.
+        error: The error; `None` if the step succeeded.
+        is_new: Whether the step has written something, or was run for this config alone.
     """
 
     value: T | None = None
@@ -48,7 +47,7 @@ class Outcome(NamedTuple, Generic[T]):
 
 
 def outcomes(step: Callable[[U], T], items: Iterable[U]) -> list[Outcome[T]]:
-    """Call a step that writes nothing for each of many configs."""
+    """Call a step that writes nothing for each item; return the outcomes in the same order."""
     return [_outcome(step, item) for item in items]
 
 
@@ -67,12 +66,12 @@ def write_metadata_batch(
     """Write metadata.json and provenance.json of many models; see `write_metadata`.
 
     Args:
-        models: Config, data and version of each model. Its trainer is the simulated one.
+        models: Config, data and version of each model. All have the simulated trainer.
         artifacts: The artifacts root.
         invocation: The run that provenance.json records.
 
     Returns:
-        The contents of metadata.json of each model.
+        For each model, the contents of metadata.json, or its error.
 
     Raises:
         ValueError, OSError: The registry was deleted, or cannot be read.
@@ -94,7 +93,7 @@ def write_metadata_batch(
         )
         return metadata
 
-    return _together(write, models, artifacts)
+    return _write_together(write, models, artifacts)
 
 
 def register_batch(
@@ -103,8 +102,8 @@ def register_batch(
     """Append many models to the registry in one write; see `register_models`.
 
     Returns:
-        The metadata of each model. A model that conflicts with the registry keeps no other one from
-        being registered.
+        For each model, its metadata, or its error if it conflicts with the registry or with an
+        earlier model of the batch. The other models are registered.
 
     Raises:
         ValueError, OSError: The registry was deleted, or cannot be read or written.
@@ -112,9 +111,9 @@ def register_batch(
     check_registry(artifacts)
     try:
         added = register_models(metadata, artifacts.registry)
-    except ValueError:  # of the registry, which is raised again, or of single models
+    except ValueError:  # by the registry, which is raised again below, or by single models
         return _register_valid(metadata, artifacts)
-    return [Outcome(*each) for each in zip(metadata, repeat(None), added)]
+    return [Outcome(model, is_new=is_new) for model, is_new in zip(metadata, added, strict=True)]
 
 
 def _register_valid(
@@ -142,7 +141,7 @@ def evaluate_batch(
     """Evaluate many models by the simulated evaluator; see `evaluate_model`.
 
     Returns:
-        The contents of evaluation.json of each model.
+        For each model, the contents of evaluation.json, or its error.
     """
 
     def evaluate(artifacts: Artifacts, model: dict[str, Any]) -> dict[str, Any]:
@@ -156,13 +155,13 @@ def evaluate_batch(
         )
         return load_evaluation(version, artifacts.evaluations)
 
-    return _together(evaluate, metadata, artifacts)
+    return _write_together(evaluate, metadata, artifacts)
 
 
-def _together(
+def _write_together(
     step: Callable[[Artifacts, U], T], items: Sequence[U], artifacts: Artifacts
 ) -> list[Outcome[T]]:
-    """Call a step for each of many configs, and write all of their new files together."""
+    """Call a step for each item on a store in memory; then write all of the new files together."""
     root = artifacts.root
     decided: list[tuple[Outcome[T], NewFilesStore]] = []
     files: dict[Key, bytes] = {}

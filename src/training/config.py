@@ -78,11 +78,12 @@ def load_training_config(path: str | Path) -> TrainingConfig:
 
     Args:
         path: The file: UTF-8, at most 1 MiB, one mapping with the five keys of `TrainingConfig`
-            and, optionally, `trainer` and `evaluator`. Scalars follow the core schema of YAML 1.2
-            (`2e-5` is a number, `no` and `2024-01-01` are text).
+            and, optionally, `trainer` and `evaluator`, or `base_config` with options such as
+            `trainer.rank`. Scalars follow the core schema of YAML 1.2 (`2e-5` is a number, `no` and
+            `2024-01-01` are text).
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, or no such base config.
         ConfigError: The file is not a valid config; lists every fault with its line.
     """
     return read_config_file(path).config
@@ -95,12 +96,12 @@ def read_config_file(
 
     Args:
         path: The file.
-        expected_sha256: SHA-256 of the bytes that it must have, for a file that a sweep wrote.
+        expected_sha256: SHA-256 that its bytes must have, for a file that a sweep wrote.
 
     Raises:
         FileNotFoundError, ConfigError, OSError: See `load_training_config`. A config that names
             code is not valid outside of the folder `configs/` of the working directory.
-        CorruptFileError: The file has other bytes; quotes none of them.
+        CorruptFileError: The file has another SHA-256; the message quotes nothing of the file.
     """
     return _read(path, expected_sha256, follow_base=True)
 
@@ -149,6 +150,8 @@ def parse_training_config(data: bytes, source: str | Path) -> TrainingConfig:
 
 
 class _Parsed(NamedTuple):
+    """The contents of a config; `base` and `options` of one that a sweep wrote."""
+
     config: TrainingConfig
     trainer: Component | None
     evaluator: Component | None
@@ -243,7 +246,7 @@ def with_options(
 def _with_option(
     options: Mapping[str, Any], place: str, path: Sequence[str], value: Any
 ) -> dict[str, Any]:
-    """Return options with another value at a path in them; `place` is where they are."""
+    """Return options with another value at a path; `place` names the options in an error."""
     name, *rest = path
     if not rest:
         return {**options, name: value}
@@ -292,7 +295,7 @@ def config_text(
     Args:
         config: The config.
         base: The config that names its trainer and evaluator, if any does.
-        options: Options of these that differ from the base config; see `with_options`.
+        options: Options of these with other values than there; see `with_options`.
     """
     values = {**asdict(config), **({} if base is None else {BASE: base}), **(options or {})}
     return "".join(

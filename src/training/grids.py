@@ -40,7 +40,8 @@ class GridPoint(NamedTuple):
 
     Attributes:
         config: Its settings.
-        options: The options of trainer and evaluator that the grid varies; see `with_options`.
+        options: The options of trainer and evaluator whose values differ from the config that names
+            these; see `with_options`.
     """
 
     config: TrainingConfig
@@ -70,8 +71,8 @@ def find_configs(patterns: Iterable[str]) -> list[str]:
 def _matches(pattern: str) -> Iterator[str]:
     """Yield the paths that match a pattern, in any order.
 
-    The `**` of `glob` follows links: two that lead to their own folder take for ever. That of
-    `Path.glob` finds hidden files, and both skip folders that cannot be listed.
+    The `**` of `glob` follows links, and does not end if two links lead to their own folder. That
+    of `Path.glob` finds hidden files, and both skip folders that cannot be listed.
     """
     if pattern.endswith("**"):
         pattern += "/*"
@@ -94,7 +95,8 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> dict[str, str]:
     """Write every config of a grid to a file, so that each can be run alone.
 
     Afterwards the artifacts root holds `sweeps/<name of the grid>-<digest>.yaml` for each config.
-    The digest is the first 12 hexadecimal digits of the config hash, so a file never changes.
+    The digest is the first 12 hexadecimal digits of the config hash, or of the SHA-256 of the file
+    if the base config names a trainer or an evaluator. So a file never changes.
 
     Args:
         path: The grid; see `read_grid`.
@@ -110,9 +112,9 @@ def write_grid(path: str | Path, artifacts: Artifacts) -> dict[str, str]:
     """
     base, points = _read_grid(path)
     files = dict(_file(point, base, Path(path).stem, artifacts) for point in points)
-    written = artifacts.root.store.create_many({file.key: text for file, text in files.items()})
+    durable = artifacts.root.store.create_many({file.key: text for file, text in files.items()})
     for file, text in files.items():
-        if file.key not in written:
+        if file.key not in durable:
             _create(file, text)
     return {str(file): sha256(text) for file, text in files.items()}
 
@@ -149,19 +151,23 @@ def write_variant(path: str | Path, settings: Sequence[str], artifacts: Artifact
 
 
 def _point(base: ConfigFile, values: Mapping[str, Any]) -> GridPoint:
-    """Return a config with other values of settings and of options of its components."""
+    """Return a config with other values of its settings and of options of its components.
+
+    Raises:
+        ValueError: See `with_options`.
+    """
     settings = {name: value for name, value in values.items() if name in CHECKS}
     options = {name: value for name, value in values.items() if name not in CHECKS}
-    with_options(base, options)  # raises if there is no such component
+    with_options(base, options)  # for its errors alone
     return GridPoint(replace(base.config, **settings), {**base.changed_options, **options})
 
 
 def _file(
     point: GridPoint, base: ConfigFile, name: str, artifacts: Artifacts
 ) -> tuple[StorePath, bytes]:
-    """Return the path of the file of a config, by its name and digest, and its bytes.
+    """Return the path of the file of a config, from its name and digest, and its bytes.
 
-    The file names no code: trainer and evaluator are those of the base config.
+    The file names no code: it refers to the config that names trainer and evaluator.
     """
     path = base.component_path if base.has_component else None
     text = config_text(point.config, path, point.options)
@@ -170,6 +176,7 @@ def _file(
 
 
 def _create(file: StorePath, text: bytes) -> None:
+    """Write a file unless it exists; raise `CorruptFileError` if it has other bytes."""
     if file.create(text) != text:
         raise CorruptFileError(
             f"{file}: edited after it was written. Left as found; delete the file to have it "
@@ -185,33 +192,33 @@ def _settings(settings: Sequence[str]) -> dict[str, Any]:
         try:
             key, value = _setting(setting)
             if key in values:
-                faults.append(f"{_named(setting)}: duplicate key. Remove one of the two.")
+                faults.append(f"{_label(setting)}: duplicate key. Remove one of the two.")
             values[key] = value
         except ConfigError as error:
-            place = _named(setting)  # which has one line
-            faults.append(str(error).replace(f"{place}:1:", f"{place}:"))
+            label = _label(setting)  # followed by a line number, which is always 1
+            faults.append(str(error).replace(f"{label}:1:", f"{label}:"))
     if faults:
         raise ConfigError("\n".join(faults))
     return values
 
 
 def _setting(setting: str) -> tuple[str, Any]:
-    place, faults = _named(setting), Faults()
+    label, faults = _label(setting), Faults()
     key, equals, text = setting.partition("=")
     if not equals:
-        raise ConfigError(f"{place}: expected key=value. Write e.g. `epochs=3`.")
+        raise ConfigError(f"{label}: expected key=value. Write e.g. `epochs=3`.")
     document = f"{key}: {text}".encode(errors="surrogateescape")
-    entries = parse_mapping(document, place, "setting", CHECKS, faults, groups=COMPONENT_KEYS)
-    faults.check(place)
+    entries = parse_mapping(document, label, "setting", CHECKS, faults, groups=COMPONENT_KEYS)
+    faults.check(label)
     if list(entries) != [key]:  # a line end or a bracket can hide another key
-        raise ConfigError(f"{place}: expected one value. Write e.g. `epochs=3`.")
+        raise ConfigError(f"{label}: expected one value. Write e.g. `epochs=3`.")
     try:
         return key, _value(key, entries[key].node)
     except ValueError as error:
-        raise ConfigError(f"{place}: {error}") from error
+        raise ConfigError(f"{label}: {error}") from error
 
 
-def _named(setting: str) -> str:
+def _label(setting: str) -> str:
     return f"setting {truncated_repr(setting)}"
 
 
@@ -221,8 +228,8 @@ def read_grid(path: str | Path) -> list[GridPoint]:
     Args:
         path: The file. `base_config` names a training config; every other key is a key of a
             config, or an option of its trainer or evaluator, with the list of its values, e.g.
-            `learning_rate: [1e-5, 2e-5]` and `trainer.rank: [4, 8]`. The file has the limits of a
-            config.
+            `learning_rate: [1e-5, 2e-5]` and `trainer.rank: [4, 8]`. Syntax and size limit are
+            those of a config; there are at most 10,000 combinations.
 
     Returns:
         The base config with every combination of the values; the values of the last key vary
@@ -236,7 +243,7 @@ def read_grid(path: str | Path) -> list[GridPoint]:
 
 
 def _read_grid(path: str | Path) -> tuple[ConfigFile, list[GridPoint]]:
-    """Return the base config of a grid, and its configs."""
+    """Return the base config of a grid, and the configs; see `read_grid`."""
     faults = Faults()
     keys = [BASE, *CHECKS]
     data = read_config(path, KIND)
@@ -260,6 +267,7 @@ def _read_grid(path: str | Path) -> tuple[ConfigFile, list[GridPoint]]:
 
 
 def _base(entry: Entry, faults: Faults) -> list[ConfigFile]:
+    """Return the base config as the only item; append a fault if it is not valid."""
     before = len(faults)
     path = base_path(entry, faults)
     if len(faults) > before:

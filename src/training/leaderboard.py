@@ -20,7 +20,7 @@ SIMULATED_BETTER = {
     "latency_ms": "lower",
 }
 DEFAULT_METRIC = "quality_score"
-DIGITS = 12  # of the digest in the name of a file
+DIGEST_LENGTH = 12  # hexadecimal digits in the name of a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +32,9 @@ class SweptModel:
         model_version: Its version.
         settings: The settings of the config, and the options of its trainer and evaluator.
         metrics: The metrics of its evaluation.
-        better: The metrics that rank it, the most important first: `higher` or `lower` is better.
-        is_cached: Whether the sweep found it done.
+        better: Whether `higher` or `lower` is better, by the name of a metric; the most important
+            metric first.
+        is_cached: Whether the sweep found all of it in the record.
     """
 
     config: str
@@ -59,7 +60,8 @@ class SweptModel:
             config_file: Its config.
             metadata: The contents of metadata.json.
             evaluation: The contents of evaluation.json; another process may have altered it.
-            better: What its evaluator declares; `None` for the simulated evaluator.
+            better: See the attribute; empty if its evaluator declares nothing, `None` for the
+                simulated evaluator. Metrics of other evaluators are sorted by name.
             is_cached: See the attribute.
         """
         found = evaluation.get("metrics")
@@ -92,17 +94,21 @@ def leaderboard(models: Iterable[SweptModel], rank_by: str = "") -> list[dict[st
 
     Args:
         models: The models. Of those of the same version, the first one counts.
-        rank_by: The metric that ranks them. By default `quality_score`, or else the first for which
-            their evaluators declare `better`; the other ones decide between equal models.
+        rank_by: The metric that ranks them. If empty, `quality_score`; if no evaluator declares
+            that one, the first of the metrics for which they declare `better`. The other metrics of
+            these rank models that are equal in the first one.
 
     Returns:
         `model_version`, the settings that differ between the models, the metrics, the other
-        settings, `config` and `cached`. Metrics of the name of another column are left out.
+        settings, `config` and `cached`. A metric with the name of another column is left out.
 
     Raises:
         ValueError: No evaluator declares whether a higher or lower `rank_by` is better.
     """
-    different = list({each.model_version: each for each in reversed([*models])}.values())[::-1]
+    by_version: dict[str, SweptModel] = {}
+    for each in models:
+        by_version.setdefault(each.model_version, each)
+    different = [*by_version.values()]
     ranks = _ranks(different, rank_by)
     varying = _varying([each.settings for each in different])
     rows = []
@@ -130,7 +136,7 @@ def _varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def _ranks(models: Sequence[SweptModel], rank_by: str) -> dict[str, int]:
     """Return the metrics that rank, the most important first: -1 if higher is better, 1 if lower.
 
-    Metrics that an evaluator declares count, and those of the simulated one only without any.
+    The metrics of the simulated evaluator rank only if no other evaluator declares any.
     """
     better: dict[str, str] = {}
     for model in models:
@@ -148,7 +154,7 @@ def _ranks(models: Sequence[SweptModel], rank_by: str) -> dict[str, int]:
 
 
 def _rank(metrics: Mapping[str, Any], ranks: Mapping[str, int]) -> list[float]:
-    """Return the sort key of metrics; one that is not a finite number is the worst."""
+    """Return the sort key of a model; a metric that is not a finite number sorts last."""
     return [
         sign * metrics[name] if is_metric(metrics.get(name)) else math.inf
         for name, sign in ranks.items()
@@ -160,12 +166,13 @@ def write_leaderboard(
 ) -> StorePath:
     """Write the leaderboard of a sweep and its failed configs to a file.
 
-    Afterwards the artifacts root holds `sweeps/<name>-<digest>.json`; the digest is that of the
-    paths of all configs, so the next run of the same sweep replaces the file.
+    Afterwards the artifacts root holds `sweeps/<name>-<digest>.json`. The digest is the first 12
+    hexadecimal digits of the SHA-256 of the paths of all configs, so the next run of the same sweep
+    replaces the file.
 
     Args:
         summary: `leaderboard` and `failed`; see `training_sweep`.
-        name: The name of the sweep.
+        name: The name of the sweep, as the file begins with it.
         configs: The paths of its configs.
         artifacts: The artifacts root.
 
@@ -175,7 +182,7 @@ def write_leaderboard(
     Raises:
         OSError: The file cannot be written; an old one is unchanged.
     """
-    digest = sha256(canonical_json(_as_utf8([*configs])))[:DIGITS]
+    digest = sha256(canonical_json(_as_utf8([*configs])))[:DIGEST_LENGTH]
     path = artifacts.sweeps / f"{_as_utf8(name)}-{digest}.json"
     rows = {key: summary[key] for key in ("leaderboard", "failed")}
     path.replace(canonical_json(_as_utf8(rows)))
@@ -183,7 +190,7 @@ def write_leaderboard(
 
 
 def _as_utf8(value: Any) -> Any:
-    """Return a JSON value with escapes for what is not UTF-8 in the name of a file."""
+    """Return a JSON value in which bytes of file names that are not UTF-8 are escaped."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, list):

@@ -19,6 +19,7 @@ from flows.training_pipeline import training_pipeline
 from flows.training_sweep import SweepError, training_sweep
 from flows.trials import Trial
 from src.artifacts import Artifacts
+from src.training.grids import write_grid
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tests.flows.runs import failure, flow_run, python
@@ -130,19 +131,19 @@ def test_a_config_that_fails_in_its_run_is_named_and_the_others_are_done(
     assert len(runs(deployment)) == 2  # an invalid config needs no run
 
 
-def test_at_most_in_flight_runs_wait_at_the_same_time(project, deployment, server):
-    sweep = python(
-        "from flows.training_sweep import training_sweep\n"
-        "training_sweep(grid='grid.yaml', distribute=True, in_flight=2)",
-        server,
-    )
-    try:
-        wait_for(lambda: len(runs(deployment)) == 2)
-        set_state(runs(deployment)[0].id, Failed(message="for a test"))
-        wait_for(lambda: len(runs(deployment)) == 3)
-    finally:
-        sweep.kill()
-        sweep.communicate()
+def test_at_most_in_flight_runs_wait_at_the_same_time(project, deployment, monkeypatch):
+    waiting = []
+
+    def ended(_, ids):
+        waiting.append((len(ids), len(runs(deployment))))
+        state = Failed(message="for a test")
+        return [FlowRun(id=ids[0], flow_id=uuid4(), name="train grid", state=state)]
+
+    monkeypatch.setattr(distribution._Runs, "ended", ended)
+    artifacts = Artifacts.open()
+    trials = [Trial(*file) for file in write_grid("grid.yaml", artifacts).items()]
+    flow(lambda: run_distributed(trials, artifacts, 2, lambda _: None), name="run")()
+    assert waiting == [(2, 2), (2, 3), (1, 3)]  # of all runs that were started
 
 
 def wait_for(condition, seconds=300):
@@ -265,6 +266,28 @@ def test_a_run_whose_name_is_no_version_is_an_error(project, deployment, name):
     assert isinstance(trial.error, ValueError | OSError)
 
 
+def test_the_metrics_of_an_evaluator_that_declares_no_direction_are_kept(project, deployment):
+    evaluation = run_training_pipeline("config.yaml", metrics=lambda _: {"accuracy": 0.5})
+    trial = Trial("config.yaml")
+    name = f"train {evaluation['model_version']}"
+    run = FlowRun(flow_id=uuid4(), name=name, state=Completed())
+    distribution._finish(trial, run, Artifacts.open())
+    assert (trial.model.metrics, trial.model.better) == ({"accuracy": 0.5}, {})
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "better"),
+    [
+        ({"use": "simulated"}, None),
+        ({"use": "held-out-loss", "better": {"loss": "lower"}}, {"loss": "lower"}),
+        ({"use": "held-out-loss", "better": 5}, {}),
+        ("altered", {}),
+    ],
+)
+def test_a_recorded_evaluator_declares_a_direction_only_if_it_is_valid(evaluator, better):
+    assert distribution._better(evaluator) == better
+
+
 def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deployment):
     version = run_training_pipeline("config.yaml")["model_version"]
     Path("other.yaml").write_text(Path("config.yaml").read_text().replace("16", "32"))
@@ -280,7 +303,7 @@ def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deploy
 # --- A server that does not answer ---------------------------------------------------------------
 
 
-def patiently(*answers):
+def call_server(*answers):
     """Call a server that gives these answers, or raises them, one after the other."""
     left = list(answers)
 
@@ -290,7 +313,7 @@ def patiently(*answers):
             raise answer
         return answer
 
-    return flow(lambda: distribution._patiently(call), name="patiently")()
+    return flow(lambda: distribution._call_server(call), name="call-server")()
 
 
 def status(code):
@@ -300,12 +323,16 @@ def status(code):
 
 
 def test_a_server_that_is_away_for_a_time_is_waited_for(project):
-    assert patiently(httpx.ConnectError("refused"), status(503), "answer") == "answer"
+    assert call_server(httpx.ConnectError("refused"), status(503), "answer") == "answer"
 
 
 def test_a_server_that_stays_away_or_refuses_is_an_error_that_says_so(project, monkeypatch):
-    with pytest.raises(OSError, match=r"^sweep: Prefect's server: HTTPStatusError: 422"):
-        patiently(status(422))
-    monkeypatch.setattr(distribution, "AWAY_SECONDS", -1)
-    with pytest.raises(OSError, match="Run the sweep again when it answers; what was done is kept"):
-        patiently(httpx.ConnectError("refused"))
+    with pytest.raises(
+        OSError, match=r"^sweep: a request to the Prefect server failed: HTTPStatusError: 422"
+    ):
+        call_server(status(422))
+    monkeypatch.setattr(distribution, "SERVER_TIMEOUT_SECONDS", -1)
+    with pytest.raises(
+        OSError, match=r"Run the sweep again when the server answers; what was done is kept\.$"
+    ):
+        call_server(httpx.ConnectError("refused"))

@@ -353,7 +353,7 @@ def test_an_invalid_config_fails_alone_and_is_named(project):
     assert lines[-1].startswith("other.yaml: artifacts/datasets/dataset_v9/data.jsonl: no dataset ")
     assert sorted(models_by_epochs()) == [2, 3, 4]
     report = artifact("sweep")
-    assert "\n4 done (0 found in the record), 2 failed; " in report
+    assert "\n4 done (0 of them found in the record), 2 failed; " in report
     [row] = [line for line in report.splitlines() if line.startswith("| bad.yaml | ")]
     assert row.startswith(
         "| bad.yaml | bad.yaml:1: unknown key 'epoch', did you mean 'epochs'?<br>"
@@ -503,7 +503,9 @@ def test_a_sweep_publishes_progress_leaderboard_report_and_table_of_models(proje
     ]
     report = artifact("sweep")
     best = summary["leaderboard"][0]
-    assert report.startswith("# Sweep of 6 configs\n\n6 done (0 found in the record), 0 failed; ")
+    assert report.startswith(
+        "# Sweep of 6 configs\n\n6 done (0 of them found in the record), 0 failed; "
+    )
     assert "| model | learning_rate | epochs | quality | cost_per_1k | latency_ms |" in report
     [row] = [line for line in report.splitlines() if report_key(best["model_version"]) in line]
     assert f" | {best['learning_rate']} | {best['epochs']} | {best['quality_score']} | " in row

@@ -121,7 +121,7 @@ def test_a_file_system_without_unnamed_files_leaves_all_files_to_create(store, m
 
 
 def test_many_files_need_few_descriptors_at_a_time(store, monkeypatch):
-    monkeypatch.setattr(together, "FILES", 2)
+    monkeypatch.setattr(together, "MAX_OPEN_FILES", 2)
     opened, write = [], together._write
 
     def recording(*arguments):

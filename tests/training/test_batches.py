@@ -180,13 +180,25 @@ def test_a_config_for_which_another_process_was_faster_takes_its_files(project, 
     assert found == store.others
 
 
-def test_a_version_that_a_run_has_locked_is_bound_alone(project):
-    artifacts = Artifacts.open()
+def test_a_version_that_a_run_has_locked_is_bound_alone(project, monkeypatch):
+    artifacts, together, create_many = Artifacts.open(), [], FolderStore.create_many
+
+    def recording(store, files):
+        together.extend(files)
+        return create_many(store, files)
+
+    monkeypatch.setattr(FolderStore, "create_many", recording)
     with locked_work(artifacts.models, "model_v2"):
         pass
     wrote = write_metadata_batch(models(artifacts), artifacts, INVOCATION)
     assert errors(wrote) == [None] * 3
     assert [each.is_new for each in wrote] == [True] * 3
+    assert sorted(together) == [
+        "models/model_v1/metadata.json",
+        "models/model_v1/provenance.json",
+        "models/model_v3/metadata.json",
+        "models/model_v3/provenance.json",
+    ]
 
 
 def test_two_equal_configs_of_a_batch_are_one_model(artifacts):
