@@ -7,6 +7,7 @@ continue, and the sweep finds them when it is run again.
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,13 +31,17 @@ from flows.steps import recorded_steps
 from flows.trials import OnDone, Trial
 from src.artifacts import Artifacts, read_metadata, read_statement
 from src.components.component import SIMULATED
+from src.components.description import ComponentError, shared_descriptions
 from src.evaluation.evaluator import load_evaluation
 from src.evaluation.measuring import recorded_evaluator
 from src.records.canonical import canonical_json, sha256
 from src.rendering.text import one_line
 from src.storage import StorePath
 from src.training.config import ConfigFile, read_config_file
+from src.training.dataset import resolve_dataset
+from src.training.hashing import count_and_hash_once
 from src.training.leaderboard import SweptModel
+from src.training.trainer import derive_model_version, describe_trainer
 
 __all__ = ["run_distributed"]
 
@@ -72,7 +77,7 @@ def run_distributed(
             continue.
     """
     waiting, active = deque(trials), dict[UUID, Trial]()
-    with get_client(sync_client=True) as client:
+    with shared_descriptions(), get_client(sync_client=True) as client:
         runs = _Runs(client, artifacts)
         try:
             while waiting or active:
@@ -244,7 +249,7 @@ def _read_model(trial: Trial, version: str, artifacts: Artifacts) -> SweptModel:
     """
     config_file = read_config_file(trial.config, trial.sha256)
     metadata = read_metadata(version, artifacts.models)
-    _check_config(config_file, metadata["training_config"], version)
+    _check_config(config_file, metadata["training_config"], version, artifacts)
     statement = read_statement(artifacts.evaluations / version)
     evaluator: Any = {"use": SIMULATED} if statement is None else recorded_evaluator(statement)
     return SweptModel.from_run(
@@ -269,10 +274,19 @@ def _better(evaluator: Any) -> dict[str, str] | None:
     return None if evaluator.get("use") == SIMULATED else {}
 
 
-def _check_config(config_file: ConfigFile, recorded: object, version: str) -> None:
-    """Check that a model was trained with the settings of a config."""
-    if recorded != asdict(config_file.config):
+def _check_config(
+    config_file: ConfigFile, recorded: object, version: str, artifacts: Artifacts
+) -> None:
+    """Check that a model is that of a config, as far as its trainer can be described here."""
+    expected = version
+    with suppress(ComponentError):  # its environment is on the workers alone
+        trainer = describe_trainer(config_file)
+        dataset = resolve_dataset(
+            config_file.config.dataset_version, artifacts.datasets, hash_dataset=count_and_hash_once
+        )
+        expected = derive_model_version(config_file.config, dataset, trainer)
+    if recorded != asdict(config_file.config) or version != expected:
         raise ValueError(
-            f"{config_file.path}: the model {version} of its flow run was trained with another "
-            "config. Do the workers have the same files?"
+            f"{config_file.path}: its flow run has left the model {version}, which is that of "
+            "another config, trainer or dataset. Do the workers have the same files?"
         )

@@ -153,16 +153,20 @@ def _sweep(
 
     with progress_artifact(len(trials), "configs", key="sweep-progress") as advance:
         run(trials, artifacts, on_done=on_done)
+        configs = [trial.config for trial in trials]
+        # Written before anything that may fail: artifacts in the UI need the server, and no
+        # evaluator may declare `rank_by`.
+        write_leaderboard(_summary(trials), name, configs, artifacts)
         summary = _summary(trials, rank_by)
-        # Written before the artifacts in the UI, which need the server.
-        write_leaderboard(summary, name, [trial.config for trial in trials], artifacts)
+        if rank_by:
+            write_leaderboard(summary, name, configs, artifacts)
     _publish(summary, time.monotonic() - started, artifacts)
     if summary["failed"]:
         raise SweepError(summary)
     return summary
 
 
-def _summary(trials: Sequence[Trial], rank_by: str) -> dict[str, Any]:
+def _summary(trials: Sequence[Trial], rank_by: str = "") -> dict[str, Any]:
     rows = leaderboard([trial.model for trial in trials if trial.model is not None], rank_by)
     return {
         "leaderboard": rows,

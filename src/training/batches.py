@@ -172,15 +172,13 @@ def _write_together(
         if outcome.error is None:
             files |= {key: data for key, data in store.written.items() if key not in files}
     durable = root.store.create_many(files)
-    return [
-        outcome._replace(is_new=store.is_changed)
-        if outcome.error is None
-        and all(key in durable and files[key] == data for key, data in store.written.items())
-        else _alone(partial(step, artifacts), item)
-        for item, (outcome, store) in zip(items, decided, strict=True)
-    ]
-
-
-def _alone(step: Callable[[U], T], item: U) -> Outcome[T]:
-    outcome = _outcome(step, item)
-    return outcome._replace(is_new=outcome.error is None)
+    found = []
+    for item, (outcome, store) in zip(items, decided, strict=True):
+        is_new = outcome.error is not None or store.is_changed
+        is_written = all(
+            key in durable and files[key] == data for key, data in store.written.items()
+        )
+        if outcome.error is not None or not is_written:
+            outcome = _outcome(partial(step, artifacts), item)
+        found.append(outcome._replace(is_new=is_new and outcome.error is None))
+    return found

@@ -295,8 +295,8 @@ def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deploy
     run = FlowRun(flow_id=uuid4(), name=f"train {version}", state=Completed())
     distribution._finish(trial, run, Artifacts.open())
     assert str(trial.error) == (
-        f"other.yaml: the model {version} of its flow run was trained with another config. Do the "
-        "workers have the same files?"
+        f"other.yaml: its flow run has left the model {version}, which is that of another config, "
+        "trainer or dataset. Do the workers have the same files?"
     )
 
 

@@ -234,6 +234,13 @@ def test_the_leaderboard_is_a_file_and_that_of_the_same_sweep_replaces_it(projec
     ]
 
 
+def test_a_sweep_with_a_metric_that_cannot_rank_says_so_and_has_its_leaderboard(project):
+    message = failure(training_sweep, [], "epochs.yaml", 4, "artifacts", "quality")
+    assert message.startswith("rank_by: expected one of quality_score, cost_per_1k_tokens, ")
+    [path] = Path("artifacts/sweeps").glob("epochs-*.json")
+    assert len(json.loads(path.read_text())["leaderboard"]) == 3
+
+
 def test_two_configs_of_the_same_content_are_one_row(project):
     Path("copy.yaml").write_text(Path("config.yaml").read_text() + "# copied\n")
     summary = training_sweep(["config.yaml", "copy.yaml"])

@@ -11,7 +11,7 @@ from src.components.work import locked_work
 from src.environment import Invocation
 from src.errors import CorruptFileError
 from src.records.metadata import ModelVersionConflict
-from src.storage import FolderStore, StorePath
+from src.storage import FolderStore, StorePath, together
 from src.storage.overlay import NewFilesStore, NotNewError
 from src.training.batches import (
     Outcome,
@@ -79,6 +79,14 @@ def test_a_second_batch_changes_no_byte_and_says_so(artifacts, files):
     second = run(artifacts)
     assert files(artifacts) == before
     assert second == tuple([each._replace(is_new=False) for each in step] for step in first)
+
+
+def test_files_that_cannot_be_written_together_are_written_alone(project, monkeypatch):
+    monkeypatch.setattr(together, "_UNNAMED", 0)
+    steps = run(Artifacts.open())
+    assert [[each.is_new for each in step] for step in steps] == [[True] * 3] * 3
+    again = run(Artifacts.open())
+    assert [[each.is_new for each in step] for step in again] == [[False] * 3] * 3
 
 
 def test_a_batch_needs_six_syncs_for_each_config(project, monkeypatch):
