@@ -135,6 +135,8 @@ class Store(Protocol):
     def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
         """Write many files unless they exist, faster than one by one.
 
+        Those of a folder are written in the order given, and none after one that could not be.
+
         Returns:
             The files that have these bytes now. The others have other bytes, or could not be
             written, or not in this way: `create` answers for each.
