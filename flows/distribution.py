@@ -29,9 +29,11 @@ from prefect.exceptions import ObjectNotFound
 from flows.steps import recorded_steps
 from flows.trials import OnDone, Trial
 from src.artifacts import Artifacts, read_metadata, read_statement
+from src.components.component import COMMAND
 from src.evaluation.evaluator import load_evaluation
 from src.evaluation.measuring import recorded_evaluator
-from src.records.canonical import canonical_json, sha256
+from src.records.canonical import canonical_json, is_same_json, sha256
+from src.records.statement import Statement
 from src.rendering.text import one_line
 from src.storage import StorePath
 from src.training.config import ConfigFile, read_config_file
@@ -225,21 +227,42 @@ def _model(trial: Trial, version: str, artifacts: Artifacts) -> SweptModel:
     """
     config_file = read_config_file(trial.config, trial.sha256)
     metadata = read_metadata(version, artifacts.models)
-    _check_config(config_file, metadata["training_config"], version)
-    statement = read_statement(artifacts.evaluations / version)
-    evaluator = {} if statement is None else recorded_evaluator(statement)
-    return SweptModel.from_run(
-        config_file,
-        metadata,
-        load_evaluation(version, artifacts.evaluations),
-        evaluator.get("better"),
-        is_cached=False,
-    )
-
-
-def _check_config(config_file: ConfigFile, recorded: object, version: str) -> None:
-    if recorded != asdict(config_file.config):
+    statement = read_statement(artifacts.models / version)
+    is_same = metadata["training_config"] == asdict(config_file.config)
+    if not is_same or (statement is not None and not _has_trainer(config_file, statement)):
         raise ValueError(
             f"{config_file.path}: the model {version} of its flow run was trained with another "
             "config. Do the workers have the same files?"
         )
+    better = _better(read_statement(artifacts.evaluations / version))
+    return SweptModel.from_run(
+        config_file,
+        metadata,
+        load_evaluation(version, artifacts.evaluations),
+        None if config_file.evaluator is None else better,
+        is_cached=False,
+    )
+
+
+def _has_trainer(config_file: ConfigFile, model: Statement) -> bool:
+    """Return whether a model has the trainer of a config, and its seed and options.
+
+    The options of a function are compared only if its config is recorded: it can change them.
+    """
+    expected = None if config_file.trainer is None else config_file.trainer.to_dict()
+    found = model.parameters.get("trainer")
+    if expected is None or not isinstance(found, dict):
+        return expected is found
+    if model.digest("config") == config_file.sha256 and (
+        model.digest("base config") != config_file.base_sha256
+    ):
+        return False
+    names = ["use", "seed", "argv", *(["options"] if expected["use"] == COMMAND else [])]
+    return all(is_same_json(expected.get(name), found.get(name)) for name in names)
+
+
+def _better(evaluation: Statement | None) -> dict[str, str]:
+    """Return what the evaluator of an evaluation declares; another process may have altered it."""
+    evaluator = None if evaluation is None else recorded_evaluator(evaluation)
+    better = evaluator.get("better") if isinstance(evaluator, dict) else None
+    return better if isinstance(better, dict) else {}
