@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.storage import FolderStore, together
+from src.storage.entry import Entry
 from tests.flows.runs import ROOT
 
 FILES = {"m/v1/metadata.json": b"one", "m/v1/provenance.json": b"two", "m/v2/metadata.json": b"3"}
@@ -93,6 +94,22 @@ def test_a_name_with_an_unfinished_file_is_left_to_create_which_takes_the_file_o
     assert store.create("m/v1/metadata.json", b"one") == b"one"
     assert store.create_many(FILES) == set(FILES)
     assert names(store.root) == sorted(FILES)
+
+
+@pytest.mark.parametrize("data", [b"one", b"other"])
+def test_a_file_that_appears_while_create_writes_it_is_what_create_returns(
+    store, monkeypatch, data
+):
+    link = Entry.link
+
+    def late(temporary, target):
+        monkeypatch.setattr(Entry, "link", link)
+        store.root.joinpath("f").write_bytes(data)
+        link(temporary, target)
+
+    monkeypatch.setattr(Entry, "link", late)
+    assert store.create("f", b"one") == data
+    assert names(store.root) == ["f"]
 
 
 def test_a_link_on_the_way_is_not_followed(store, tmp_path):
