@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import httpx
@@ -30,11 +30,12 @@ from prefect.exceptions import ObjectNotFound
 from flows.steps import recorded_steps
 from flows.trials import OnDone, Trial
 from src.artifacts import Artifacts, read_metadata, read_statement
-from src.components.component import SIMULATED
+from src.components.component import COMMAND
 from src.components.description import ComponentError, shared_descriptions
 from src.evaluation.evaluator import load_evaluation
 from src.evaluation.measuring import recorded_evaluator
-from src.records.canonical import canonical_json, sha256
+from src.records.canonical import canonical_json, is_same_json, sha256
+from src.records.statement import Statement
 from src.rendering.text import one_line
 from src.storage import StorePath
 from src.training.config import ConfigFile, read_config_file
@@ -250,43 +251,54 @@ def _read_model(trial: Trial, version: str, artifacts: Artifacts) -> SweptModel:
     config_file = read_config_file(trial.config, trial.sha256)
     metadata = read_metadata(version, artifacts.models)
     _check_config(config_file, metadata["training_config"], version, artifacts)
-    statement = read_statement(artifacts.evaluations / version)
-    evaluator: Any = {"use": SIMULATED} if statement is None else recorded_evaluator(statement)
+    better = _better(read_statement(artifacts.evaluations / version))
     return SweptModel.from_run(
         config_file,
         metadata,
         load_evaluation(version, artifacts.evaluations),
-        _better(evaluator),
+        None if config_file.evaluator is None else better,
         is_cached=False,
     )
-
-
-def _better(evaluator: Any) -> dict[str, str] | None:
-    """Return `better` of a recorded evaluator; `None` for the simulated one.
-
-    Another process may have altered the evaluator; then it declares nothing.
-    """
-    if not isinstance(evaluator, dict):
-        return {}
-    better = evaluator.get("better")
-    if isinstance(better, dict):
-        return better
-    return None if evaluator.get("use") == SIMULATED else {}
 
 
 def _check_config(
     config_file: ConfigFile, recorded: object, version: str, artifacts: Artifacts
 ) -> None:
     """Check that a model is that of a config, as far as its trainer can be described here."""
-    expected = version
+    statement, expected = read_statement(artifacts.models / version), version
     with suppress(ComponentError):  # its environment is on the workers alone
         trainer = describe_trainer(config_file)
         dataset = resolve_dataset(
             config_file.config.dataset_version, artifacts.datasets, hash_dataset=count_and_hash_once
         )
         expected = derive_model_version(config_file.config, dataset, trainer)
-    if recorded != asdict(config_file.config) or version != expected:
+    is_same = recorded == asdict(config_file.config) and version == expected
+    if not is_same or (statement is not None and not _has_trainer(config_file, statement)):
         raise ValueError(
             f"{config_file.path}: its flow run has left the model {version}, which is that of "
             "another config, trainer or dataset. Do the workers have the same files?"
         )
+
+
+def _has_trainer(config_file: ConfigFile, model: Statement) -> bool:
+    """Return whether a model has the trainer of a config, and its seed and options.
+
+    The options of a function are compared only if its config is recorded: it can change them.
+    """
+    expected = None if config_file.trainer is None else config_file.trainer.to_dict()
+    found = model.parameters.get("trainer")
+    if expected is None or not isinstance(found, dict):
+        return expected is found
+    if model.digest("config") == config_file.sha256 and (
+        model.digest("base config") != config_file.base_sha256
+    ):
+        return False
+    names = ["use", "seed", "argv", *(["options"] if expected["use"] == COMMAND else [])]
+    return all(is_same_json(expected.get(name), found.get(name)) for name in names)
+
+
+def _better(evaluation: Statement | None) -> dict[str, str]:
+    """Return what the evaluator of an evaluation declares; another process may have altered it."""
+    evaluator = None if evaluation is None else recorded_evaluator(evaluation)
+    better = evaluator.get("better") if isinstance(evaluator, dict) else None
+    return better if isinstance(better, dict) else {}

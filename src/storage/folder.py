@@ -127,8 +127,13 @@ class FolderStore:
                     found = read_file(entry.path, CREATE_LIMIT, folder=entry.folder)
                     if found is None:
                         temporary.write([data])
-                        temporary.entry.link(entry)
                         found = data
+                        try:
+                            temporary.entry.link(entry)
+                        except FileExistsError:  # written by `create_many`, which takes no lock
+                            found = read_file(entry.path, CREATE_LIMIT, folder=entry.folder)
+                            if found is None:
+                                raise
             # Needed even if nothing was written: an earlier writer may have been killed just here.
             entry.sync_folder()
         return found

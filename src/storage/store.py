@@ -135,6 +135,8 @@ class Store(Protocol):
     def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
         """Write many files unless they exist, faster than one by one.
 
+        Those of a folder are written in the order given, and none after one that could not be.
+
         Returns:
             The files that have these bytes now, as durably as by `create`. The others exist with
             other bytes, or could not be written in this way; no error is raised for them. Call

@@ -3,6 +3,9 @@
 A file gets its name after its data is on the disk: it is opened without a name (O_TMPFILE of
 open(2)), synced, and linked to its name (linkat(2)). So no temporary name needs a lock, and a
 process that is killed leaves no unfinished file. A folder is synced once for all of its new names.
+
+The files of a folder get their names in the order given, and none after one that could not be
+written: a model must not have its metadata.json without its provenance.json.
 """
 
 import os
@@ -55,27 +58,36 @@ def create_together(
         The files that have these bytes now, durably. The others exist with other bytes, are
         unfinished, or could not be written; no error is raised for them.
     """
-    keys, done = list(files), set[Key]()
+    keys, done, failed = list(files), set[Key](), set[str]()
     for start in range(0, len(keys), MAX_OPEN_FILES):
         some = {key: files[key] for key in keys[start : start + MAX_OPEN_FILES]}
-        done |= _create(root, some, is_unfinished)
+        done |= _create(root, some, is_unfinished, failed)
     return done
 
 
 def _create(
-    root: Path, files: Mapping[Key, bytes], is_unfinished: Callable[[Entry], bool]
+    root: Path,
+    files: Mapping[Key, bytes],
+    is_unfinished: Callable[[Entry], bool],
+    failed: set[str],
 ) -> set[Key]:
-    """Write all data, sync all data, link all names, sync all folders; return what is durable."""
+    """Write all data, sync all data, link all names, sync all folders; return what is durable.
+
+    `failed` are the folders with a file that could not be written.
+    """
     with ExitStack() as stack:
         folders = _open_folders(root, map(posixpath.dirname, files), stack)
         written = []
         for key, data in files.items():
-            folder = folders.get(posixpath.dirname(key))
-            with suppress(*_ERRORS):
-                if folder is not None and not is_unfinished(name := Entry(root / key, folder)):
-                    written.append(_File(key, name, _write(name, data, stack)))
-        synced = [each for each in written if _succeeds(_sync, each)]
-        linked = [each for each in synced if _succeeds(_link, each)]
+            folder = posixpath.dirname(key)
+            if folder in folders and folder not in failed:
+                with suppress(*_ERRORS):
+                    if not is_unfinished(name := Entry(root / key, folders[folder])):
+                        written.append(_File(key, name, _write(name, data, stack)))
+                        continue
+            failed.add(folder)
+        synced = _in_order(_sync, written, failed)
+        linked = _in_order(_link, synced, failed)
         entries = {each.entry.folder: each.entry for each in linked}  # one for each folder
         durable = {folder for folder in entries if _succeeds(Entry.sync_folder, entries[folder])}
         return {each.key for each in linked if each.entry.folder in durable}
@@ -141,6 +153,21 @@ def _link(file: _File) -> None:
             dst_dir_fd=file.entry.folder,
             follow_symlinks=True,
         )
+
+
+def _in_order(
+    action: Callable[[_File], None], files: Iterable[_File], failed: set[str]
+) -> list[_File]:
+    """Return the files for which an action succeeds; in each folder, up to the first failure."""
+    done, stopped = [], set[str]()
+    for each in files:
+        folder = posixpath.dirname(each.key)
+        if folder not in stopped and _succeeds(action, each):
+            done.append(each)
+        else:
+            stopped.add(folder)
+    failed |= stopped
+    return done
 
 
 def _succeeds(action: Callable[[T], None], argument: T) -> bool:

@@ -15,6 +15,7 @@ from src.artifacts import Artifacts
 from src.environment import Invocation
 from src.evaluation.evaluator import SIMULATED_EVALUATOR, load_evaluation, put_evaluation
 from src.records.dataset_version import DatasetVersion
+from src.records.metadata import ModelVersionConflict
 from src.storage import Key, StorePath
 from src.storage.overlay import NewFilesStore
 from src.training.config import ConfigFile
@@ -129,7 +130,10 @@ def _register_valid(
 
     checked = outcomes(check, metadata)
     valid = [index for index, each in enumerate(checked) if each.error is None]
-    added = register_models([metadata[index] for index in valid], artifacts.registry)
+    try:
+        added = register_models([metadata[index] for index in valid], artifacts.registry)
+    except ModelVersionConflict:  # with an entry that another process has just added
+        return _register_valid(metadata, artifacts)
     for index, is_new in zip(valid, added, strict=True):
         checked[index] = checked[index]._replace(is_new=is_new)
     return checked

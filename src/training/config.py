@@ -298,6 +298,14 @@ def config_text(
         options: Options of these with other values than there; see `with_options`.
     """
     values = {**asdict(config), **({} if base is None else {BASE: base}), **(options or {})}
-    return "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()
-    ).encode()
+    return "".join(f"{_key(key)}: {_yaml(value)}\n" for key, value in values.items()).encode()
+
+
+def _key(key: str) -> str:
+    return key if key == key.strip() else _yaml(key)
+
+
+def _yaml(value: object) -> str:
+    """Return a JSON value in one line of YAML, which takes some characters for line ends."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

@@ -19,10 +19,12 @@ from flows.training_pipeline import training_pipeline
 from flows.training_sweep import SweepError, training_sweep
 from flows.trials import Trial
 from src.artifacts import Artifacts
+from src.records.canonical import canonical_json
 from src.training.grids import write_grid
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tests.flows.runs import failure, flow_run, python
+from tests.trainers import MODULE, statement, trained, write_module
 
 GRID = "base_config: config.yaml\nepochs: [2, 3, 4]\n"
 SERVE = """
@@ -266,28 +268,6 @@ def test_a_run_whose_name_is_no_version_is_an_error(project, deployment, name):
     assert isinstance(trial.error, ValueError | OSError)
 
 
-def test_the_metrics_of_an_evaluator_that_declares_no_direction_are_kept(project, deployment):
-    evaluation = run_training_pipeline("config.yaml", metrics=lambda _: {"accuracy": 0.5})
-    trial = Trial("config.yaml")
-    name = f"train {evaluation['model_version']}"
-    run = FlowRun(flow_id=uuid4(), name=name, state=Completed())
-    distribution._finish(trial, run, Artifacts.open())
-    assert (trial.model.metrics, trial.model.better) == ({"accuracy": 0.5}, {})
-
-
-@pytest.mark.parametrize(
-    ("evaluator", "better"),
-    [
-        ({"use": "simulated"}, None),
-        ({"use": "held-out-loss", "better": {"loss": "lower"}}, {"loss": "lower"}),
-        ({"use": "held-out-loss", "better": 5}, {}),
-        ("altered", {}),
-    ],
-)
-def test_a_recorded_evaluator_declares_a_direction_only_if_it_is_valid(evaluator, better):
-    assert distribution._better(evaluator) == better
-
-
 def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deployment):
     version = run_training_pipeline("config.yaml")["model_version"]
     Path("other.yaml").write_text(Path("config.yaml").read_text().replace("16", "32"))
@@ -298,6 +278,54 @@ def test_a_run_whose_model_is_that_of_another_config_is_an_error(project, deploy
         f"other.yaml: its flow run has left the model {version}, which is that of another config, "
         "trainer or dataset. Do the workers have the same files?"
     )
+
+
+def finished(config, version):
+    """Return the config of a sweep whose flow run has completed with this version."""
+    trial = Trial(config)
+    run = FlowRun(flow_id=uuid4(), name=f"train {version}", state=Completed())
+    distribution._finish(trial, run, Artifacts.open())
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [("steps: 2", "steps: 3"), ("seed: 7", "seed: 8"), ("mine:train", "mine:other")],
+)
+def test_a_run_whose_worker_has_another_base_config_is_an_error(project, own, other):
+    config = trained(steps=2)
+    Path("grid.yaml").write_text(f"base_config: {config}\ntrainer.other: [1]\n")
+    [path] = write_grid("grid.yaml", Artifacts.open())
+    version = run_training_pipeline(path)["model_version"]
+    assert finished(path, version).model.model_version == version
+    Path(config).write_text(Path(config).read_text().replace(own, other))
+    assert str(finished(path, version).error) == (
+        f"{path}: its flow run has left the model {version}, which is that of another config, "
+        "trainer or dataset. Do the workers have the same files?"
+    )
+
+
+def test_a_model_without_a_trainer_is_not_that_of_a_config_with_one(project):
+    version = run_training_pipeline("config.yaml")["model_version"]
+    assert "which is that of another config, " in str(finished(trained(), version).error)
+
+
+def test_the_metrics_of_an_evaluator_that_declares_no_direction_are_those_of_the_model(project):
+    config = trained()
+    write_module(MODULE.replace('evaluate.better = {"loss": "lower"}', ""))
+    evaluation = run_training_pipeline(config)
+    model = finished(config, evaluation["model_version"]).model
+    assert (model.metrics, model.better) == (evaluation["metrics"], {})
+
+
+@pytest.mark.parametrize("forged", [[1], {"use": "mine:evaluate", "better": [1]}])
+def test_an_evaluator_in_a_forged_statement_has_no_direction(project, forged):
+    config = trained()
+    version = run_training_pipeline(config)["model_version"]
+    value = statement(f"evaluations/{version}")
+    value["predicate"]["buildDefinition"]["externalParameters"]["evaluator"] = forged
+    Path("artifacts/evaluations", version, "provenance.json").write_bytes(canonical_json(value))
+    assert finished(config, version).model.better == {}
 
 
 # --- A server that does not answer ---------------------------------------------------------------

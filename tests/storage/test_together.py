@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.storage import FolderStore, together
+from src.storage.entry import Entry
 from tests.flows.runs import ROOT
 
 FILES = {"m/v1/metadata.json": b"one", "m/v1/provenance.json": b"two", "m/v2/metadata.json": b"3"}
@@ -89,9 +90,26 @@ def test_a_name_with_an_unfinished_file_is_left_to_create_which_takes_the_file_o
     folder = store.root / "m/v1"
     folder.mkdir(parents=True)
     (folder / ".metadata.json.tmp").write_bytes(b"on")
-    assert store.create_many(FILES) == set(FILES) - {"m/v1/metadata.json"}
+    assert store.create_many(FILES) == {"m/v2/metadata.json"}
     assert store.create("m/v1/metadata.json", b"one") == b"one"
+    assert store.create_many(FILES) == set(FILES)
     assert names(store.root) == sorted(FILES)
+
+
+@pytest.mark.parametrize("data", [b"one", b"other"])
+def test_a_file_that_appears_while_create_writes_it_is_what_create_returns(
+    store, monkeypatch, data
+):
+    link = Entry.link
+
+    def late(temporary, target):
+        monkeypatch.setattr(Entry, "link", link)
+        store.root.joinpath("f").write_bytes(data)
+        link(temporary, target)
+
+    monkeypatch.setattr(Entry, "link", late)
+    assert store.create("f", b"one") == data
+    assert names(store.root) == ["f"]
 
 
 def test_a_link_on_the_way_is_not_followed(store, tmp_path):
@@ -112,6 +130,26 @@ def test_what_cannot_be_written_is_not_returned(store, monkeypatch, call):
 
     monkeypatch.setattr(os, call, failing)
     assert store.create_many(FILES) == set()
+
+
+@pytest.mark.parametrize("files", [1, 128])
+@pytest.mark.parametrize("call", ["_write", "_sync", "_link"])
+def test_no_file_gets_a_name_if_one_before_it_in_its_folder_got_none(
+    store, monkeypatch, call, files
+):
+    done = getattr(together, call)
+
+    def failing(file, *arguments):
+        if (file if call == "_write" else file.entry).path.name == "provenance.json":
+            raise OSError(28, "No space left on device")
+        return done(file, *arguments)
+
+    monkeypatch.setattr(together, call, failing)
+    monkeypatch.setattr(together, "MAX_OPEN_FILES", files)
+    wanted = ["m/v1/metadata.json", "m/v1/provenance.json", "m/v1/weights", "m/v2/metadata.json"]
+    written = {"m/v1/metadata.json", "m/v2/metadata.json"}
+    assert store.create_many(dict.fromkeys(wanted, b"data")) == written
+    assert set(contents(store)) == written
 
 
 def test_a_file_system_without_unnamed_files_leaves_all_files_to_create(store, monkeypatch):

@@ -13,6 +13,7 @@ from src.errors import CorruptFileError
 from src.records.metadata import ModelVersionConflict
 from src.storage import FolderStore, StorePath, together
 from src.storage.overlay import NewFilesStore, NotNewError
+from src.training import batches
 from src.training.batches import (
     Outcome,
     evaluate_batch,
@@ -23,7 +24,7 @@ from src.training.batches import (
 from src.training.config import read_config_file
 from src.training.dataset import resolve_dataset
 from src.training.pipeline import run_training_pipeline
-from src.training.registry import list_models
+from src.training.registry import find_models, list_models, register_model
 from tests.conftest import stored
 from tests.examples import CONFIG, without_runs
 from tests.stores import MemoryStore, delete
@@ -142,6 +143,24 @@ def test_a_model_that_conflicts_with_the_registry_keeps_no_other_from_being_regi
     assert errors(found) == [None, None, None, ModelVersionConflict]
     assert [each.is_new for each in found] == [False, True, True, False]
     assert list_models(artifacts.registry) == metadata
+
+
+def test_a_conflict_that_appears_while_a_batch_is_checked_keeps_no_other_from_being_registered(
+    artifacts, monkeypatch
+):
+    one, two, three = written(artifacts)
+    register_model(one | {"num_training_samples": 7}, artifacts.registry)
+
+    def late(*arguments):
+        monkeypatch.setattr(batches, "find_models", find_models)
+        found = find_models(*arguments)
+        register_model(two | {"num_training_samples": 7}, artifacts.registry)
+        return found
+
+    monkeypatch.setattr(batches, "find_models", late)
+    found = register_batch([one, two, three], artifacts)
+    assert errors(found) == [ModelVersionConflict, ModelVersionConflict, None]
+    assert list_models(artifacts.registry)[2:] == [three]
 
 
 def test_a_version_that_is_registered_with_other_content_is_refused_although_its_files_are_gone(

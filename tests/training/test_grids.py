@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict, replace
 from glob import glob
 from itertools import product
@@ -307,6 +308,22 @@ def test_a_variant_may_have_other_options_and_keeps_those_of_the_config_that_it_
 def test_options_that_are_not_valid_are_named(line, fault):
     found = message_of(f"base_config: configs/training/trained.yaml\n{line}\n")
     assert found.startswith(f"grid.yaml:{fault}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.end", "a \u2028 b \x85 c"),  # line ends in YAML
+        ("trainer.end", "\x7f\x9f\ufeff\uffff\xa0 \U0001f600 \\n"),
+        ("trainer.rank ", 4),
+    ],
+)
+@pytest.mark.usefixtures("_trained")
+def test_a_config_of_a_grid_has_the_options_of_the_grid_to_the_character(key, value):
+    grid = f"base_config: configs/training/trained.yaml\n{json.dumps(key)}: [{json.dumps(value)}]\n"
+    Path("grid.yaml").write_text(grid.replace("\\ud83d\\ude00", "\U0001f600"))
+    [(path, digest)] = write_grid("grid.yaml", Artifacts.open()).items()
+    assert read_config_file(path, digest).changed_options == {key: value}
 
 
 @pytest.mark.parametrize("key", ["trainer.rank", "evaluator.seed"])
