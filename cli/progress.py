@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cli.terminal import printed_log
@@ -99,11 +100,13 @@ def sweep_progress() -> Iterator[None]:
         return
     from tasks.progress import progress_listener
 
-    with _count_bar() as bar:
+    with _count_bar(has_time_left=False) as bar:  # it would follow the last batch alone
         task = bar.add_task("Configs", total=None, note="")
 
         def show(now: Snapshot, note: str) -> None:
-            note = f"{note}, {now.rate_text}"
+            if now.done:
+                left = timedelta(seconds=round(now.seconds_left))
+                note = f"{note}, {now.rate_text}, {left} left"
             bar.update(task, completed=now.done, total=now.total, note=note)
 
         with progress_listener(show), _log_warnings_only():
@@ -148,12 +151,12 @@ def training_progress() -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
             bars[version] = bar.add_task(one_line(version), total=None, note=text)
         bar.update(bars[version], completed=point["step"], total=planned_steps(point), note=text)
 
-    with _count_bar() as bar:
+    with _count_bar(has_time_left=True) as bar:
         yield on_point
 
 
-def _count_bar() -> "Bar":
-    """Return bars with numbers done and in all, the field `note`, and the time left."""
+def _count_bar(*, has_time_left: bool) -> "Bar":
+    """Return bars with numbers done and in all, the field `note`, and perhaps the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -163,7 +166,7 @@ def _count_bar() -> "Bar":
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if has_time_left else []),
         console=Console(stderr=True),
         transient=True,
     )

@@ -1,5 +1,7 @@
 """Commands that run the pipeline: `run` and `sweep`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -92,7 +94,13 @@ def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> 
 
 @click.command()
 @click.argument("configs", nargs=-1)
-@click.option("--grid", metavar="FILE", default="", help="A YAML file with lists of values to try.")
+@click.option(
+    "--grid",
+    "grids",
+    metavar="FILE",
+    multiple=True,
+    help="A YAML file with lists of values to try.",
+)
 @click.option(
     "--concurrency",
     metavar="N",
@@ -120,7 +128,7 @@ def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> 
 @json_option
 def sweep(
     configs: tuple[str, ...],
-    grid: str,
+    grids: tuple[str, ...],
     concurrency: int,
     distribute: bool,
     in_flight: int,
@@ -137,14 +145,21 @@ def sweep(
     them are written to a file below sweeps/ in the artifacts root. Exits with 1
     if a config failed; the others are done.
     """
-    if not configs and not grid:
+    if not configs and not grids:
         raise click.UsageError("Pass CONFIGS, --grid, or both.")
+    if len(grids) > 1:
+        raise click.UsageError("Pass one --grid; run a sweep for each.")
+    grid = "".join(grids)
     # Their errors are raised before a server is started.
     find_configs(configs)
     if grid:
         read_grid(grid)
     failure = None
-    with console_run(artifacts_dir) as temporary_server, sweep_progress():
+    with (
+        _hint_if_interrupted(distribute=distribute),
+        console_run(artifacts_dir) as temporary_server,
+        sweep_progress(),
+    ):
         from flows.training_sweep import SweepError, training_sweep
 
         if distribute and temporary_server:
@@ -169,15 +184,32 @@ def sweep(
         print_json(summary)
     elif rows := summary["leaderboard"]:
         _print_best(rows)
+    done, cached = summary["configs"] - len(summary["failed"]), summary["cached"]
+    click.echo(
+        f"{done:,} of {summary['configs']:,} configs done, {cached:,} of them found in the record. "
+        f"All models: {one_line(summary['file'])}",
+        err=True,
+    )
     if failure:
         print_error(failure)
         raise SystemExit(1)
 
 
+@contextmanager
+def _hint_if_interrupted(*, distribute: bool) -> Iterator[None]:
+    """Print how to continue if the user presses Ctrl-C in the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not distribute:  # that sweep logs what continues
+            click.echo("Interrupted. Run the sweep again to continue it.", err=True)
+        raise
+
+
 def _print_best(rows: list[dict[str, Any]]) -> None:
     """Print the best models, without columns that have one value; stderr names these."""
     shown = rows[:BEST_ROWS]
-    names = list(dict.fromkeys(name for row in shown for name in row))
+    names = list(dict.fromkeys(name for row in shown for name in row if name != "cached"))
     equal = [
         name
         for name in names[1:]

@@ -18,7 +18,7 @@ from flows.trials import Trial, run_trials
 from src.artifacts import Artifacts
 from src.rendering.text import one_line
 from src.training.grids import find_configs, write_grid
-from src.training.leaderboard import leaderboard, write_leaderboard
+from src.training.leaderboard import SIMULATED_BETTER, leaderboard, write_leaderboard
 from tasks.process import record_process
 from tasks.progress import progress_artifact
 
@@ -92,8 +92,8 @@ def training_sweep(
         `leaderboard`: for each model, the best first, its `model_version`, settings, metrics,
         `config` and `cached`, whether it was found in the record; `failed`: empty, because a failed
         config raises; `configs` and `cached`: the numbers of configs, and of models that were found
-        in the record. Afterwards the artifacts root holds the first two, also if configs failed, in
-        `sweeps/<name>-<digest>.json`.
+        in the record; `file`: the path of `sweeps/<name>-<digest>.json` in the artifacts root, which
+        has the first two, also if configs failed.
 
     Raises:
         FileNotFoundError: The grid does not exist, or no file matches a pattern.
@@ -150,20 +150,32 @@ def _sweep(
         nonlocal failed
         failed += sum(trial.error is not None for trial in done)
         advance(len(done), f"{failed:,} failed")
+        _check_rank_by(done, rank_by)
 
-    with progress_artifact(len(trials), "configs", key="sweep-progress") as advance:
+    with progress_artifact(len(trials), "configs", key="sweep-progress", is_of_run=True) as advance:
         run(trials, artifacts, on_done=on_done)
         configs = [trial.config for trial in trials]
         # Written before anything that may fail: artifacts in the UI need the server, and no
         # evaluator may declare `rank_by`.
-        write_leaderboard(_summary(trials), name, configs, artifacts)
-        summary = _summary(trials, rank_by)
+        file = write_leaderboard(_summary(trials), name, configs, artifacts)
+        summary = _summary(trials, rank_by) | {"file": str(file)}
         if rank_by:
             write_leaderboard(summary, name, configs, artifacts)
     _publish(summary, time.monotonic() - started, artifacts)
     if summary["failed"]:
         raise SweepError(summary)
     return summary
+
+
+def _check_rank_by(done: Sequence[Trial], rank_by: str) -> None:
+    """Check the metric when the first model of a long sweep is done.
+
+    Raises:
+        ValueError: The evaluator of the model does not declare it.
+    """
+    models = [trial.model for trial in done if trial.model is not None]
+    if rank_by and any(model.better is not SIMULATED_BETTER for model in models):
+        leaderboard(models, rank_by)
 
 
 def _summary(trials: Sequence[Trial], rank_by: str = "") -> dict[str, Any]:

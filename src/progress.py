@@ -81,9 +81,11 @@ class Progress:
         is_end = self._report_end and self._done == self._total
         if now - self._reported >= self._interval or is_end:
             self._reported = now
-            self._report(self.snapshot())
+            self._report(self._snapshot(now))
 
     def snapshot(self) -> Snapshot:
         """Return the present state."""
-        seconds = time.monotonic() - self._started
-        return Snapshot(self._done, self._total, seconds, self._done_before)
+        return self._snapshot(time.monotonic())
+
+    def _snapshot(self, now: float) -> Snapshot:
+        return Snapshot(self._done, self._total, now - self._started, self._done_before)

@@ -43,7 +43,7 @@ def progress_listener(listener: Callable[[Snapshot, str], None]) -> Iterator[Non
 
 @contextmanager
 def progress_artifact(
-    total: int, unit: str, key: str, *, done_before: int = 0
+    total: int, unit: str, key: str, *, done_before: int = 0, is_of_run: bool = False
 ) -> Iterator[Advance]:
     """Create a progress artifact; yield a function that counts units as done.
 
@@ -55,11 +55,12 @@ def progress_artifact(
         unit: Name of the units, e.g. `configs`.
         key: Key of the artifact.
         done_before: Number of units that are done already.
+        is_of_run: Whether this is the progress of the whole run, for a `progress_listener`.
     """
     artifact: Any = create_progress_artifact(
         100 * done_before / total, key=key, description=f"{unit.capitalize()} done"
     )
-    log, listener = get_run_logger(), _LISTENER.get()
+    log, listener = get_run_logger(), _LISTENER.get() if is_of_run else None
     sent: Future[Any] | None = None
     last_note = ""
 
@@ -82,6 +83,7 @@ def progress_artifact(
             if listener is not None:
                 listener(progress.snapshot(), note)
 
+        advance(0)
         yield advance
 
 

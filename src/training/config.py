@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from src.components.component import SIMULATED, Component
 from src.errors import CorruptFileError
+from src.names import nearest
 from src.records.canonical import sha256
 from src.records.layout import CONFIG_LIMIT
 from src.storage import FolderStore, StorePath
@@ -220,8 +221,8 @@ def with_options(
             `trainer.seed` is the seed.
 
     Raises:
-        ValueError: The config does not name this component, or the option is in something other
-            than a mapping.
+        ValueError: The config does not name this component; the path is that of another of its
+            keys, or leads into something other than a mapping of its options.
     """
     components = {"trainer": base.trainer, "evaluator": base.evaluator}
     for path, value in options.items():
@@ -232,6 +233,10 @@ def with_options(
                 f"{path}: {base.path} has no {kind}, so it has no options. Remove this key, or add "
                 f"the {kind} there."
             )
+        first, _, rest = option.partition(".")
+        if first != SEED and first in COMPONENT_KEYS[kind]:
+            hint = f"Write `{kind}.{rest}`." if first == "options" and rest else "Remove this key."
+            raise ValueError(f"{path}: only the seed and the options of a {kind} may vary. {hint}")
         if option == SEED:
             try:
                 components[kind] = replace(component, seed=check_seed(value))
@@ -250,7 +255,10 @@ def _with_option(
     name, *rest = path
     if not rest:
         return {**options, name: value}
-    inner, place = options.get(name, {}), f"{place}.{name}"
+    if name not in options:
+        near = nearest(name, options)
+        raise ValueError(f"{place}.{name}: the base config has no such option. Nearest: {near}.")
+    inner, place = options[name], f"{place}.{name}"
     if not isinstance(inner, Mapping):
         raise ValueError(f"{place}: expected a mapping, found {yaml_repr(inner)}.")
     return {**options, name: _with_option(inner, place, rest, value)}

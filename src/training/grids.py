@@ -253,6 +253,9 @@ def _read_grid(path: str | Path) -> tuple[ConfigFile, list[GridPoint]]:
         key: _base(entry, faults) if key == BASE else _values(key, entry, faults)
         for key, entry in entries.items()
     }
+    for key, entry in entries.items():
+        if inner := [each for each in entries if each.startswith(f"{key}.")]:
+            faults.append((entry.line, f"{key}: contains {inner[0]}. Vary one of the two."))
     faults.check(path, *missing)
     [base] = values.pop(BASE)
     if (count := prod(map(len, values.values()))) > MAX_CONFIGS:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from src.artifacts import Artifacts
@@ -10,6 +10,7 @@ from src.errors import truncated_repr
 from src.records.canonical import canonical_json, dotted, is_same_json, sha256
 from src.records.evaluation import is_metric
 from src.storage import StorePath
+from src.training.component_config import SEED
 from src.training.config import ConfigFile
 
 __all__ = ["SIMULATED_BETTER", "SweptModel", "leaderboard", "write_leaderboard"]
@@ -71,7 +72,7 @@ class SweptModel:
         return cls(
             config=config_file.path,
             model_version=metadata["model_version"],
-            settings=metadata["training_config"] | _options(config_file),
+            settings=asdict(config_file.config) | _options(config_file),
             metrics=metrics,
             better=SIMULATED_BETTER if better is None else dict(sorted(better.items())),
             is_cached=is_cached,
@@ -79,13 +80,13 @@ class SweptModel:
 
 
 def _options(config_file: ConfigFile) -> dict[str, Any]:
-    """Return the options of trainer and evaluator, e.g. `trainer.rank`."""
+    """Return seed and options of trainer and evaluator, e.g. `trainer.rank`."""
     components = {"trainer": config_file.trainer, "evaluator": config_file.evaluator}
     return {
         f"{kind}.{name}": value
         for kind, component in components.items()
         if component is not None
-        for name, value in dotted(component.options)
+        for name, value in [(SEED, component.seed), *dotted(component.options)]
     }
 
 

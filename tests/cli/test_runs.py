@@ -19,19 +19,19 @@ Usage: llm-train sweep [OPTIONS] [CONFIGS]...
   CONFIGS are files, or quoted patterns. --grid adds every combination of the
   values in FILE. What is done already is found in the record, so a sweep that
   was stopped continues. --distribute needs a Prefect server with workers (`make
-  up`) whose artifacts root is the same. The best models are printed; all of
-  them are in a file below sweeps/ in the artifacts root. Exits with 1 if a
-  config failed; the others are done.
+  up`) that have the same artifacts root. The best models are printed; all of
+  them are written to a file below sweeps/ in the artifacts root. Exits with 1
+  if a config failed; the others are done.
 
 Options:
   --grid FILE          A YAML file with lists of values to try.
-  --concurrency N      Configs with their own trainer or evaluator that run at
-                       the same time.  [default: 4; x>=1]
+  --concurrency N      Number of configs with their own trainer or evaluator
+                       that run at the same time.  [default: 4; x>=1]
   --distribute         Run each config as a flow run on the workers.
-  --in-flight N        With --distribute, flow runs that wait or run at the same
-                       time.  [default: 100; x>=1]
+  --in-flight N        With --distribute, the number of flow runs that wait or
+                       run at the same time.  [default: 100; x>=1]
   --rank-by METRIC     The metric that ranks the models; by default
-                       quality_score.
+                       quality_score, or else the first declared.
   --artifacts-dir DIR  The artifacts root.  [env var: LLM_TRAIN_ARTIFACTS;
                        default: artifacts]
   --json               Print JSON.

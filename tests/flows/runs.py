@@ -1,8 +1,11 @@
 """Runs of the flows, the records that the server has of them, and the files they write."""
 
+import logging
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prefect import Flow
@@ -26,6 +29,7 @@ __all__ = [
     "failure",
     "finished_task_runs",
     "flow_run",
+    "logged",
     "newest_artifact",
     "python",
     "record",
@@ -87,6 +91,19 @@ def newest_artifact(key: str) -> Artifact:
     wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     with get_client(sync_client=True) as client:
         return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)[0]
+
+
+@contextmanager
+def logged(name: str) -> Iterator[list[logging.LogRecord]]:
+    """Yield the records of a logger, of any level; filters of other handlers do not matter."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield records
+    finally:
+        logging.getLogger(name).removeHandler(handler)
 
 
 def artifact(key: str) -> str:

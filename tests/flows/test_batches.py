@@ -10,6 +10,7 @@ from src.training.batches import Outcome
 from tasks import batches
 from tasks.batches import Batch, run_batch
 from tasks.register import register
+from tests.flows.runs import logged
 
 
 @pytest.fixture
@@ -91,15 +92,15 @@ def test_another_error_ends_the_run(steps):
         run(register, 2)
 
 
-def test_the_log_counts_configs_and_names_those_that_failed(steps, caplog):
+def test_the_log_counts_configs_and_names_those_that_failed(steps):
     steps["register"] = lambda _: [
         Outcome(1, is_new=True),
         Outcome(2),
         Outcome(error=ValueError("c2.yaml:3: epochs: expected 1 or more.")),
     ]
-    run(register, 3)
-    logged = [record for record in caplog.records if record.name == "prefect.task_runs"]
-    assert [record.getMessage() for record in logged][:2] == [
+    with logged("prefect.task_runs") as records:
+        run(register, 3)
+    assert [record.getMessage() for record in records][:2] == [
         "epochs: expected 1 or more (c2.yaml:3)",
         "Configs: 1 written, 1 found in the record, 1 failed.",
     ]

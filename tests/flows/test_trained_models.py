@@ -189,6 +189,22 @@ def test_a_grid_varies_the_options_of_a_trainer(project):
     assert (again["cached"], len(calls())) == (2, 4)
 
 
+def test_a_sweep_shows_the_seeds_that_a_grid_varies(project):
+    trained(steps=1)
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\ntrainer.seed: [1, 2]\n")
+    rows = training_sweep(grid="grid.yaml")["leaderboard"]
+    assert [list(row.items())[1] for row in rows] == [("trainer.seed", 2), ("trainer.seed", 1)]
+
+
+def test_a_metric_that_no_evaluator_declares_ends_a_sweep_after_its_first_model(project):
+    trained(steps=1)
+    Path("grid.yaml").write_text(f"base_config: {CONFIG_PATH}\ntrainer.steps: [1, 2, 3, 4]\n")
+    options = {"grid": "grid.yaml", "concurrency": 1, "rank_by": "losss"}
+    with pytest.raises(ValueError, match=r"^rank_by: expected one of loss, found 'losss'"):
+        training_sweep(**options)
+    assert len(calls()) == 2
+
+
 def test_configs_with_and_without_a_trainer_are_ranked_together(project):
     trained(steps=1)
     summary = training_sweep(["config.yaml", CONFIG_PATH])

@@ -35,6 +35,7 @@ from tests.flows.runs import (
     failure,
     finished_task_runs,
     flow_run,
+    logged,
     python,
     record,
 )
@@ -212,6 +213,7 @@ def test_a_second_sweep_finds_everything_in_the_record_and_changes_no_byte_of_it
     assert second == {
         "leaderboard": [row | {"cached": True} for row in first["leaderboard"]],
         "failed": [],
+        "file": first["file"],
         "configs": 6,
         "cached": 6,
     }
@@ -532,13 +534,15 @@ def test_the_run_is_named_after_its_configs_and_its_grid(project):
     assert flow_run(state.state_details.flow_run_id).name == "sweep config.yaml epochs.yaml"
 
 
-def test_the_log_has_the_progress_what_each_step_did_and_each_failed_config(project, caplog):
+def test_the_log_has_the_progress_what_each_step_did_and_each_failed_config(project):
     Path("bad.yaml").write_text("")
-    training_sweep(["bad.yaml"], "epochs.yaml", return_state=True)
-    [progress] = [message for message in caplog.messages if "4 of 4 configs" in message]
+    with logged("prefect.flow_runs") as of_flow, logged("prefect.task_runs") as decisions:
+        training_sweep(["bad.yaml"], "epochs.yaml", return_state=True)
+    [progress] = [
+        record.getMessage() for record in of_flow if "4 of 4 configs" in record.getMessage()
+    ]
     assert progress.startswith("4 of 4 configs, 1 failed, ")
     assert progress.endswith("/s, 0 s left.")
-    decisions = [record for record in caplog.records if record.name == "prefect.task_runs"]
     messages = [record.getMessage() for record in decisions]
     assert [message for message in messages if message.startswith("Configs: ")] == [
         "Configs: 1 failed, 3 loaded.",
@@ -581,7 +585,9 @@ def test_the_command_prints_the_best_models_and_their_total(project, capfd, monk
     ]
     assert printed.err.endswith(
         "The same in every row: base_model mistral-7b, dataset_version dataset_v1, learning_rate "
-        "2e-05, batch_size 16, cached false.\nThe best 2 of 3; --json prints all.\n"
+        "2e-05, batch_size 16.\nThe best 2 of 3; --json prints all.\n"
+        "3 of 3 configs done, 0 of them found in the record. All models: "
+        f"{next(Path('artifacts/sweeps').glob('*.json'))}\n"
     )
 
 
@@ -590,7 +596,7 @@ def test_a_terminal_shows_a_bar_in_place_of_the_log(project, server, monkeypatch
         monkeypatch.setenv(name, value)
     output = on_terminal(COMMAND, "sweep", "none.yaml", "--grid", "epochs.yaml", columns=200)
     bars = [line for line in lines(output.replace("\r", "\n")) if "Configs" in line]
-    assert re.search(r"Configs .* 4/4 1 failed, [\d.]+/s 0:00:00", bars[-1])
+    assert re.search(r"Configs .* 4/4 1 failed, [\d.]+/s, 0:00:00 left", bars[-1])
     assert "Finished in state" not in output
     assert "error: 1 of 4 configs failed, the others are done:" in output
 

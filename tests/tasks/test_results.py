@@ -44,7 +44,8 @@ CONFIG_JSON = (
     '{"config": {"base_model": "mistral-7b", "dataset_version": "dataset_v1", '
     '"learning_rate": 2e-05, "epochs": 3, "batch_size": 16}, "path": "config.yaml", '
     f'"sha256": "{"6" * 64}", '
-    '"trainer": null, "evaluator": null, "base_path": null, "base_sha256": null}'
+    '"trainer": null, "evaluator": null, "base_path": null, "base_sha256": null, '
+    '"changed_options": {}}'
 )
 DATASET = DatasetVersion(name="dataset_v1", path="data.jsonl", num_samples=3, sha256="7" * 64)
 DIGESTS = "-" + "0" * 64 + "-" + "f" * 64

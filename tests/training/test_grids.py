@@ -303,6 +303,23 @@ def test_a_variant_may_have_other_options_and_keeps_those_of_the_config_that_it_
         ("trainer.: [4]", "2: unknown key 'trainer.', the keys are "),
         ("trainer.seed: [-1]", " trainer.seed: expected an integer >= 0, found -1."),
         ("trainer.rank.x: [4]", " trainer.rank: expected a mapping, found 8."),
+        (
+            "trainer.optmizer.name: [a]",
+            " trainer.optmizer: the base config has no such option. Nearest: optimizer.",
+        ),
+        (
+            "trainer.use: [simulated]",
+            " trainer.use: only the seed and the options of a trainer may vary. Remove this key.",
+        ),
+        (
+            "trainer.options.rank: [4]",
+            " trainer.options.rank: only the seed and the options of a trainer may vary. "
+            "Write `trainer.rank`.",
+        ),
+        (
+            "trainer.optimizer: [{}]\ntrainer.optimizer.name: [a]",
+            "2: trainer.optimizer: contains trainer.optimizer.name. Vary one of the two.",
+        ),
     ],
 )
 def test_options_that_are_not_valid_are_named(line, fault):
