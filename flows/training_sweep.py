@@ -92,7 +92,7 @@ def training_sweep(
         `leaderboard`: for each model, the best first, its `model_version`, settings, metrics,
         `config` and `cached`, whether it was found in the record; `failed`: empty, because a failed
         config raises; `configs` and `cached`: the numbers of configs, and of models that were found
-        in the record; `file`: the path of `sweeps/<name>-<digest>.json` in the artifacts root, which
+        in the record; `file`: the path of `sweeps/<name>-<digest>.json` in the artifacts root. It
         has the first two, also if configs failed.
 
     Raises:

@@ -4,7 +4,8 @@
 
 Creates four automations on the Prefect server, for runs tagged `training`:
 
-- A run that has sent heartbeats, and then none for five minutes, is marked as Crashed.
+- A run that has started or sent a heartbeat, and then sends none for five minutes, is marked as
+  Crashed. So every worker must send heartbeats; see `ops/base_job_template.json`.
 - A run that a worker has taken, and that has not started after 15 minutes, is marked as Crashed.
 - A run that crashes for the first time gets the state CrashedOnce.
 - A run is scheduled again 30 seconds after CrashedOnce. The delay is needed because the worker
@@ -33,7 +34,8 @@ from prefect.events import ResourceSpecification
 
 __all__ = ["HEARTBEAT_SECONDS", "automations", "deploy_automations", "main"]
 
-# Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml).
+# Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml, and the job
+# template of the work pool).
 HEARTBEAT_SECONDS = 300
 PENDING_SECONDS = 900
 CRASHED_ONCE = "CrashedOnce"
@@ -63,9 +65,9 @@ def automations() -> list[AutomationCore]:
     ) -> ChangeFlowRunState:
         return ChangeFlowRunState(state=state, name=name, message=message, force=force)
 
-    def missing_trigger(expected: set[str], *, after: str, seconds: int) -> EventTrigger:
+    def missing_trigger(expected: set[str], *, after: set[str], seconds: int) -> EventTrigger:
         return EventTrigger(
-            after={f"prefect.flow-run.{after}"},
+            after={f"prefect.flow-run.{event}" for event in after},
             expect={f"prefect.flow-run.{event}" for event in expected},
             posture=Posture.Proactive,
             within=timedelta(seconds=seconds),
@@ -78,14 +80,14 @@ def automations() -> list[AutomationCore]:
             name="Mark training runs without heartbeats as crashed",
             description="The worker or the machine of such a run is gone.",
             trigger=missing_trigger(
-                {"heartbeat", *FINAL}, after="heartbeat", seconds=HEARTBEAT_SECONDS
+                {"heartbeat", *FINAL}, after={"heartbeat", "Running"}, seconds=HEARTBEAT_SECONDS
             ),
             actions=[set_state(f"{gone}: no heartbeat for {HEARTBEAT_SECONDS} seconds")],
         ),
         AutomationCore(
             name="Mark training runs that do not start as crashed",
             description="The worker or the machine of such a run is gone.",
-            trigger=missing_trigger({"Running", *FINAL}, after="Pending", seconds=PENDING_SECONDS),
+            trigger=missing_trigger({"Running", *FINAL}, after={"Pending"}, seconds=PENDING_SECONDS),
             actions=[set_state(f"{gone}: not started after {PENDING_SECONDS} seconds")],
         ),
         AutomationCore(
@@ -107,7 +109,7 @@ def automations() -> list[AutomationCore]:
             name="Try crashed training runs once more",
             description="Steps are idempotent, so a run can be tried again at any time.",
             trigger=missing_trigger(
-                {"Pending", "Running"}, after=CRASHED_ONCE, seconds=RETRY_SECONDS
+                {"Pending", "Running"}, after={CRASHED_ONCE}, seconds=RETRY_SECONDS
             ),
             actions=[
                 set_state("tried once more after a crash", "AwaitingRetry", StateType.SCHEDULED)
