@@ -87,7 +87,9 @@ def automations() -> list[AutomationCore]:
         AutomationCore(
             name="Mark training runs that do not start as crashed",
             description="The worker or the machine of such a run is gone.",
-            trigger=missing_trigger({"Running", *FINAL}, after={"Pending"}, seconds=PENDING_SECONDS),
+            trigger=missing_trigger(
+                {"Running", *FINAL}, after={"Pending"}, seconds=PENDING_SECONDS
+            ),
             actions=[set_state(f"{gone}: not started after {PENDING_SECONDS} seconds")],
         ),
         AutomationCore(
