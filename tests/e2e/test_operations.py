@@ -172,7 +172,7 @@ def run_concurrently(api, deployment, project):
 
 QUICK_RECOVERY = """
 from ops import recovery
-recovery.HEARTBEAT_SECONDS, recovery.PENDING_SECONDS = 60, 180
+recovery.HEARTBEAT_SECONDS, recovery.PENDING_SECONDS = 60, 120
 raise SystemExit(recovery.main([]))
 """
 
@@ -194,12 +194,14 @@ def distribute(reader, project, state, api, killed):
         done.result()
     summary = json.loads((state / "state/leaderboard.json").read_text())
     versions = {row["model_version"] for row in summary["leaderboard"]}
-    assert (len(versions), summary["failed"], summary["cached"]) == (12, [], 0)
+    # Two of the configs have the settings of models that were trained before.
+    assert (len(versions), summary["failed"], summary["cached"]) == (12, [], 2)
     new = [version for version in registered(project) if version not in before]
-    assert sorted(new) == sorted(versions)
+    assert len(new) == 10
+    assert set(new) <= versions
     wanted = {"flow_runs": {"tags": {"all_": ["sweep"]}}}
     runs = answer(lambda: api.post("flow_runs/filter", json=wanted))
-    assert [run["state_name"] for run in runs] == ["Completed"] * 12
+    assert [run["state_name"] for run in runs] == ["Completed"] * 10
 
 
 def test_all_commands_of_the_document_work_in_order(project, state):
