@@ -150,7 +150,7 @@ def test_with_an_api_that_dies_during_the_run_the_command_fails_and_the_files_ar
         finally:
             api.stop()
     assert (run.returncode, run.stdout) == (1, "")
-    assert "\nerror: Connect" in run.stderr
+    assert "\nerror: the Prefect server does not answer: Connect" in run.stderr
     before = record()
     assert len(before) == 8
     training_pipeline("config.yaml", "model_v1")
