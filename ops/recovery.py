@@ -4,8 +4,8 @@
 
 Creates four automations on the Prefect server, for runs tagged `training`:
 
-- A run that has started or sent a heartbeat, and then sends none for five minutes, is marked as
-  Crashed. So every worker must send heartbeats; see `ops/base_job_template.json`.
+- A run that has sent heartbeats, and then none for five minutes, is marked as Crashed. (Not one
+  that was killed before its first heartbeat: a worker may be configured to send none.)
 - A run that a worker has taken, and that has not started after 15 minutes, is marked as Crashed.
 - A run that crashes for the first time gets the state CrashedOnce.
 - A run is scheduled again 30 seconds after CrashedOnce. The delay is needed because the worker
@@ -34,9 +34,9 @@ from prefect.events import ResourceSpecification
 
 __all__ = ["HEARTBEAT_SECONDS", "automations", "deploy_automations", "main"]
 
-# Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml, and the job
-# template of the work pool).
+# Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml).
 HEARTBEAT_SECONDS = 300
+ALIVE = {"heartbeat"}
 PENDING_SECONDS = 900
 CRASHED_ONCE = "CrashedOnce"
 RETRY_SECONDS = 30
@@ -80,7 +80,7 @@ def automations() -> list[AutomationCore]:
             name="Mark training runs without heartbeats as crashed",
             description="The worker or the machine of such a run is gone.",
             trigger=missing_trigger(
-                {"heartbeat", *FINAL}, after={"heartbeat", "Running"}, seconds=HEARTBEAT_SECONDS
+                {"heartbeat", *FINAL}, after=ALIVE, seconds=HEARTBEAT_SECONDS
             ),
             actions=[set_state(f"{gone}: no heartbeat for {HEARTBEAT_SECONDS} seconds")],
         ),

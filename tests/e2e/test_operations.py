@@ -173,6 +173,7 @@ def run_concurrently(api, deployment, project):
 QUICK_RECOVERY = """
 from ops import recovery
 recovery.HEARTBEAT_SECONDS, recovery.PENDING_SECONDS = 60, 120
+recovery.ALIVE.add("Running")  # a run may be killed before its first heartbeat
 raise SystemExit(recovery.main([]))
 """
 

@@ -238,10 +238,7 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
         assert password(running) == made
         with httpx.Client(base_url=f"{url}/api/", auth=made, timeout=60) as api:
             pool = api.get("work_pools/training").json()
-            assert pool["base_job_template"]["job_configuration"] == {
-                "stream_output": True,
-                "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"},
-            }
+            assert pool["base_job_template"]["job_configuration"] == {"stream_output": True}
             assert pool["is_paused"]
         assert (
             f"The work pool is paused, so no run starts. Resume it at {url}/work-pools/work-pool/"
