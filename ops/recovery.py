@@ -79,9 +79,7 @@ def automations() -> list[AutomationCore]:
         AutomationCore(
             name="Mark training runs without heartbeats as crashed",
             description="The worker or the machine of such a run is gone.",
-            trigger=missing_trigger(
-                {"heartbeat", *FINAL}, after=ALIVE, seconds=HEARTBEAT_SECONDS
-            ),
+            trigger=missing_trigger({"heartbeat", *FINAL}, after=ALIVE, seconds=HEARTBEAT_SECONDS),
             actions=[set_state(f"{gone}: no heartbeat for {HEARTBEAT_SECONDS} seconds")],
         ),
         AutomationCore(
