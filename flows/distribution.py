@@ -254,7 +254,7 @@ def _read_model(trial: Trial, version: str, artifacts: Artifacts) -> SweptModel:
     better = _better(read_statement(artifacts.evaluations / version))
     return SweptModel.from_run(
         config_file,
-        metadata,
+        version,
         load_evaluation(version, artifacts.evaluations),
         None if config_file.evaluator is None else better,
         is_cached=False,

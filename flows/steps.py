@@ -51,7 +51,6 @@ class StepValues:
     model_version: str
     config_file: ConfigFile
     dataset: DatasetVersion
-    metadata: dict[str, Any]
     evaluation: dict[str, Any]
     evaluator: Evaluator | None
 
@@ -110,7 +109,6 @@ def config_steps(
         model_version=model_version,
         config_file=config_file,
         dataset=dataset,
-        metadata=metadata,
         evaluation=evaluation,
         evaluator=evaluator,
     )

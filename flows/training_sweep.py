@@ -157,10 +157,12 @@ def _sweep(
         configs = [trial.config for trial in trials]
         # Written before anything that may fail: artifacts in the UI need the server, and no
         # evaluator may declare `rank_by`.
-        file = write_leaderboard(_summary(trials), name, configs, artifacts)
-        summary = _summary(trials, rank_by) | {"file": str(file)}
+        summary = _summary(trials)
+        file = write_leaderboard(summary, name, configs, artifacts)
         if rank_by:
+            summary = _summary(trials, rank_by)
             write_leaderboard(summary, name, configs, artifacts)
+        summary["file"] = str(file)
     _publish(summary, time.monotonic() - started, artifacts)
     if summary["failed"]:
         raise SweepError(summary)

@@ -60,7 +60,7 @@ class Trial:
         """Set the model from the results of the steps."""
         self.model = SweptModel.from_run(
             values.config_file,
-            values.metadata,
+            values.model_version,
             values.evaluation,
             None if values.evaluator is None else values.evaluator.better,
             is_cached=is_cached,

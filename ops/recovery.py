@@ -36,7 +36,7 @@ __all__ = ["HEARTBEAT_SECONDS", "automations", "deploy_automations", "main"]
 
 # Heartbeats are sent every 30 seconds (`flows.heartbeat_frequency` in pyproject.toml).
 HEARTBEAT_SECONDS = 300
-ALIVE = {"heartbeat"}
+ALIVE = {"heartbeat"}  # the events after which the next heartbeat is expected
 PENDING_SECONDS = 900
 CRASHED_ONCE = "CrashedOnce"
 RETRY_SECONDS = 30

@@ -9,10 +9,9 @@ from src.artifacts import Artifacts, read_metadata, read_statement
 from src.errors import CorruptFileError, truncated_repr
 from src.evaluation.evaluator import load_evaluation
 from src.names import is_version, nearest
-from src.records.layout import REGISTRY_LIMIT
 from src.records.statement import Statement
 from src.storage import StorePath
-from src.training.registry import ModelNotFoundError, list_models, parse_registry
+from src.training.registry import ModelNotFoundError, list_models, read_registry_file
 
 __all__ = ["Record", "model_not_found", "read_record", "read_records", "version_folders"]
 
@@ -52,8 +51,7 @@ def read_record(model_version: str, artifacts: Artifacts) -> Record:
         ModelNotFoundError: The version has neither a registry entry nor a metadata.json.
         CorruptFileError: A file of the record cannot be parsed; names the file.
     """
-    registry = parse_registry(artifacts.registry.read(REGISTRY_LIMIT), artifacts.registry)
-    if (registered := registry.get(model_version)) is not None:
+    if (registered := read_registry_file(artifacts.registry).get(model_version)) is not None:
         return _with_files(registered, artifacts)
     try:
         metadata = read_metadata(model_version, artifacts.models)

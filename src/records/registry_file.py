@@ -41,6 +41,7 @@ class RegistryFile:
     Text in another than the canonical form can be read, and nothing can be appended to it.
 
     Attributes:
+        is_canonical: Whether the file is in canonical form, as every registration writes it.
         unknown_fields: Fields besides the list of models, which another release may have written.
 
     Args:
@@ -60,24 +61,19 @@ class RegistryFile:
         self._data = _EMPTY if data is None else data
         self._prefix = memoryview(self._data)[: -len(_END)]
         self._content: dict[str, Any] | None = None
-        self._is_new = self._is_canonical = data is None
+        self._is_new = self.is_canonical = data is None
         if data is not None and valid_sha256 is not None:
-            self._is_canonical = valid_sha256 == self._sha256_with(self._data[-len(_END) :])
+            self.is_canonical = valid_sha256 == self._sha256_with(self._data[-len(_END) :])
         self.unknown_fields: list[str] = []
-        if not self._is_canonical:
+        if not self.is_canonical:
             self._content = _parse(self._data, source)
-            self._is_canonical = canonical_json(self._content) == self._data
+            self.is_canonical = canonical_json(self._content) == self._data
             self.unknown_fields = sorted(self._content.keys() - {"models"})
-
-    @property
-    def is_canonical(self) -> bool:
-        """Whether the file is in canonical form, as every registration writes it."""
-        return self._is_canonical
 
     @property
     def _is_plain(self) -> bool:
         """Whether the bytes are in canonical form, with no key but `models`."""
-        return self._is_canonical and not self.unknown_fields
+        return self.is_canonical and not self.unknown_fields
 
     def check_form(self) -> None:
         """Check that the file is in canonical form.
@@ -85,7 +81,7 @@ class RegistryFile:
         Raises:
             CorruptFileError: It was edited; says how to continue.
         """
-        if not self._is_canonical:
+        if not self.is_canonical:
             raise CorruptFileError(
                 f"{self._source}: not in canonical form: edited after it was written. Left as "
                 "found. Restore the file; or, if its entries are right, write it in canonical "

@@ -39,7 +39,7 @@ class Outcome(NamedTuple, Generic[T]):
     Attributes:
         value: The result; `None` if the step failed.
         error: The error; `None` if the step succeeded.
-        is_new: Whether the step has written something, or was run for this config alone.
+        is_new: Whether the step has written something.
     """
 
     value: T | None = None

@@ -49,7 +49,7 @@ class SweptModel:
     def from_run(
         cls,
         config_file: ConfigFile,
-        metadata: Mapping[str, Any],
+        model_version: str,
         evaluation: Mapping[str, Any],
         better: Mapping[str, str] | None,
         *,
@@ -59,7 +59,7 @@ class SweptModel:
 
         Args:
             config_file: Its config.
-            metadata: The contents of metadata.json.
+            model_version: Its version.
             evaluation: The contents of evaluation.json; another process may have altered it.
             better: See the attribute; empty if its evaluator declares nothing, `None` for the
                 simulated evaluator. Metrics of other evaluators are sorted by name.
@@ -71,7 +71,7 @@ class SweptModel:
             metrics = {name: metrics.get(name) for name in SIMULATED_BETTER}
         return cls(
             config=config_file.path,
-            model_version=metadata["model_version"],
+            model_version=model_version,
             settings=asdict(config_file.config) | _options(config_file),
             metrics=metrics,
             better=SIMULATED_BETTER if better is None else dict(sorted(better.items())),

@@ -30,6 +30,7 @@ __all__ = [
     "list_models",
     "newest_models",
     "parse_registry",
+    "read_registry_file",
     "register_model",
     "register_models",
 ]
@@ -104,7 +105,7 @@ def list_models(registry_path: Location = DEFAULT_PATH) -> list[dict[str, Any]]:
     Raises:
         CorruptFileError: The registry cannot be parsed.
     """
-    return _read(open_file(registry_path)).models
+    return read_registry_file(open_file(registry_path)).models
 
 
 def newest_models(registry_path: Location = DEFAULT_PATH) -> tuple[int, Iterator[dict[str, Any]]]:
@@ -115,7 +116,7 @@ def newest_models(registry_path: Location = DEFAULT_PATH) -> tuple[int, Iterator
     Raises:
         CorruptFileError: The registry cannot be parsed.
     """
-    registry = _read(open_file(registry_path))
+    registry = read_registry_file(open_file(registry_path))
     return len(registry), registry.newest()
 
 
@@ -127,7 +128,7 @@ def get_model(model_version: str, registry_path: Location = DEFAULT_PATH) -> dic
         CorruptFileError: The registry cannot be parsed.
     """
     path = open_file(registry_path)
-    registry = _read(path)
+    registry = read_registry_file(path)
     if (model := registry.get(model_version)) is not None:
         return model
     near = nearest(str(model_version), [model["model_version"] for model in registry.models])
@@ -165,7 +166,7 @@ def find_models(
     Raises:
         CorruptFileError: The registry cannot be parsed, or was edited.
     """
-    registry = _read(open_file(registry_path))
+    registry = read_registry_file(open_file(registry_path))
     registry.check_form()
     return registry.find(versions)
 
@@ -254,7 +255,8 @@ def _is_listed(
     return True
 
 
-def _read(path: StorePath) -> RegistryFile:
+def read_registry_file(path: StorePath) -> RegistryFile:
+    """Read and check the registry; see `parse_registry`. There may be no file."""
     return parse_registry(path.read(REGISTRY_LIMIT), path)
 
 

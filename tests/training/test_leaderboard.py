@@ -125,7 +125,7 @@ def test_a_metric_of_the_name_of_another_column_is_left_out():
 def test_a_simulated_evaluation_that_was_altered_has_the_three_columns(metrics):
     config = TrainingConfig(**METADATA["training_config"])
     file = ConfigFile(config=config, path="c.yaml", sha256="0" * 64)
-    found = SweptModel.from_run(file, METADATA, {"metrics": metrics}, None, is_cached=False)
+    found = SweptModel.from_run(file, "v1", {"metrics": metrics}, None, is_cached=False)
     assert list(found.metrics) == ["quality_score", "cost_per_1k_tokens", "latency_ms"]
 
 
