@@ -149,7 +149,7 @@ def _temporary_folder(entry: Entry) -> Iterator[tuple[Entry, int]]:
 
 
 def _remove_abandoned(entry: Entry) -> None:
-    """Remove the temporary folders of processes that were killed: nobody holds their lock."""
+    """Remove the temporary folders of processes that were killed: their lock is free."""
     for each in entry.siblings():
         match = _TEMPORARY.fullmatch(each.path.name)
         if match and match["name"] == entry.path.name:
