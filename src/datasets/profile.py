@@ -26,27 +26,38 @@ _KINDS = {
 
 
 class Lengths:
-    """Counts lengths in bounded memory."""
+    """Counts lengths in bounded memory: those above 1,000 to three digits."""
 
     def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-        self.least, self.most = 0, 0
+        self._short: Counter[int] = Counter()
+        self._long: Counter[int] = Counter()
+        self._least_long = self._most_long = 0
 
     def add(self, length: int) -> None:
         """Count a length."""
-        if not self._counts:
-            self.least = length
-        self.least, self.most = min(self.least, length), max(self.most, length)
-        if length > EXACT_LENGTHS:
-            digits = len(str(length)) - 3
-            length = round(length, -digits)
-        self._counts[length] += 1
+        if length <= EXACT_LENGTHS:
+            self._short[length] += 1
+            return
+        self._least_long = min(self._least_long or length, length)
+        self._most_long = max(self._most_long, length)
+        self._long[round(length, 3 - len(str(length)))] += 1
+
+    @property
+    def least(self) -> int:
+        """The least length; 0 if there is none."""
+        return min(self._short, default=self._least_long)
+
+    @property
+    def most(self) -> int:
+        """The greatest length; 0 if there is none."""
+        return self._most_long or max(self._short, default=0)
 
     @property
     def median(self) -> int:
         """The median; above 1,000, to three digits."""
-        rest = sum(self._counts.values()) / 2
-        for length, count in sorted(self._counts.items()):
+        counts = self._short + self._long
+        rest = counts.total() / 2
+        for length, count in sorted(counts.items()):
             rest -= count
             if rest <= 0:
                 return length
@@ -57,31 +68,41 @@ class Lengths:
         return {"min": self.least, "median": self.median, "max": self.most}
 
 
-@dataclass(slots=True)
 class FieldProfile:
     """A field of the objects of a dataset.
 
     Attributes:
-        count: The number of lines that have it.
-        kinds: The number of its values by type, e.g. `text`.
         lengths: The numbers of characters of its texts.
     """
 
-    count: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    lengths: Lengths = field(default_factory=Lengths)
+    def __init__(self) -> None:
+        self._types: Counter[type] = Counter()
+        self.lengths = Lengths()
 
     def add(self, value: object) -> None:
         """Count a value."""
-        self.count += 1
-        self.kinds[_KINDS[type(value)]] += 1
+        self._types[type(value)] += 1
         if isinstance(value, str):
             self.lengths.add(len(value))
 
+    @property
+    def count(self) -> int:
+        """The number of lines that have the field."""
+        return self._types.total()
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """The number of its values by kind, e.g. `text`."""
+        kinds: Counter[str] = Counter()
+        for each, count in self._types.items():
+            kinds[_KINDS[each]] += count
+        return kinds
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        lengths = self.lengths.to_dict() if "text" in self.kinds else None
-        return {"lines": self.count, "types": dict(self.kinds), "characters": lengths}
+        kinds = self.kinds
+        lengths = self.lengths.to_dict() if _KINDS[str] in kinds else None
+        return {"lines": self.count, "types": dict(kinds), "characters": lengths}
 
 
 @dataclass(slots=True)
@@ -109,10 +130,13 @@ class DatasetProfile:
     def add(self, values: Mapping[str, Any]) -> None:
         """Count the fields of one object."""
         for name, value in values.items():
-            if name in self.fields or len(self.fields) < MAX_FIELDS:
-                self.fields.setdefault(name, FieldProfile()).add(value)
-            else:
-                self.num_more_fields += 1
+            profile = self.fields.get(name)
+            if profile is None:
+                if len(self.fields) == MAX_FIELDS:
+                    self.num_more_fields += 1
+                    continue
+                profile = self.fields[name] = FieldProfile()
+            profile.add(value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
