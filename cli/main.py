@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cli.datasets import dataset
 from cli.evaluation import evaluate
 from cli.exporting import export
 from cli.models import models, show
@@ -54,6 +55,7 @@ def main() -> None:
 for _command in (
     run,
     sweep,
+    dataset,
     evaluate,
     models,
     show,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.terminal import printed_log
 from src.digest import Digest
-from src.progress import Progress, Snapshot
+from src.progress import Progress, Snapshot, ignore_progress
 from src.rendering.text import one_line
 from src.storage import StorePath
 from src.training.hashing import count_and_hash
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-__all__ = ["digests_with_progress", "hash_with_progress", "sweep_progress", "training_progress"]
+__all__ = [
+    "digests_with_progress",
+    "hash_with_progress",
+    "reading_progress",
+    "sweep_progress",
+    "training_progress",
+]
 
 UPDATE_SECONDS = 1.0
 
@@ -61,6 +67,17 @@ def _reading(path: StorePath, total: int) -> Iterator[Callable[[int], None]]:
     finally:
         if bar is not None:
             bar.stop()
+
+
+@contextmanager
+def reading_progress(*paths: StorePath) -> Iterator[Callable[[int], None]]:
+    """Yield a function that receives the number of bytes of each read of some files."""
+    if not sys.stderr.isatty():
+        yield ignore_progress
+        return
+    sizes = [file.size for path in paths if (file := path.stat()) is not None]
+    with _reading(paths[0], sum(sizes)) as progress:
+        yield progress
 
 
 def _bar(path: StorePath, total: int) -> "Bar":

@@ -1,19 +1,27 @@
 """Commands about the inputs of models: `compare` and `trace`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cli.options import artifacts_dir_option, complete_version, json_option
-from cli.progress import hash_with_progress
+from cli.progress import hash_with_progress, reading_progress
 from cli.tables import packages_text, print_table
-from cli.terminal import print_json, print_line
+from cli.terminal import print_error, print_json, print_line
 from src.lineage.compare import compare as compare_models
 from src.lineage.files import FileTrace, trace_file
 from src.lineage.record import Record
 from src.lineage.trace import Trace, models_of_commit, models_trained_on, trace_model
 from src.records.layout import STATEMENT_FILE
 from src.rendering.text import as_text
+from src.storage import open_file
+
+if TYPE_CHECKING:
+    from src.lineage.lines import LineTrace
 
 __all__ = ["compare", "trace"]
+
+RECORDS_LIMIT = 1 << 26
 
 
 @click.command()
@@ -50,6 +58,11 @@ def compare(
     type=click.Path(dir_okay=False),
     help="The models that this file belongs to, or that were made from it.",
 )
+@click.option(
+    "--line",
+    metavar="TEXT_OR_FILE",
+    help="The datasets that hold this JSON object, or those in a file, and their models.",
+)
 @artifacts_dir_option
 @json_option
 def trace(
@@ -57,6 +70,7 @@ def trace(
     dataset: str | None,
     commit: str | None,
     file: str | None,
+    line: str | None,
     artifacts_dir: str,
     as_json: bool,
 ) -> None:
@@ -66,9 +80,16 @@ def trace(
     made from that data or code. A digest or commit may be shortened to its first 7 or more digits.
     With --file, hashes a file and prints the models whose records name its digest, as weights, as
     a file of the base model, or as another file or input; exits with 1 if there are none.
+    With --line, searches all datasets for a record, as a JSON value, and prints the models trained
+    on those that hold it; a file has one record per line. Exits with 1 if no dataset does.
     """
-    if sum(each is not None for each in (version, dataset, commit, file)) != 1:
-        raise click.UsageError("Pass exactly one of VERSION, --dataset, --commit and --file.")
+    if sum(each is not None for each in (version, dataset, commit, file, line)) != 1:
+        raise click.UsageError(
+            "Pass exactly one of VERSION, --dataset, --commit, --file and --line."
+        )
+    if line is not None:
+        _trace_lines(line, artifacts_dir, as_json)
+        return
     if file is not None:
         _trace_file(file, artifacts_dir, as_json)
         return
@@ -107,6 +128,54 @@ def _print_uses(found: FileTrace) -> None:
         rows = [(use.model_version, use.role, use.file) for use in found.uses]
         print_table(("model_version", "role", "file"), rows)
     _print_unknown(found.unknown)
+
+
+def _trace_lines(text_or_file: str, artifacts_dir: str, as_json: bool) -> None:
+    from src.datasets.search import parse_records  # slow to import
+    from src.lineage.lines import trace_lines
+
+    text, place = text_or_file.encode(errors="surrogateescape"), "--line"
+    if not text.lstrip().startswith(b"{"):
+        path = open_file(text_or_file)
+        if (found := path.read_linked(RECORDS_LIMIT)) is None:
+            raise FileNotFoundError(f"{path}: no such file, and not a JSON object.")
+        text, place = found, str(path)
+    trace = trace_lines(parse_records(text, place), artifacts_dir, reading=reading_progress)
+    if as_json:
+        print_json(trace.to_dict())
+    else:
+        _print_hits(trace)
+    for name, reason in trace.unsearched.items():
+        print_error(f"dataset {name} was not searched: {reason}")
+    if not trace.hits or trace.unsearched:
+        raise SystemExit(1)
+
+
+def _print_hits(trace: "LineTrace") -> None:
+    held = len({hit.record for hit in trace.hits})
+    records = "1 record" if trace.num_records == 1 else f"{trace.num_records:,} records"
+    print_line(f"{records}: {held:,} in the data of {_datasets(trace.num_datasets)}")
+    if trace.hits:
+        rows = [
+            (
+                hit.record,
+                hit.dataset_version,
+                ", ".join(map(str, hit.lines)) + (", ..." if hit.count > len(hit.lines) else ""),
+                "same text" if hit.is_same_text else "same value",
+                len(hit.models),
+            )
+            for hit in trace.hits
+        ]
+        print_table(("record", "dataset_version", "lines", "match", "models"), rows)
+    for version, hit in {hit.dataset_version: hit for hit in trace.hits}.items():
+        print_line(f"Models trained on {version}: {', '.join(hit.models) or 'none'}")
+        if hit.other_models:
+            names = ", ".join(hit.other_models)
+            print_line(f"With other or unrecorded data of this name: {names}")
+
+
+def _datasets(count: int) -> str:
+    return f"{count:,} dataset{'' if count == 1 else 's'}"
 
 
 def _models(count: int) -> str:

@@ -1,14 +1,16 @@
 """Configure the log of a flow: escape control characters, and log each error once."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from src.rendering.text import message
+from src.rendering.text import message, one_line
+from src.training.dataset import DatasetVersion, unpinned_reason
 
-__all__ = ["configure_log", "log_error"]
+__all__ = ["configure_log", "log_error", "unpinned_warnings"]
 
 
 class _EscapingFormatter(logging.Formatter):
@@ -74,3 +76,16 @@ def log_error(error: BaseException, text: str) -> None:
     """Log the error of a flow run in one line, and drop the records of the engine about it."""
     _REPORTED_ONCE.reported = error
     get_run_logger().error("%s", text)
+
+
+def unpinned_warnings() -> Callable[[DatasetVersion], None]:
+    """Return a function that logs a warning for a dataset that nothing pins, once for each."""
+    warned: set[str] = set()
+
+    def warn(dataset: DatasetVersion) -> None:
+        reason = unpinned_reason(dataset)
+        if reason is not None and dataset.name not in warned:
+            warned.add(dataset.name)
+            get_run_logger().warning("%s", one_line(reason))
+
+    return warn

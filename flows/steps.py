@@ -72,6 +72,7 @@ def config_steps(
     *,
     sha256: str | None = None,
     on_version: Callable[[str], None] = lambda _: None,
+    on_dataset: Callable[[DatasetVersion], None] = lambda _: None,
 ) -> Generator[Call, Any, StepValues]:
     """Yield the steps of one config in their order; receive the result of each.
 
@@ -81,6 +82,7 @@ def config_steps(
         root: The artifacts root.
         sha256: SHA-256 that the config must have; `None` unless a sweep wrote it.
         on_version: Called with the version if it was derived, before the first file is written.
+        on_dataset: Called with the dataset version.
 
     Returns:
         The results of the steps.
@@ -93,6 +95,7 @@ def config_steps(
     config_file: ConfigFile = yield load_config, (training_config_path, sha256)
     config = config_file.config
     dataset: DatasetVersion = yield resolve_dataset, (config.dataset_version, root)
+    on_dataset(dataset)
     trainer = describe_trainer(config_file)
     evaluator = _evaluator(config_file, dataset, root)
     if model_version is None:

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
-from flows.logs import configure_log
+from flows.logs import configure_log, unpinned_warnings
 from flows.openlineage import lineage_hooks
 from flows.report import publish_models, report_key, training_report
 from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
@@ -82,6 +82,7 @@ def _train(
             model_version,
             str(artifacts.root),
             on_version=lambda version: _rename_run(f"train {version}"),
+            on_dataset=unpinned_warnings(),
         )
         values = run_steps(steps, call_limited)
     report = training_report(

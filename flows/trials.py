@@ -16,6 +16,7 @@ from typing import Any
 
 from prefect import Task
 
+from flows.logs import unpinned_warnings
 from flows.steps import (
     StepValues,
     call_limited,
@@ -28,6 +29,7 @@ from src.components.description import shared_descriptions
 from src.supervision.command import GRACE_SECONDS as COMMAND_GRACE_SECONDS
 from src.supervision.command import commands_until
 from src.training.batches import Outcome
+from src.training.dataset import DatasetVersion
 from src.training.leaderboard import SweptModel
 from tasks.batches import Batch, run_batch
 from tasks.caching import DecisionLog, step_results
@@ -69,6 +71,8 @@ class Trial:
 
 OnDone = Callable[[Sequence[Trial]], None]
 """Receives configs that are done or have failed."""
+OnDataset = Callable[[DatasetVersion], None]
+"""Receives the dataset version of a config."""
 
 
 def run_trials(
@@ -87,14 +91,15 @@ def run_trials(
         RunTimeoutError: A step of a batch has not finished in six hours.
     """
     separate: list[Trial] = []
+    on_dataset = unpinned_warnings()
     for start in range(0, len(trials), BATCH_SIZE):
         batch = trials[start : start + BATCH_SIZE]
-        done, others = _run_batch(batch, start, len(trials), str(artifacts.root))
+        done, others = _run_batch(batch, start, len(trials), str(artifacts.root), on_dataset)
         separate += others
         on_done(done)
     if separate:
         with step_results(artifacts), shared_descriptions():
-            _run_separately(separate, str(artifacts.root), concurrency, on_done)
+            _run_separately(separate, str(artifacts.root), concurrency, on_dataset, on_done)
 
 
 class _NotBatchedError(ValueError):
@@ -102,7 +107,7 @@ class _NotBatchedError(ValueError):
 
 
 def _run_batch(
-    batch: Sequence[Trial], start: int, total: int, root: str
+    batch: Sequence[Trial], start: int, total: int, root: str, on_dataset: OnDataset
 ) -> tuple[list[Trial], list[Trial]]:
     """Run the steps of a batch.
 
@@ -126,7 +131,10 @@ def _run_batch(
             for each in found
         ]
 
-    steps = [config_steps(trial.config, None, root, sha256=trial.sha256) for trial in batch]
+    steps = [
+        config_steps(trial.config, None, root, sha256=trial.sha256, on_dataset=on_dataset)
+        for trial in batch
+    ]
     done, separate = [], []
     for trial, outcome in zip(batch, run_steps_together(steps, call), strict=True):
         if isinstance(outcome.error, _NotBatchedError):
@@ -139,7 +147,13 @@ def _run_batch(
     return done, separate
 
 
-def _run_separately(trials: Sequence[Trial], root: str, concurrency: int, on_done: OnDone) -> None:
+def _run_separately(
+    trials: Sequence[Trial],
+    root: str,
+    concurrency: int,
+    on_dataset: OnDataset,
+    on_done: OnDone,
+) -> None:
     """Run the steps of each config, `concurrency` of them at the same time."""
     dataset_locks: defaultdict[str, Lock] = defaultdict(Lock)
     done_lock = Lock()
@@ -153,7 +167,9 @@ def _run_separately(trials: Sequence[Trial], root: str, concurrency: int, on_don
     def run(trial: Trial) -> None:
         try:
             with DecisionLog().recording() as decisions:
-                steps = config_steps(trial.config, None, root, sha256=trial.sha256)
+                steps = config_steps(
+                    trial.config, None, root, sha256=trial.sha256, on_dataset=on_dataset
+                )
                 values = run_steps(steps, call)
             trial.finish(values, is_cached=decisions.is_cached)
         except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """An in-memory back end, which behaves as an object store does, and its faults."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from io import BytesIO
@@ -14,7 +14,7 @@ from uuid import uuid4
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.progress import ignore_progress
-from src.storage import FileChangedError, Key, Reader, Stat, StorePath, Update
+from src.storage import FileChangedError, Key, NewFolder, Reader, Stat, StorePath, Update
 from src.storage.memo import memo_path
 from src.storage.tree import copy_pieces, first_difference
 
@@ -180,6 +180,20 @@ class MemoryStore:
             self.replace(f"{prefix}/{name}", b"".join(pieces))
 
     @contextmanager
+    def new_folder(self, prefix: Key) -> Iterator[NewFolder]:
+        self._check_new(prefix)
+        folder = MemoryFolder()
+        yield folder
+        self._check_new(prefix)
+        for name, data in reversed(folder.files.items()):
+            if self.create(f"{prefix}/{name}", data) != data:
+                raise FileExistsError(17, "File exists", self._message(prefix))
+
+    def _check_new(self, prefix: Key) -> None:
+        if prefix in self.server.objects or self._is_folder(prefix):
+            raise FileExistsError(17, "File exists", self._message(prefix))
+
+    @contextmanager
     def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
         found = self.digests(prefix)
         if found != files:
@@ -207,6 +221,18 @@ class MemoryStore:
 
     def _message(self, key: Key) -> str:
         return f"{self.url}/{key}"
+
+
+class MemoryFolder:
+    """The files of a folder that is being written."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def write(self, name: str, data: Iterable[bytes | memoryview]) -> None:
+        if name in self.files:
+            raise FileExistsError(17, "File exists", name)
+        self.files[name] = b"".join(data)
 
 
 class MemoryReader:

@@ -13,6 +13,7 @@ from src.storage.reading import read_file
 from src.storage.store import (
     FileChangedError,
     Key,
+    NewFolder,
     Reader,
     Stat,
     Store,
@@ -25,6 +26,7 @@ __all__ = [
     "FolderStore",
     "Key",
     "Location",
+    "NewFolder",
     "Reader",
     "Stat",
     "Store",

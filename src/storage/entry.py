@@ -61,6 +61,16 @@ class Entry(NamedTuple):
         finally:
             os.close(descriptor)
 
+    def siblings(self) -> list["Entry"]:
+        """Return the entries of the folder that holds this one, in any order."""
+        with _named(self.path.parent):
+            descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.folder)
+            try:
+                with os.scandir(descriptor) as found:
+                    return [self.sibling(each.name) for each in found]
+            finally:
+                os.close(descriptor)
+
     def lstat(self) -> os.stat_result:
         """Return the status of the file, or of a link."""
         with _named(self.path):
@@ -110,6 +120,7 @@ def open_entry(
     *,
     make: bool = False,
     on_made: Callable[[Entry], None] = Entry.sync_folder,
+    opened_root: int | None = None,
 ) -> Iterator[Entry]:
     """Open the folder of a file; no link below `root` is followed.
 
@@ -117,6 +128,7 @@ def open_entry(
         root: The folder that all keys are relative to; may be a link.
         key: The file, as names separated by `/`.
         make: Whether to create missing folders, and the root.
+        opened_root: The descriptor of the root, if it is open already.
         on_made: Called for each folder below the root that was created, while the folder that holds
             it is open; by default it makes the folder durable.
 
@@ -129,9 +141,12 @@ def open_entry(
     parts = key.split("/")
     if not _OUTSIDE.isdisjoint(parts):
         raise ValueError(f"{root / key}: leads out of {root}. Nothing was read or written.")
-    if make and not root.is_dir():
-        _make_folders(Path(os.path.realpath(root)))
-    descriptor = os.open(root, _FOLDER)
+    if opened_root is not None:
+        descriptor = os.dup(opened_root)
+    else:
+        if make and not root.is_dir():
+            _make_folders(Path(os.path.realpath(root)))
+        descriptor = os.open(root, _FOLDER)
     try:
         for depth, folder in enumerate(parts[:-1], start=1):
             outer = descriptor

@@ -23,8 +23,9 @@ from src.progress import ignore_progress
 from src.storage.entry import Entry, open_entry
 from src.storage.locking import lock, unlock
 from src.storage.memo import memo_path, read_facts, write_facts
+from src.storage.new_folder import create_folder, is_temporary
 from src.storage.reading import check_no_hole, has_contents, kind_of, open_regular, read_file
-from src.storage.store import FileChangedError, Key, Reader, Stat, Update
+from src.storage.store import FileChangedError, Key, NewFolder, Reader, Stat, Update
 from src.storage.together import create_together
 from src.storage.tree import copy_pieces, first_difference, hash_file, remove_empty_folders, scan
 
@@ -96,13 +97,14 @@ class FolderStore:
 
     def files(self, prefix: Key) -> Iterator[Stat]:
         """Implement `Store.files`."""
-        folder = self._path(prefix)
-        found = [
-            str(Path(here, name).relative_to(self.root))
-            for here, _, names in os.walk(folder, onerror=_raise_unless_missing)
-            for name in names
-            if not name.endswith((LOCK_SUFFIX, TEMPORARY_SUFFIX))
-        ]
+        found = []
+        for here, folders, names in os.walk(self._path(prefix), onerror=_raise_unless_missing):
+            folders[:] = [name for name in folders if not is_temporary(name)]
+            found += [
+                str(Path(here, name).relative_to(self.root))
+                for name in names
+                if not name.endswith((LOCK_SUFFIX, TEMPORARY_SUFFIX))
+            ]
         for key in sorted(found):
             if (file := self.stat(key)) is not None:
                 yield file
@@ -202,6 +204,12 @@ class FolderStore:
                 entry.sync_folder()
 
     @contextmanager
+    def new_folder(self, prefix: Key) -> Iterator[NewFolder]:
+        """Implement `Store.new_folder`."""
+        with self._entry(prefix) as entry, create_folder(entry) as folder:
+            yield folder
+
+    @contextmanager
     def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
         """Implement `Store.local_files`: the folder itself."""
         before = scan(self.root, prefix)
@@ -286,7 +294,9 @@ def _changed(path: Path) -> FileChangedError:
 
 def _folders(folder: Path | int) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if _is_folder(entry))
+        return sorted(
+            entry.name for entry in entries if _is_folder(entry) and not is_temporary(entry.name)
+        )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

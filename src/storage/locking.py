@@ -4,7 +4,16 @@ import fcntl
 import os
 from threading import Thread
 
-__all__ = ["lock", "unlock"]
+__all__ = ["lock", "try_lock", "unlock"]
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or folder if it is free; return whether it was."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def lock(descriptor: int, seconds: float | None) -> bool:
@@ -15,11 +24,7 @@ def lock(descriptor: int, seconds: float | None) -> bool:
     Those who wait are in a queue of the kernel: about in the order in which they came, if each
     holder pauses before it locks again. A thread waits, because it can be abandoned.
     """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _wait(descriptor, seconds)
-    return True
+    return try_lock(descriptor) or _wait(descriptor, seconds)
 
 
 def unlock(descriptor: int) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from src.digest import Digest
 from src.errors import CorruptFileError, too_large
 from src.progress import ignore_progress
-from src.storage.store import FileChangedError, Key, Reader, Stat, Store, Update
+from src.storage.store import FileChangedError, Key, NewFolder, Reader, Stat, Store, Update
 
 __all__ = ["NewFilesStore", "NotNewError", "OverlayStore"]
 
@@ -127,6 +127,10 @@ class OverlayStore:
         return self._base.digests(prefix, use_memos=use_memos, progress=progress)
 
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
+        """Refuse: large files are not kept in memory."""
+        raise NotImplementedError
+
+    def new_folder(self, prefix: Key) -> AbstractContextManager[NewFolder]:
         """Refuse: large files are not kept in memory."""
         raise NotImplementedError
 

@@ -21,7 +21,16 @@ from src.digest import Digest
 from src.errors import too_large
 from src.progress import ignore_progress
 
-__all__ = ["FileChangedError", "Key", "Reader", "Stat", "Store", "StorePath", "Update"]
+__all__ = [
+    "FileChangedError",
+    "Key",
+    "NewFolder",
+    "Reader",
+    "Stat",
+    "Store",
+    "StorePath",
+    "Update",
+]
 
 Key = str
 T = TypeVar("T")
@@ -68,6 +77,18 @@ class Reader(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Read up to `len(buffer)` bytes into `buffer`; return their number, 0 at the end."""
+        ...
+
+
+class NewFolder(Protocol):
+    """A folder that is being written, and that no reader sees."""
+
+    def write(self, name: str, data: Iterable[bytes | memoryview], /) -> None:
+        """Write a file of any size.
+
+        Raises:
+            FileExistsError: The folder has a file of this name.
+        """
         ...
 
 
@@ -208,6 +229,19 @@ class Store(Protocol):
         """
         ...
 
+    def new_folder(self, prefix: Key) -> AbstractContextManager[NewFolder]:
+        """Provide a folder that becomes `prefix` at the end of the block.
+
+        All of its files become visible together; in a back end where that is not possible, the
+        file that was written first becomes visible last. If the block raises, there are none.
+
+        Raises:
+            FileExistsError: There is a file below `prefix`, now or at the end of the block; it is
+                left as found.
+            CorruptFileError: A link is on the way to the folder.
+        """
+        ...
+
     def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> AbstractContextManager[Path]:
         """Provide the files below `prefix` as a local folder, for reading.
 
@@ -327,6 +361,10 @@ class StorePath:
     def put_files(self, folder: Path, files: Mapping[str, Digest]) -> None:
         """Copy files to this path; see `Store.put_files`."""
         self.store.put_files(self.key, folder, files)
+
+    def new_folder(self) -> AbstractContextManager[NewFolder]:
+        """Provide a folder that becomes this path; see `Store.new_folder`."""
+        return self.store.new_folder(self.key)
 
     def local_files(self, files: Mapping[str, Digest]) -> AbstractContextManager[Path]:
         """Provide the files below this path; see `Store.local_files`."""

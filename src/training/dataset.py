@@ -3,12 +3,14 @@
 import logging
 import re
 from contextlib import suppress
+from itertools import islice
 
 from src.errors import CorruptFileError, truncated_repr
 from src.names import check_version, nearest
 from src.records.canonical import parse_json, sha256
 from src.records.dataset_version import DatasetVersion
-from src.records.layout import DATA_FILE, METADATA_FILE, METADATA_LIMIT
+from src.records.layout import DATA_FILE, DATASETS_FOLDER, METADATA_FILE, METADATA_LIMIT
+from src.rendering.shell import quote
 from src.storage import Location, StorePath, open_path
 from src.training.hashing import HashDataset, count_and_hash
 
@@ -16,8 +18,13 @@ __all__ = [
     "DatasetMismatchError",
     "DatasetVersion",
     "check_dataset_metadata",
+    "found_files",
     "resolve_dataset",
+    "unpinned_reason",
 ]
+
+ADD_COMMAND = "llm-train dataset add"
+MAX_NAMES = 5  # of files that an error names
 
 logger = logging.getLogger(__name__)
 
@@ -120,5 +127,36 @@ def _not_found(path: StorePath) -> str:
     with suppress(OSError):
         known = folder.parent.folders(follow_links=True)
     if folder.name in known:
-        return f"{path}: no such file. The folder of the dataset version exists."
-    return f"{path}: no dataset version {folder.name!r}. Nearest: {nearest(folder.name, known)}."
+        return (
+            f"{path}: no such file. {found_files(folder)} To add a file of JSON lines as a dataset "
+            f"version: `{ADD_COMMAND} FILE NAME`."
+        )
+    return (
+        f"{path}: no dataset version {folder.name!r}. Nearest: {nearest(folder.name, known)}. To "
+        f"add one: `{ADD_COMMAND} FILE {folder.name}`."
+    )
+
+
+def found_files(folder: StorePath) -> str:
+    """Return a sentence that names the first files of a folder."""
+    names: list[str] = []
+    with suppress(OSError):
+        files = (file.key.removeprefix(f"{folder.key}/") for file in folder.files())
+        names = list(islice(files, MAX_NAMES + 1))
+    if not names:
+        return "The folder is empty."
+    more = ", ..." if len(names) > MAX_NAMES else ""
+    return f"The folder has {', '.join(map(truncated_repr, names[:MAX_NAMES]))}{more}."
+
+
+def unpinned_reason(dataset: DatasetVersion) -> str | None:
+    """Return why a dataset can change unnoticed, and what to do; `None` if it cannot."""
+    if dataset.metadata_sha256 is not None:
+        return None
+    root = dataset.path.removesuffix(f"/{DATASETS_FOLDER}/{dataset.name}/{DATA_FILE}")
+    option = "" if root in ("artifacts", dataset.path) else f" --artifacts-dir {quote(root)}"
+    return (
+        f"{dataset.path}: the dataset has no {METADATA_FILE}, so nothing pins its data: a changed "
+        "line makes the models trained on it a MISMATCH. To pin it: "
+        f"`{ADD_COMMAND} {quote(dataset.path)} {dataset.name}{option}`."
+    )

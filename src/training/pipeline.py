@@ -1,5 +1,6 @@
 """The pipeline: from a training config to an evaluated model, without an engine."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from src.names import check_version
 from src.records.dataset_version import DatasetVersion
 from src.storage import Location, StorePath, open_path
 from src.training.config import ConfigFile, read_config_file
-from src.training.dataset import resolve_dataset
+from src.training.dataset import resolve_dataset, unpinned_reason
 from src.training.hashing import HashDataset
 from src.training.registry import check_registry, register_model
 from src.training.trainer import train_config
 
 __all__ = ["config_evaluator", "load_model_metadata", "run_training_pipeline"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_model_metadata(
@@ -114,6 +117,8 @@ def run_training_pipeline(
         check_version("model_version", model_version)
     config_file = read_config_file(training_config_path)
     dataset = resolve_dataset(config_file.config.dataset_version, artifacts.datasets)
+    if reason := unpinned_reason(dataset):
+        logger.warning("%s", reason)
     evaluator = as_evaluator(metrics or config_evaluator(config_file, dataset, artifacts))
     version = train_config(
         config_file, dataset, model_version, artifacts.models, invocation=invocation

@@ -15,7 +15,7 @@ from src.evaluation import attestation
 from src.records.statement import ResolvedDependency
 from src.training import binding
 from src.training.pipeline import run_training_pipeline
-from tests.examples import CONFIG
+from tests.examples import CONFIG, DATA
 
 COMMIT = "c0ffee" * 6 + "beef"
 OTHER_CONFIG = CONFIG.replace("mistral-7b", "org/llama-3.1-8b").replace("epochs: 3", "epochs: 4")
@@ -36,6 +36,7 @@ READING = [
     ["trace", "--dataset", "dataset_v1"],
     ["trace", "--commit", COMMIT],
     ["trace", "--file", "artifacts/models/model_v1/metadata.json"],
+    ["trace", "--line", DATA.splitlines()[0].decode()],
 ]
 """One call of every command that only reads."""
 

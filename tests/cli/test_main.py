@@ -51,6 +51,10 @@ def test_a_name_that_does_not_exist_is_one_error_and_exit_code_2(
         ["trace"],
         ["trace", "model_v1", "--dataset", "dataset_v1"],
         ["trace", "model_v1", "--file", "one.yaml"],
+        ["trace", "--file", "one.yaml", "--line", "{}"],
+        ["dataset", "add", "one.jsonl"],
+        ["dataset", "diff", "dataset_v1"],
+        ["dataset", "nothing"],
         ["export", "model_v1"],
         ["compare", "model_v1", "model_v2", "--json", "--markdown"],
         ["show"],
@@ -69,7 +73,7 @@ def test_wrong_usage_exits_with_2(models, llm_train, arguments):
     ("arguments", "error"),
     [
         (["verify"], "Pass the versions to verify, or --all."),
-        (["trace"], "Pass exactly one of VERSION, --dataset, --commit and --file."),
+        (["trace"], "Pass exactly one of VERSION, --dataset, --commit, --file and --line."),
         (
             ["compare", "model_v1", "model_v2", "--json", "--markdown"],
             "--markdown and --json exclude each other. Choose one of them.",
@@ -124,7 +128,9 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_reading_commands_import_no_engine_and_in_a_pipe_no_rich(models, start):
-    arguments = READING + [[*command, "--json"] for command in READING]
+    datasets = [["list"], ["show", "dataset_v1"], ["diff", "dataset_v1", "dataset_v1"]]
+    arguments = READING + [["dataset", *each] for each in datasets]
+    arguments += [[*command, "--json"] for command in arguments]
     assert "MATCH     model_v1" in start(NO_ENGINE, json.dumps(arguments)).end()
 
 

@@ -1,15 +1,17 @@
 # ruff: noqa: E501  # the output of commands, as printed
 """Tests of the commands `compare` and `trace`."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from src.datasets.adding import add_dataset
 from src.lineage.compare import compare
 from src.lineage.files import trace_file
 from src.lineage.trace import models_of_commit, models_trained_on, trace_model
 from tests.cli.conftest import COMMIT
-from tests.examples import DATA_SHA256
+from tests.examples import DATA, DATA_SHA256
 
 COMPARE = """\
                              model_v1    model_v2
@@ -151,3 +153,69 @@ def test_trace_of_a_file_that_does_not_exist_is_wrong_usage(models, llm_train, p
     done = llm_train("trace", "--file", path)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith(error)
+
+
+# --- trace --line --------------------------------------------------------------------------------
+
+LINE = DATA.splitlines()[1].decode()
+
+
+def test_trace_of_a_line_prints_the_datasets_that_hold_it_and_their_models(models, llm_train):
+    done = llm_train("trace", "--line", LINE)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == (
+        "1 record: 1 in the data of 1 dataset\n"
+        "record  dataset_version  lines  match      models\n"
+        "     1  dataset_v1       2      same text       2\n"
+        "Models trained on dataset_v1: model_v1, model_v2\n"
+    )
+
+
+def test_trace_of_a_file_of_lines_finds_equal_values(models, llm_train, as_json):
+    Path("lines").write_text(f'{{"none": 1}}\n\n  {LINE}\n')
+    add_dataset([f'{LINE[:-1]}, "b": 1, "a": 2}}\n'.encode() * 9], "more")
+    Path("values").write_text(json.dumps({"a": 2, "b": 1} | json.loads(LINE)))
+    done = llm_train("trace", "--line", "values")
+    assert "     1  more             1, 2, 3, 4, 5, ...  same value       0\n" in done.stdout
+    assert "Models trained on more: none\n" in done.stdout
+    done = llm_train("trace", "--line", "lines")
+    assert "2 records: 1 in the data of 2 datasets\n" in done.stdout
+    assert as_json("trace", "--line", "lines")["hits"][0]["record"] == 2
+
+
+def test_trace_of_a_line_names_models_of_other_data(models, llm_train):
+    folder = Path("artifacts/datasets/dataset_v1")
+    (folder / "metadata.json").unlink()
+    (folder / "data.jsonl").write_bytes(b'{"a": 1}\n')
+    done = llm_train("trace", "--line", '{"a": 1}')
+    assert "Models trained on dataset_v1: none\n" in done.stdout
+    assert "With other or unrecorded data of this name: model_v1, model_v2\n" in done.stdout
+
+
+def test_trace_of_a_line_that_no_dataset_holds_exits_with_1(models, llm_train):
+    done = llm_train("trace", "--line", '{"none": 1}')
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert done.stdout == "1 record: 0 in the data of 1 dataset\n"
+
+
+def test_trace_of_a_line_names_a_dataset_that_was_not_searched(models, llm_train):
+    Path("artifacts/datasets/empty").mkdir()
+    done = llm_train("trace", "--line", LINE)
+    assert done.exit_code == 1
+    assert "Models trained on dataset_v1: model_v1, model_v2\n" in done.stdout
+    assert done.stderr.startswith("error: dataset empty was not searched: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("{", "--line:1: not a JSON object."),
+        ("none", "none: no such file, and not a JSON object."),
+        ("empty", "empty: empty. Expected JSON objects, one per line."),
+        ("{}\n[]", "--line:2: not a JSON object."),
+    ],
+)
+def test_text_that_is_no_record_is_one_error(models, llm_train, line, error):
+    Path("empty").touch()
+    done = llm_train("trace", "--line", line)
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"error: {error}\n")

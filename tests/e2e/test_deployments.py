@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -13,6 +15,7 @@ from tests.docs import blocks
 from tests.e2e.conftest import FINAL, eventually, registered
 from tests.examples import written
 
+LLM_TRAIN = "from cli.main import main; main()"
 TRAIN, NIGHTLY = "training-pipeline/train", "training-pipeline/nightly"
 SWEEP, DERIVED = "training-sweep/sweep", "mistral-7b-dataset_v1-"
 ON_DATASET, CONFIGS = "training-pipeline/on-dataset", "dataset-published/configs"
@@ -194,7 +197,16 @@ def test_a_published_dataset_trains_every_config_that_uses_it_once(platform):
         "Qwen-Qwen2.5-0.5B-dataset_v1",
     }
     before = written(platform.project / "artifacts")
-    publish()
+    data = "artifacts/datasets/dataset_v1/data.jsonl"
+    added = subprocess.run(
+        [sys.executable, "-c", LLM_TRAIN, "dataset", "add", data, "dataset_v1", "--publish"],
+        cwd=platform.project,
+        env=platform.env,
+        capture_output=True,
+        text=True,
+    )
+    assert added.returncode == 0, added.stderr
+    assert "was there already, nothing to do" in added.stdout
     assert eventually(lambda: all_ended(6)) == ["Completed"] * 6
     assert written(platform.project / "artifacts") == before
     for run in platform.runs(ON_DATASET)[3:]:

@@ -193,6 +193,49 @@ def test_new_bytes_take_the_place_of_all_old_bytes(operation, path):
     assert path.read(LIMIT) == b"new"
 
 
+# --- New folders ---------------------------------------------------------------------------------
+
+each_with_folders = pytest.mark.parametrize("back_end", STORES)
+
+
+@pytest.fixture
+def root(request, back_end, tmp_path):
+    """An empty root on a back end that takes files of any size."""
+    return StorePath(new_store(back_end, tmp_path))
+
+
+@each_with_folders
+def test_a_new_folder_is_there_after_the_block_and_not_before(root):
+    with (root / "a/new").new_folder() as folder:
+        folder.write("one", [b"1", memoryview(b"2")])
+        folder.write("two", [])
+        assert keys(root) == []
+        assert (root / "a/new/one").stat() is None
+    assert {file.key: file.size for file in root.files()} == {"a/new/one": 2, "a/new/two": 0}
+
+
+@each_with_folders
+def test_a_block_that_raises_leaves_no_folder(root):
+    with pytest.raises(KeyboardInterrupt), (root / "a/new").new_folder() as folder:
+        folder.write("one", [b"1"])
+        raise KeyboardInterrupt
+    assert keys(root) == []
+    assert (root / "a").folders() == []
+
+
+@each_with_folders
+@pytest.mark.parametrize("existing", ["a/new/other", "a/new"])
+def test_a_folder_that_exists_is_not_replaced_also_if_it_appears_in_the_block(root, existing):
+    with pytest.raises(FileExistsError) as caught, (root / "a/new").new_folder() as folder:
+        folder.write("one", [b"1"])
+        (root / existing).create(b"mine")
+    assert str(root / "a/new") in str(caught.value)
+    assert keys(root) == [existing]
+    with pytest.raises(FileExistsError), (root / "a/new").new_folder():
+        raise AssertionError
+    assert (root / existing).read(LIMIT) == b"mine"
+
+
 # --- Update --------------------------------------------------------------------------------------
 
 

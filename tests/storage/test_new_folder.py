@@ -127,3 +127,36 @@ def test_a_process_killed_anywhere_leaves_the_whole_folder_or_none(tmp_path, cra
         assert all(name.startswith(".out.") and name.endswith(".tmp") for name in others)
     for step in whole:
         assert tree(step) == {"out/a/b.txt": b"onetwo", "out/c.txt": b"three"}
+
+
+def test_the_folder_of_a_killed_process_is_removed_by_the_next_one(start):
+    child = start(
+        IMPORTS
+        + """
+with new_folder(Path("out")) as folder:
+    folder.write("a", [b"1"])
+    print("open", flush=True)
+    input()
+"""
+    )
+    assert child.hear() == "open"
+    [abandoned] = names()
+    with new_folder(Path("out2")):
+        pass
+    with pytest.raises(KeyError), new_folder(Path("out")):  # the process is alive
+        raise KeyError
+    assert names() == [abandoned, "out2"]
+    child.process.kill()
+    child.process.wait()
+    with new_folder(Path("out")):
+        pass
+    assert names() == ["out", "out2"]
+
+
+def test_a_link_with_the_name_of_an_abandoned_folder_is_not_followed(tree):
+    Path("mine").mkdir()
+    Path("mine/a").write_bytes(b"1")
+    Path(".out.01234567.tmp").symlink_to("mine")
+    with new_folder(Path("out")):
+        pass
+    assert tree(Path("mine")) == {"a": b"1"}

@@ -4,7 +4,12 @@ import pytest
 
 from src.errors import CorruptFileError
 from src.storage import StorePath
-from src.training.dataset import DatasetMismatchError, DatasetVersion, resolve_dataset
+from src.training.dataset import (
+    DatasetMismatchError,
+    DatasetVersion,
+    resolve_dataset,
+    unpinned_reason,
+)
 from tests.examples import DATA
 from tests.stores import delete
 
@@ -171,7 +176,7 @@ def test_a_missing_dataset_is_reported_although_the_folder_cannot_be_listed(data
     monkeypatch.setattr(StorePath, "folders", refused)
     assert not_found(datasets, "dataset_v12") == (
         "artifacts/datasets/dataset_v12/data.jsonl: no dataset version 'dataset_v12'. "
-        "Nearest: none."
+        "Nearest: none. To add one: `llm-train dataset add FILE dataset_v12`."
     )
 
 
@@ -181,13 +186,15 @@ def test_the_error_for_a_missing_dataset_has_the_nearest_versions(datasets):
     (datasets / "dataset_v123").replace(b"a file is not a dataset")
     assert not_found(datasets, "dataset_v12") == (
         "artifacts/datasets/dataset_v12/data.jsonl: no dataset version 'dataset_v12'. "
-        "Nearest: dataset_v2, dataset_v1, dataset_v10."
+        "Nearest: dataset_v2, dataset_v1, dataset_v10. To add one: `llm-train dataset add FILE "
+        "dataset_v12`."
     )
 
 
 def test_the_error_without_any_dataset_says_none(artifacts):
     assert not_found(artifacts.root / "none") == (
-        "artifacts/none/dataset_v1/data.jsonl: no dataset version 'dataset_v1'. Nearest: none."
+        "artifacts/none/dataset_v1/data.jsonl: no dataset version 'dataset_v1'. Nearest: none. To "
+        "add one: `llm-train dataset add FILE dataset_v1`."
     )
 
 
@@ -196,7 +203,8 @@ def test_the_error_without_a_datasets_folder_says_none(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError) as caught:
         resolve_dataset("dataset_v1")
     assert str(caught.value) == (
-        "artifacts/datasets/dataset_v1/data.jsonl: no dataset version 'dataset_v1'. Nearest: none."
+        "artifacts/datasets/dataset_v1/data.jsonl: no dataset version 'dataset_v1'. Nearest: none. "
+        "To add one: `llm-train dataset add FILE dataset_v1`."
     )
 
 
@@ -218,11 +226,47 @@ def test_a_circle_of_links_in_place_of_the_data_is_refused(project):
     )
 
 
-def test_a_dataset_without_data_is_refused(datasets, dataset):
+def test_the_error_for_a_dataset_without_data_names_what_is_in_its_folder(datasets, dataset):
     delete(dataset / "data.jsonl")
-    assert not_found(datasets) == (
-        "artifacts/datasets/dataset_v1/data.jsonl: no such file. The folder of the dataset "
-        "version exists."
+    end = "To add a file of JSON lines as a dataset version: `llm-train dataset add FILE NAME`."
+    start = "artifacts/datasets/dataset_v1/data.jsonl: no such file."
+    assert not_found(datasets) == f"{start} The folder has 'metadata.json'. {end}"
+    for name in ("train.jsonl", "b", "c", "d", "x/y"):
+        (dataset / name).replace(b"")
+    names = "'b', 'c', 'd', 'metadata.json', 'train.jsonl', ..."
+    assert not_found(datasets) == f"{start} The folder has {names}. {end}"
+
+
+def test_the_error_for_an_empty_folder_says_so(project):
+    (project / "artifacts/datasets/empty").mkdir()
+    assert "no such file. The folder is empty. To add" in not_found("artifacts/datasets", "empty")
+
+
+# --- A dataset that nothing pins -----------------------------------------------------------------
+
+
+def test_a_dataset_with_a_metadata_json_is_pinned(datasets):
+    assert unpinned_reason(resolve_dataset("dataset_v1", datasets)) is None
+
+
+def test_the_reason_for_a_dataset_without_metadata_json_has_the_command_that_pins_it(
+    datasets, dataset
+):
+    delete(dataset / "metadata.json")
+    assert unpinned_reason(resolve_dataset("dataset_v1", datasets)) == (
+        "artifacts/datasets/dataset_v1/data.jsonl: the dataset has no metadata.json, so nothing "
+        "pins its data: a changed line makes the models trained on it a MISMATCH. To pin it: "
+        "`llm-train dataset add artifacts/datasets/dataset_v1/data.jsonl dataset_v1`."
+    )
+
+
+def test_that_command_names_another_artifacts_root(project):
+    (project / "artifacts/datasets/dataset_v1/metadata.json").unlink()
+    (project / "artifacts").rename(project / "a root")
+    reason = unpinned_reason(resolve_dataset("dataset_v1", "a root/datasets"))
+    assert reason.endswith(
+        "`llm-train dataset add 'a root/datasets/dataset_v1/data.jsonl' dataset_v1 "
+        "--artifacts-dir 'a root'`."
     )
 
 

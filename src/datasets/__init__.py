@@ -1,0 +1,1 @@
+"""Datasets of the user: add a version, look into it, compare two, and find a record in them."""
