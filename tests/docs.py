@@ -112,11 +112,14 @@ class Terminal:
 
     Args:
         folder: Where it starts.
-        variables: Its environment, in addition to that of this process without Prefect's. The
-            environment of this project is on the PATH.
+        code: The checkout whose code the commands run; that of the environment if `None`.
+        variables: Further variables of its environment, which has those of this process without
+            Prefect's, and the commands of this project on its PATH.
     """
 
-    def __init__(self, folder: Path, variables: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self, folder: Path, *, code: Path | None = None, variables: Mapping[str, str] | None = None
+    ) -> None:
         inherited = {
             key: value
             for key, value in os.environ.items()
@@ -125,7 +128,8 @@ class Terminal:
         self.env = inherited | {
             "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
             "COLUMNS": "200",
-            **variables,
+            **({"PYTHONPATH": str(code)} if code else {}),
+            **(variables or {}),
         }
         self._script = folder.with_name(f"{folder.name}.block.sh")
         self._bash = subprocess.Popen(
@@ -181,7 +185,7 @@ class Terminal:
 def follow(
     page: Iterable[Block],
     terminal: Terminal,
-    values: Mapping[str, str] = {},
+    values: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Block, str]]:
     """Do what the blocks of a page say, in order; yield each block that was run, and its output.
 
@@ -192,7 +196,7 @@ def follow(
     """
     for block in page:
         text = block.text
-        for placeholder, value in values.items():
+        for placeholder, value in (values or {}).items():
             text = text.replace(placeholder, value)
         if block.is_file:
             path = terminal.folder() / block.title
@@ -228,7 +232,7 @@ def _commands(session: str) -> Iterator[tuple[str, str]]:
 
 
 def _stripped(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
 def _pattern(expected: str) -> re.Pattern[str]:

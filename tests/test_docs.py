@@ -10,7 +10,7 @@ import yaml
 
 from src.training.pipeline import run_training_pipeline
 from src.training.settings import TrainingConfig
-from tests.checkout import ROOT, copy_project, use_environment
+from tests.checkout import ROOT, copy_project, new_repository, use_environment
 from tests.docs import DOCS, RUN_ELSEWHERE, Terminal, blocks, files, follow
 
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -27,15 +27,15 @@ FOLLOWED = {
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the project in the environment of this one."""
-    return use_environment(copy_project(tmp_path / "project"))
+    """A clean checkout of the project, in the environment of this one."""
+    return use_environment(new_repository(copy_project(tmp_path / "project")))
 
 
 @pytest.mark.parametrize(
     "page", [page for page, test in FOLLOWED.items() if test == "tests/test_docs.py"]
 )
 def test_the_commands_and_the_python_of_a_page_do_what_it_says(page, project):
-    terminal = Terminal(project)
+    terminal = Terminal(project, code=project)
     try:
         assert list(follow(blocks(page), terminal))
         terminal.end()

@@ -11,7 +11,7 @@ def reader(tmp_path):
     """A terminal in an empty folder, and the repository to clone."""
     upstream = new_repository(copy_project(tmp_path / "upstream"))
     (tmp_path / "home").mkdir()
-    terminal = Terminal(tmp_path / "home")
+    terminal = Terminal(tmp_path / "home", code=tmp_path / "home/training")
     yield terminal, {"<address of the repository>": str(upstream)}
     terminal.kill()
 

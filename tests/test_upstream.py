@@ -24,8 +24,7 @@ def test_a_clone_takes_a_release_and_keeps_its_config_its_trainer_and_its_models
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", str(upstream), str(clone))
     use_environment(clone)
-    # The code of the clone, not that of the checkout for which the environment was made.
-    terminal = Terminal(clone, IDENTITY | {"PYTHONPATH": str(clone)})
+    terminal = Terminal(clone, code=clone, variables=IDENTITY)
     before, outputs = {}, []
     try:
         for block, output in follow(blocks("upstream.md"), terminal):
