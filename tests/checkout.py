@@ -31,8 +31,8 @@ def new_repository(folder: Path) -> Path:
 def use_environment(folder: Path) -> Path:
     """Use the environment of this project in a copy, as if `make` had installed it there."""
     (folder / ".venv").symlink_to(ROOT / ".venv")
-    for name in ("pyproject.toml", "requirements/main.lock", "requirements/uv.lock"):
-        os.utime(folder / name, (0, 0))  # older than the environment, so that make keeps it
+    for path in (folder / "pyproject.toml", *folder.glob("requirements/*.lock")):
+        os.utime(path, (0, 0))  # older than the environment, so that make keeps it
     return folder
 
 

@@ -19,7 +19,7 @@ FOLLOWED = {
     "reference/configs.md": "tests/test_docs.py",
     "reference/python.md": "tests/test_docs.py",
     "training.md": "tests/test_docs.py",
-    "tutorial.md": "tests/test_tutorial.py",
+    "tutorial.md": "tests/e2e/test_tutorial.py",
     "upstream.md": "tests/test_upstream.py",
     "usage.md": "tests/test_docs.py",
 }
