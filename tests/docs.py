@@ -195,8 +195,8 @@ def follow(
         page: The blocks.
         terminal: Where they are run.
         values: Texts in place of those in angle brackets, e.g. `<address>`.
-        is_output_compared: Whether the output of console blocks must be as printed. Their exit codes
-            always are.
+        is_output_compared: Whether the output of console blocks must be as printed; exit codes
+            always must.
     """
     for block in page:
         text = block.text
