@@ -1,9 +1,11 @@
 """Commands about datasets: `dataset add`, `list`, `show` and `diff`."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -98,8 +100,7 @@ def _opened(file: str) -> Iterator[Iterable[bytes]]:
     from src.datasets.lines import read_pieces
 
     if file == "-":
-        stdin = click.get_binary_stream("stdin")
-        yield iter(lambda: stdin.read(PIECE_BYTES), b"")
+        yield iter(partial(sys.stdin.buffer.read, PIECE_BYTES), b"")
         return
     path = open_file(file)
     with reading_progress(path) as progress:

@@ -11,10 +11,10 @@ NOTEBOOK = "examples/own_data.ipynb"
 def outputs(notebook):
     """Return what each code cell shows: the text, or that of its richest form."""
     return [
-        [
+        "".join(
             output.get("text") or output.data.get("text/markdown") or output.data["text/plain"]
             for output in cell.outputs
-        ]
+        )
         for cell in notebook.cells
         if cell.cell_type == "code"
     ]
