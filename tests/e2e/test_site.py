@@ -50,7 +50,7 @@ def test_the_site_works_in_a_browser_without_a_network(scheme, site):
         page = browser.new_page(color_scheme=scheme)
         requests, errors = [], []
         page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(error))
         for name in ("index", "tutorial", "architecture", "reference/cli", "reference/python"):
             page.goto(f"{site}{name}.html")
             expect(page.locator("article h1")).to_be_visible()
