@@ -124,7 +124,8 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_reading_commands_import_no_engine_and_in_a_pipe_no_rich(models, start):
-    arguments = READING + [[*command, "--json"] for command in READING]
+    forms = ([], ["--json"], ["--csv"])
+    arguments = [[*command, *form] for command in READING for form in forms]
     assert "MATCH     model_v1" in start(NO_ENGINE, json.dumps(arguments)).end()
 
 
