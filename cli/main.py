@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cli.doctor import doctor
 from cli.evaluation import evaluate
 from cli.exporting import export
 from cli.models import models, show
@@ -62,5 +63,6 @@ for _command in (
     trace,
     export,
     rebuild_registry,
+    doctor,
 ):
     main.add_command(_command)

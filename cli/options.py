@@ -12,6 +12,7 @@ from src.training.registry import list_models
 
 __all__ = [
     "artifacts_dir_option",
+    "artifacts_option",
     "check_working_directory",
     "check_working_directory_exists",
     "complete_version",
@@ -75,16 +76,21 @@ class _Root(click.Path):
         return value
 
 
-artifacts_dir_option = click.option(
-    "--artifacts-dir",
-    metavar="DIR",
-    default="artifacts",
-    show_default=True,
-    envvar="LLM_TRAIN_ARTIFACTS",
-    show_envvar=True,
-    type=_Root(file_okay=False),
-    help="The artifacts root.",
-)
+def artifacts_option(kind: click.Path) -> Callable[[Decorated], Decorated]:
+    """Return the decorator that adds `--artifacts-dir`, whose values have the type `kind`."""
+    return click.option(
+        "--artifacts-dir",
+        metavar="DIR",
+        default="artifacts",
+        show_default=True,
+        envvar="LLM_TRAIN_ARTIFACTS",
+        show_envvar=True,
+        type=kind,
+        help="The artifacts root.",
+    )
+
+
+artifacts_dir_option = artifacts_option(_Root(file_okay=False))
 
 
 class _Form(click.Option):
