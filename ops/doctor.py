@@ -21,7 +21,15 @@ from src.diagnosis.finding import Finding, fault, ok, some, warning, within
 from src.rendering.text import one_line
 from src.storage import read_file
 
-__all__ = ["check_prefect", "clock_finding", "home_finding", "place_of", "version_finding"]
+__all__ = [
+    "check_prefect",
+    "check_server",
+    "clock_finding",
+    "home_finding",
+    "place_of",
+    "version_finding",
+    "worker_finding",
+]
 
 SECONDS = 5.0  # for each check of the server
 CLOCK_SECONDS = 60.0
@@ -85,7 +93,11 @@ def _check_configured() -> Iterator[Finding]:
     yield home_finding(settings.home, context.profile.name)
     url = settings.api.url
     if url is not None and not is_stale():
-        yield from _check_server(url, settings)
+        yield from check_server(
+            Server(url, _headers(settings), _verify(settings)),
+            f"{place_of(url)} ({_origin(url)})",
+            is_cloud=url.startswith(settings.cloud.api_url),
+        )
         return
     if url is not None:
         found = f"{place_of(url)}: the `make up` that started it was killed."
@@ -98,12 +110,16 @@ def _check_configured() -> Iterator[Finding]:
     yield clock_finding(datetime.now(UTC), None)
 
 
-def _check_server(url: str, settings: Any) -> Iterator[Finding]:
+def check_server(server: Server, place: str, *, is_cloud: bool = False) -> Iterator[Finding]:
+    """Check a server: that it answers, its clock and version, its deployments and workers.
+
+    Args:
+        server: The server.
+        place: Its URL without credentials, and where it is configured; for messages.
+        is_cloud: Whether it is Prefect Cloud, which has no version.
+    """
     from importlib.metadata import version  # slow to import
 
-    server = Server(url, _headers(settings), _verify(settings))
-    place = f"{place_of(url)} ({_origin(url)})"
-    is_cloud = url.startswith(settings.cloud.api_url)
     answers: list[Answer] = []
 
     def reach() -> list[Finding]:

@@ -96,7 +96,7 @@ def file_system_finding(kind: str | None) -> Finding:
         action = "Use a folder on a disk for models that you want to keep."
         return warning("file system", f"{kind}: {TRANSIENT[kind]}.", action)
     if kind.partition(".")[0] in NETWORK:
-        action = "Let one host write there, or test it with `make torture` from two hosts."
+        action = "See docs/guarantees.md, File systems."
         return warning("file system", f"{kind}: {SHARED}.", action)
     return ok("file system", f"{kind}.")
 
