@@ -88,11 +88,18 @@ class Server:
         return self._request("POST", path, body)
 
     def _request(self, method: str, path: str, body: object = None) -> Answer:
+        import ssl
+
         import httpx  # slow to import
 
         try:
+            verify: ssl.SSLContext | bool
+            if isinstance(self._verify, str):
+                verify = ssl.create_default_context(cafile=self._verify)
+            else:
+                verify = self._verify
             with (
-                httpx.Client(headers=self._headers, verify=self._verify, timeout=SECONDS) as client,
+                httpx.Client(headers=self._headers, verify=verify, timeout=SECONDS) as client,
                 client.stream(method, f"{self.url.rstrip('/')}{path}", json=body) as response,
             ):
                 return Answer(response.status_code, _date(response.headers), _body(response))

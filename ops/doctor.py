@@ -85,6 +85,7 @@ def _check_configured() -> Iterator[Finding]:
             from ops.profile import is_stale
 
             context = get_settings_context()
+            has_stale_url = is_stale()
     except (OSError, ValueError) as error:
         yield fault("prefect", str(error))
         yield clock_finding(datetime.now(UTC), None)
@@ -92,7 +93,7 @@ def _check_configured() -> Iterator[Finding]:
     settings = context.settings
     yield home_finding(settings.home, context.profile.name)
     url = settings.api.url
-    if url is not None and not is_stale():
+    if url is not None and not has_stale_url:
         yield from check_server(
             Server(url, _headers(settings), _verify(settings)),
             f"{place_of(url)} ({_origin(url)})",
@@ -127,7 +128,7 @@ def check_server(server: Server, place: str, *, is_cloud: bool = False) -> Itera
 
     yield from within(SECONDS, "server", reach, place=place, action=START)
     answer = answers[0] if answers else None
-    yield clock_finding(datetime.now(UTC), answer and answer.date)
+    yield clock_finding(datetime.now(UTC), None if answer is None else answer.date)
     if answer is None:
         return
     if not is_cloud:
@@ -141,7 +142,7 @@ def _headers(settings: Any) -> dict[str, str]:
     if settings.api.key is not None:
         headers["Authorization"] = f"Bearer {settings.api.key.get_secret_value()}"
     elif settings.api.auth_string is not None:
-        credentials = settings.api.auth_string.get_secret_value().encode()
+        credentials = settings.api.auth_string.get_secret_value().encode(errors="surrogateescape")
         headers["Authorization"] = f"Basic {b64encode(credentials).decode()}"
     return headers
 
@@ -149,7 +150,8 @@ def _headers(settings: Any) -> dict[str, str]:
 def _verify(settings: Any) -> bool | str:
     if settings.api.tls_insecure_skip_verify:
         return False
-    return settings.api.ssl_cert_file or True
+    file: str | None = settings.api.ssl_cert_file
+    return file or True
 
 
 def _origin(url: str) -> str:

@@ -103,6 +103,11 @@ def test_no_error_has_the_credentials(url, headers):
     assert SECRET not in str(caught.value)
 
 
+def test_a_file_of_certificates_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(AnswerError, match=r"^no server answers: FileNotFoundError\.$"):
+        Server("https://127.0.0.1:1", verify=str(tmp_path / "none")).get("/")
+
+
 def test_a_value_of_another_form_is_one_error():
     for value in (1, {}, [], {"name": None}):
         with pytest.raises(AnswerError) as caught, expected_form():
