@@ -11,7 +11,6 @@ FOREVER = 1e6  # seconds
 
 def raising(error):
     def run():
-        yield ok("a", "one.")
         raise error
 
     return run
@@ -42,6 +41,14 @@ def test_an_error_of_a_check_is_a_fault_in_one_line(error, found):
     assert within(FOREVER, "a", raising(error), action="Do it.") == [
         Finding(check="a", level="FAULT", found=found, action="Do it.")
     ]
+
+
+def test_what_a_check_found_before_its_error_is_kept():
+    def run():
+        yield ok("a", "one.")
+        raise ValueError("two.")
+
+    assert [each.found for each in within(FOREVER, "a", run)] == ["one.", "two."]
 
 
 def test_a_fault_names_the_place():
