@@ -9,6 +9,7 @@ describe as not valid; the descriptions have the other rules.
 
 import json
 import sys
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
@@ -275,6 +276,9 @@ def _definitions() -> dict[str, Schema]:
     }
 
 
+SCHEMAS = {"training": training_schema, "sweep": sweep_schema}
+
 if __name__ == "__main__":
-    made = {"training": training_schema, "sweep": sweep_schema}[sys.argv[1]]()
-    sys.stdout.write(schema_text(made))
+    parser = ArgumentParser(description="Print the JSON Schema of a kind of config.")
+    parser.add_argument("kind", choices=SCHEMAS)
+    sys.stdout.write(schema_text(SCHEMAS[parser.parse_args().kind]()))
