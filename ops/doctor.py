@@ -49,14 +49,14 @@ def check_prefect(on_load: Callable[[], None] = lambda: None) -> Iterator[Findin
         on_load: Called before Prefect is imported, which takes seconds.
     """
     try:
-        from tasks.settings import active_profile, may_have_server  # configures Prefect
+        from tasks.settings import active_profile, has_no_server  # configures Prefect
 
         profile = active_profile(os.environ)
     except (OSError, ValueError) as error:
         yield fault("prefect", str(error))
         yield clock_finding(datetime.now(UTC), None)
         return
-    if not may_have_server(os.environ, profile, Path.cwd()):
+    if has_no_server(os.environ, profile, Path.cwd()):
         home = os.environ.get("PREFECT_HOME") or str(Path.home() / ".prefect")
         yield home_finding(Path(home).expanduser(), profile.name)
         yield ok("server", TEMPORARY)

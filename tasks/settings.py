@@ -29,13 +29,15 @@ __all__ = [
     "configure",
     "environment_variables",
     "find_home",
-    "may_have_server",
+    "has_no_server",
 ]
 
 PROJECT = Path(__file__).parents[1]
 PROFILES = "profiles.toml"
 PROFILES_LIMIT = 1 << 20  # bytes
-NO_SERVER = ("", "ephemeral")  # profiles of Prefect without an API URL
+NO_SERVER = ("", "ephemeral")  # profiles of Prefect that start a temporary server
+EPHEMERAL = ("PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE")
+SETTINGS_FILES = [".env", "prefect.toml", "pyproject.toml"]
 
 
 class SettingsError(ValueError):
@@ -109,23 +111,26 @@ def active_profile(env: Mapping[str, str]) -> Profile:
         return _parse_active(env, _read(path))
 
 
-def may_have_server(env: Mapping[str, str], profile: Profile, folder: Path) -> bool:
-    """Return whether Prefect could find the URL of a server, without importing Prefect.
+def has_no_server(env: Mapping[str, str], profile: Profile, folder: Path) -> bool:
+    """Return whether commands start a temporary server, as far as is seen without Prefect.
+
+    `False` if a server may be configured, or temporary ones may be disabled: Prefect's settings
+    have to be read.
 
     Args:
         env: The environment.
         profile: See `active_profile`.
         folder: The working directory, where Prefect reads `.env`, prefect.toml and pyproject.toml.
     """
-    if env.get("PREFECT_API_URL"):
-        return True
-    if profile.settings is None and profile.name not in NO_SERVER:
-        return True
-    if any((folder / name).exists() for name in (".env", "prefect.toml")):
-        return True
-    if folder.samefile(PROJECT) or not (folder / "pyproject.toml").exists():
-        return "PREFECT_API_URL" in (profile.settings or {})
-    return True
+    if any(env.get(name) for name in ("PREFECT_API_URL", *EPHEMERAL)):
+        return False
+    files = [".env", "prefect.toml"] if folder.samefile(PROJECT) else SETTINGS_FILES
+    if any((folder / name).exists() for name in files):
+        return False
+    if profile.settings is None:
+        return profile.name in NO_SERVER  # others can be built into Prefect
+    is_enabled = any(profile.settings.get(name) == "true" for name in EPHEMERAL)
+    return is_enabled and "PREFECT_API_URL" not in profile.settings
 
 
 def _parse_active(env: Mapping[str, str], profiles: bytes) -> Profile:

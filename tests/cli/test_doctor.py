@@ -150,6 +150,12 @@ def test_a_setting_of_prefect_that_is_not_valid_is_a_line(doctor):
     assert levels(done)["prefect"] == ["FAULT"]
 
 
+def test_temporary_servers_that_are_disabled_are_a_fault(doctor):
+    done = doctor(code=MAIN, PREFECT_SERVER_EPHEMERAL_ENABLED="false")
+    assert done.returncode == 1
+    assert levels(done)["server"] == ["FAULT"]
+
+
 def test_the_address_of_a_profile_is_found(doctor, tmp_path):
     with answering(lambda _: [json_answer("3.0.0")]) as (url, _):
         (tmp_path / "profiles.toml").write_text(

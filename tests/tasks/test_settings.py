@@ -15,7 +15,7 @@ from tasks.settings import (
     choose_home,
     environment_variables,
     find_home,
-    may_have_server,
+    has_no_server,
 )
 from tests.conftest import REPOSITORY
 from tests.hostile import put
@@ -106,32 +106,37 @@ def test_profiles_of_the_user_that_cannot_be_read_count_as_none(tmp_path, monkey
     assert find_home({}) == PROJECT
 
 
+EPHEMERAL = {"PREFECT_SERVER_EPHEMERAL_ENABLED": "true"}
+
+
 @pytest.mark.parametrize(
     ("env", "profile", "file", "expected"),
     [
-        ({}, Profile("", None), None, False),
-        ({}, Profile("ephemeral", None), None, False),
-        ({}, Profile("up", {"PREFECT_API_AUTH_STRING": "a:b"}), None, False),
-        ({"PREFECT_API_URL": ""}, Profile("", None), None, False),
-        ({}, Profile("", None), "config.yaml", False),
-        (UP, Profile("", None), None, True),
-        ({}, Profile("up", UP), None, True),
-        ({}, Profile("local", None), None, True),
-        ({}, Profile("", None), ".env", True),
-        ({}, Profile("", None), "prefect.toml", True),
-        ({}, Profile("", None), "pyproject.toml", True),
+        ({}, Profile("", None), None, True),
+        ({}, Profile("ephemeral", None), None, True),
+        ({}, Profile("up", EPHEMERAL), None, True),
+        ({"PREFECT_API_URL": ""}, Profile("", None), None, True),
+        ({}, Profile("", None), "config.yaml", True),
+        (UP, Profile("", None), None, False),
+        (EPHEMERAL, Profile("", None), None, False),
+        ({}, Profile("up", UP | EPHEMERAL), None, False),
+        ({}, Profile("mine", {"PREFECT_LOGGING_LEVEL": "DEBUG"}), None, False),
+        ({}, Profile("local", None), None, False),
+        ({}, Profile("", None), ".env", False),
+        ({}, Profile("", None), "prefect.toml", False),
+        ({}, Profile("", None), "pyproject.toml", False),
     ],
 )
-def test_a_server_can_be_configured_only_in_the_places_that_prefect_reads(
+def test_without_a_place_where_a_server_can_be_configured_there_is_none(
     tmp_path, env, profile, file, expected
 ):
     if file:
         (tmp_path / file).touch()
-    assert may_have_server(env, profile, tmp_path) is expected
+    assert has_no_server(env, profile, tmp_path) is expected
 
 
 def test_the_folder_of_the_project_configures_no_server():
-    assert not may_have_server({}, Profile("up", {}), REPOSITORY)
+    assert has_no_server({}, Profile("", None), REPOSITORY)
 
 
 def test_each_setting_becomes_an_environment_variable():
