@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.datasets import dataset
+from cli.doctor import doctor
 from cli.evaluation import evaluate
 from cli.exporting import export
 from cli.models import models, show
@@ -64,5 +65,6 @@ for _command in (
     trace,
     export,
     rebuild_registry,
+    doctor,
 ):
     main.add_command(_command)
