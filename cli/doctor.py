@@ -60,7 +60,7 @@ def _findings(artifacts_dir: str) -> Iterator[Finding]:
     yield from within(SECONDS, "configs", lambda: check_configs(CONFIGS))
     try:
         check_working_directory(artifacts_dir)  # Prefect reads settings there
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links
         yield fault("prefect", f"not checked. {error}")
         return
     from ops.doctor import check_prefect  # slow to import

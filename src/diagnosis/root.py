@@ -126,6 +126,7 @@ def space_finding(free_bytes: int, free_inodes: int | None) -> Finding:
 
 
 def _registry(root: Path) -> Finding:
+    """Check the form of the registry; `llm-train verify` compares its entries with the record."""
     artifacts = Artifacts.open(root)
     try:
         check_registry(artifacts)
@@ -137,7 +138,7 @@ def _registry(root: Path) -> Finding:
         action = "Restore it from a backup, or move it away and run `llm-train rebuild-registry`."
         return fault("registry", str(error), action)
     count = len(registry)
-    return ok("registry", f"{count:,} model{'' if count == 1 else 's'}; its checksum is valid.")
+    return ok("registry", f"{count:,} model{'' if count == 1 else 's'}, in valid form.")
 
 
 def _leftovers(root: Path) -> Finding:

@@ -15,8 +15,13 @@ from tests.network import answering, json_answer
 SECRET = "hunter2"
 WITHOUT_PREFECT = """
 import sys
-for name in ("prefect", "pydantic", "rich", "httpx"):
-    sys.modules[name] = None  # an import of it fails
+
+class Finder:
+    def find_spec(name, *_):
+        if name in ("prefect", "pydantic", "rich", "httpx"):
+            sys.exit(3)
+
+sys.meta_path.insert(0, Finder)
 from cli.main import main
 main()
 """
@@ -129,19 +134,24 @@ def test_anything_in_place_of_the_profiles_is_a_line(doctor, tmp_path, monkeypat
     assert levels(done)["prefect"] == ["FAULT"]
 
 
-@pytest.mark.parametrize("variable", ["PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"])
-def test_a_server_gets_the_credentials_and_no_line_has_them(doctor, variable):
+@pytest.mark.parametrize(
+    ("login", "variable", "scheme"),
+    [
+        ("", "PREFECT_API_AUTH_STRING", "Basic"),
+        ("", "PREFECT_API_KEY", "Bearer"),
+        (f"me:{SECRET}@", "PREFECT_LOGGING_LEVEL", "Basic"),
+    ],
+)
+def test_a_server_gets_the_credentials_and_no_line_has_them(doctor, login, variable, scheme):
     with answering(lambda _: [json_answer({}, 401)]) as (url, requests):
-        address = url.replace("http://", f"http://me:{SECRET}@") + f"/api?key={SECRET}"
-        env = {"PREFECT_API_URL": address, variable: f"admin:{SECRET}"}
-        done = doctor(code=MAIN, **env)
+        address = url.replace("http://", f"http://{login}") + f"/api?key={SECRET}"
+        value = "INFO" if login else f"admin:{SECRET}"
+        done = doctor(code=MAIN, PREFECT_API_URL=address, **{variable: value})
     assert done.returncode == 1
     assert done.stderr == "Loading Prefect ...\n"
     assert levels(done)["server"] == ["FAULT"]
     assert f"  {url}/api (of the variable PREFECT_API_URL): 401: the login is " in done.stdout
-    assert [headers["Authorization"].split()[0] for _, headers in requests] == [
-        "Basic" if variable.endswith("STRING") else "Bearer"
-    ]
+    assert [headers["Authorization"].split()[0] for _, headers in requests] == [scheme]
 
 
 def test_a_setting_of_prefect_that_is_not_valid_is_a_line(doctor):

@@ -62,7 +62,7 @@ def test_a_root_with_models_is_sound_and_has_no_other_files_afterwards(project):
         level="OK",
         found=f"{project}/artifacts: writable; locks, fsync, hard links and renames work.",
     )
-    assert findings["registry"].found == "1 model; its checksum is valid."
+    assert findings["registry"].found == "1 model, in valid form."
     assert findings["leftovers"].found == "no unfinished files, no stopped trainings."
     assert levels() == {"artifacts root": "OK", "registry": "OK", "leftovers": "OK"}
 
@@ -212,11 +212,12 @@ def test_a_damaged_registry_is_a_fault_that_names_the_command(project, data):
     assert "llm-train rebuild-registry" in f"{finding.found} {finding.action}"
 
 
-def test_an_edited_registry_is_a_fault(project):
+def test_a_registry_that_was_edited_out_of_its_form_is_a_fault(project):
     run_training_pipeline(CONFIG, "model_v1")
     path = Path("artifacts/models/registry.json")
-    path.write_text(path.read_text().replace('"epochs": 3', '"epochs": 4'))
-    assert found()["registry"].level == "FAULT"
+    path.write_text(path.read_text().replace('"epochs": 3', '"epochs":  3'))
+    finding = found()["registry"]
+    assert (finding.level, "not in canonical form" in finding.found) == ("FAULT", True)
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a folder", "a link", "a huge file", "a socket"])
@@ -227,7 +228,7 @@ def test_anything_in_place_of_the_registry_is_a_fault(project, kind):
 
 
 def test_a_root_without_a_registry_has_no_models(project):
-    assert found()["registry"].found == "0 models; its checksum is valid."
+    assert found()["registry"].found == "0 models, in valid form."
 
 
 # --- Leftovers -----------------------------------------------------------------------------------
