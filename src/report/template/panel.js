@@ -60,14 +60,11 @@ function modelDetails(model) {
     "button", { type: "button", click: () => { togglePick(model); followAddress(); } },
     isPicked ? "Do not compare" : "Compare with another model",
   );
-  // A link of a record is followed only if it is a page of the web.
-  const run = /^https?:\/\//.test(model.url ?? "")
-    ? element("a", { href: model.url, rel: "noopener noreferrer", target: "_blank" }, "its run")
-    : null;
   const facts = [model.base_model, model.dataset, model.started_on && timeText(model.started_on)];
   return [
     heading(model.version),
-    element("p", { class: "note" }, badge(model), " ", facts.filter(Boolean).join(" · "), run && " · ", run),
+    element("p", { class: "note" }, badge(model), " ", facts.filter(Boolean).join(" · ")),
+    model.url && element("p", { class: "note" }, `Run: ${model.url}`), // text, as a record names it
     model.is_registered ? null : element("p", { class: "fault" }, "It is not in the registry: its run has not ended."),
     ...model.faults.map((text) => element("p", { class: "fault" }, text)),
     ...model.details.map((text) => element("p", { class: "fault" }, text)),
@@ -77,7 +74,7 @@ function modelDetails(model) {
     ...content.sections.filter((section) => rowsOf(model, section).length)
       .sort((one, other) => sectionOrder(one) - sectionOrder(other))
       .map((section) => sectionDetails(model, section)),
-  ].filter((child) => child !== null);
+  ].filter(Boolean);
 }
 
 function sectionOrder(section) {
