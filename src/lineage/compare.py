@@ -147,9 +147,7 @@ def compare_records(records: list[Record]) -> Comparison:
     )
 
 
-def recorded_losses(
-    record: Record, artifacts: Artifacts, limit: int = MAX_LOSSES
-) -> Losses | None:
+def recorded_losses(record: Record, artifacts: Artifacts, limit: int = MAX_LOSSES) -> Losses | None:
     """Return the losses of a model, at most `limit` of them; empty if it has no history.
 
     Returns:

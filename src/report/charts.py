@@ -40,25 +40,21 @@ def chart_specs() -> dict[str, Any]:
     dots = points.mark_circle(size=55, opacity=0.75, cursor="pointer")
     lines = points.mark_line(strokeWidth=1.8)
 
-    def number(field: str, title: Any = altair.Undefined) -> dict[str, Any]:
-        return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}}
-
+    scale = altair.Scale(zero=False)
+    x, y = altair.X("x:Q", scale=scale), altair.Y("y:Q", scale=scale)
+    time = altair.X("time:T", title="UTC", scale=altair.Scale(type="utc"))
     common = {
         "color": altair.Color("series:N", title=None, sort=None),
         "tooltip": altair.Tooltip("version:N"),  # the page shows more, if a mark has one
     }
     ring = altair.condition("datum.chosen", altair.value(2.5), altair.value(0))
-    scatter = dots.encode(
-        x=altair.X(**number("x")), y=altair.Y(**number("y")), strokeWidth=ring, **common
-    )
-    times = dots.encode(
-        x=altair.X("time:T", title=None), y=altair.Y(**number("y")), strokeWidth=ring, **common
-    )
-    losses = lines.encode(
-        x=altair.X(**number("x", "step")), y=altair.Y(**number("y", "loss")), **common
-    )
+    scatter = dots.encode(x=x, y=y, strokeWidth=ring, **common)
+    times = dots.encode(x=time, y=y, strokeWidth=ring, **common)
+    losses = lines.encode(x=x.title("step"), y=y.title("loss"), **common)
+    # The wheel alone scrolls the page.
+    zoom = altair.selection_interval(bind="scales", zoom="wheel![event.ctrlKey || event.metaKey]")
     charts = {"scatter": scatter, "times": times, "losses": losses}
-    return {name: chart.interactive().to_dict() for name, chart in charts.items()}
+    return {name: chart.add_params(zoom).to_dict() for name, chart in charts.items()}
 
 
 def javascript() -> str:

@@ -95,7 +95,7 @@ def _model(
             rows[row.section].append((name, _bounded(value_text(row.values[0]))))
     statement = record.statement
     return model | {
-        "base_model": _bounded(as_text(record.metadata["base_model"])),
+        "base_model": _bounded(value_text(record.metadata["base_model"])),
         "dataset": record.metadata["dataset_version"],
         "started_on": statement and _bounded(as_text(statement.started_on)),
         "url": statement and statement.url and _bounded(as_text(statement.url)),
@@ -113,7 +113,7 @@ def value_text(value: Any) -> str:
     Text is shown without quotes, unless it could be another value: the text `1` is `"1"`.
     """
     text = as_text(value)
-    if isinstance(value, str) and text == value and (_is_json(text) or text == "-"):
+    if isinstance(value, str) and text == value and (_is_json(text) or text in ("", "-")):
         return json.dumps(value)
     return text
 

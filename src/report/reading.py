@@ -103,9 +103,7 @@ def _read_model(
     if metadata is None:
         metadata = _read(lambda: read_metadata(version, artifacts.models), faults)
     if metadata is None:
-        return ModelFiles(
-            version=version, record=None, is_registered=False, faults=tuple(faults)
-        )
+        return ModelFiles(version=version, record=None, is_registered=False, faults=tuple(faults))
     evaluations = artifacts.evaluations / version
     record = Record(
         metadata=metadata,

@@ -78,8 +78,8 @@ def test_an_unfinished_model_is_counted_and_does_not_fail_the_audit(models):
         "model_v4": "UNFINISHED",
     }
     assert description("audit") == (
-        "2 of 4 models match their record. 2 are UNFINISHED: run them again. `make report` installs "
-        "what a page of all models needs."
+        "2 of 4 models match their record. 2 are UNFINISHED: run them again. "
+        "`make report` installs what a page of all models needs."
     )
     assert [verdict for verdict, _, _ in table()] == ["UNFINISHED", "UNFINISHED", "MATCH", "MATCH"]
     assert table()[0][1] == report_link("model_v3")

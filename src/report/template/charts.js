@@ -68,17 +68,24 @@ async function draw(name, rows, { titles = {}, domain = series } = {}) {
   if (host.hidden) return;
   const frame = element("div");
   host.replaceChildren(frame);
-  const embedded = await vegaEmbed(frame, spec, {
+  const options = {
     actions: false, ast: true, defaultStyle: false, mode: "vega-lite", tooltip: showHint,
     renderer: models.length > MAX_SVG ? "canvas" : "svg",
-  });
+  };
+  let embedded;
+  try {
+    embedded = await vegaEmbed(frame, spec, options);
+  } catch (error) { // e.g. numbers whose difference is not finite
+    frame.textContent = `This chart cannot be drawn: ${error.message}`;
+    return;
+  }
   if (drawings.get(name) !== number) { // drawn again in the meantime
     embedded.finalize();
     return;
   }
   views.set(name, embedded);
   embedded.view.addEventListener("click", (_, item) => {
-    if (item?.datum?.index !== undefined) openModel(models[item.datum.index]);
+    if (item?.datum?.row !== undefined) openModel(models[item.datum.row]);
   });
 }
 
@@ -91,9 +98,9 @@ function redraw(name, rows, options) {
 
 function showHint(_, event, item, value) {
   const hint = byId("hint");
-  hint.hidden = value === null || value === undefined || item?.datum?.index === undefined;
+  hint.hidden = value === null || value === undefined || item?.datum?.row === undefined;
   if (hint.hidden) return;
-  const model = models[item.datum.index];
+  const model = models[item.datum.row];
   const { lines = [] } = item.datum;
   hint.replaceChildren(
     element("strong", {}, model.version),
@@ -107,7 +114,7 @@ function showHint(_, event, item, value) {
 
 function point(model, names) {
   return {
-    index: model.index,
+    row: model.index,
     version: model.version,
     series: seriesOf(model),
     chosen: model === state.selected || state.picked.includes(model),
@@ -115,8 +122,8 @@ function point(model, names) {
   };
 }
 
-function left(count, reason) {
-  return count ? `${counted(count, "model")} without ${reason} not shown.` : "";
+function leftOut(count, reason) {
+  return count ? `Not shown: ${counted(count, "model")} without ${reason}.` : "";
 }
 
 // Models in the order of the table are in the charts, too: the first of them are drawn on top.
@@ -127,7 +134,7 @@ function drawScatter(found, show = redraw) {
     .map((model) => ({ ...point(model, [...new Set([y, x])]), x: metric(model, x), y: metric(model, y) }));
   show("scatter", rows, { titles: { x, y } });
   byId("scatter-note").textContent = content.metrics.length
-    ? left(found.length - rows.length, "these metrics")
+    ? leftOut(found.length - rows.length, "these metrics")
     : "No model was evaluated yet.";
 }
 
@@ -140,8 +147,8 @@ function drawTimes(found, show = redraw) {
   show("times", rows, { titles: { y } });
   byId("times-note").textContent = content.metrics.length
     ? [
-      left(found.length - dated.length, "a recorded time"),
-      left(dated.length - rows.length, "this metric"),
+      leftOut(found.length - dated.length, "a recorded time"),
+      leftOut(dated.length - rows.length, "this metric"),
     ].filter(Boolean).join(" ")
     : "No model was evaluated yet.";
 }
@@ -151,11 +158,11 @@ function drawLosses(found) {
   const first = [...state.picked, state.selected].filter((model) => model?.losses.length);
   const drawn = [...new Set([...first, ...trained])].slice(0, MAX_CURVES);
   const rows = drawn.flatMap((model) => model.losses.map(([x, y]) => ({
-    index: model.index, version: model.version, series: model.version, x, y,
+    row: model.index, version: model.version, series: model.version, x, y,
     lines: [["last loss", String(model.losses.at(-1)[1])], ["last step", String(model.losses.at(-1)[0])]],
   })));
-  draw("losses", rows, { domain: drawn.map((model) => model.version) });
   byId("losses-card").hidden = !models.some((model) => model.losses.length);
+  draw("losses", rows, { domain: drawn.map((model) => model.version) });
   byId("losses-note").textContent = trained.length > drawn.length
     ? `${drawn.length} of ${counted(trained.length, "trained model")}: those selected, and the first of the table.`
     : trained.length ? "" : "None of these models has a training history.";

@@ -34,7 +34,11 @@ function counted(count, noun) {
   return `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-// A time of a record is shown only to the minute; a text that is no time is shown as it is.
+function isTime(text) {
+  return /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(text);
+}
+
+// A time of a record is shown to the minute; a text that is no time is shown as it is.
 function timeText(text) {
-  return /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(text) ? text.slice(0, 16).replace("T", " ") : text;
+  return isTime(text) ? text.slice(0, 16).replace("T", " ") : text;
 }

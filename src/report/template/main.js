@@ -72,12 +72,12 @@ function row(model) {
 
 function cell(model, column) {
   const text = column.value(model);
-  if (column.title === "model") {
+  if (column.isVersion) {
     const link = element("a", { href: `#model=${encodeURIComponent(text)}` }, shorten(text, 44));
     const fault = model.faults[0] ?? (model.is_registered ? null : "Not registered: its run has not ended.");
     return element("td", { title: text }, link, fault && element("span", { class: "fault" }, fault));
   }
-  if (column.title === "verdict") return element("td", {}, badge(model));
+  if (column.isVerdict) return element("td", {}, badge(model));
   const kind = text === null ? "missing" : column.isNumber ? "number" : null;
   return element("td", { class: kind, title: text }, shorten(cellText(text), 44));
 }
@@ -108,11 +108,12 @@ function showOverview() {
   byId("faults").replaceChildren(...content.faults.map((text) => element("li", { class: "fault" }, text)));
   const verdicts = frequent(models.map((model) => model.verdict));
   const count = (verdict) => models.filter((model) => model.verdict === verdict).length;
+  const datasets = frequent(models.map((model) => model.dataset));
   const unreadable = models.filter((model) => model.faults.length).length;
   byId("numbers").replaceChildren(
     number(models.length, models.length === 1 ? "model" : "models"),
     number(baseModels.length, baseModels.length === 1 ? "base model" : "base models"),
-    number(new Set(models.map((model) => model.dataset).filter(Boolean)).size, "datasets"),
+    number(datasets.length, datasets.length === 1 ? "dataset" : "datasets"),
     ...(unreadable ? [number(unreadable, "with files that cannot be read", "bad")] : []),
     ...(audited
       ? verdicts.map((verdict) => number(count(verdict), verdict.toLowerCase(), badgeKind(verdict)))

@@ -5,15 +5,19 @@ const { models } = content;
 const byVersion = new Map(models.map((model) => [model.version, model]));
 const NUMBER = /^-?\d+(\.\d+)?([eE][-+]?\d+)?$/; // a number in JSON
 const MAX_COLUMNS = 8; // of metrics, and of settings
-const MISSING = "–";
+const MISSING = "-";
 
 for (const [index, model] of models.entries()) {
   model.index = index;
   model.short = new Map([...rowsOf(model, "config"), ...rowsOf(model, "metrics")]);
-  model.metrics = new Map(rowsOf(model, "metrics").filter(([, text]) => NUMBER.test(text)));
+  model.metrics = new Map(rowsOf(model, "metrics").filter(([, text]) => isNumber(text)));
   const parts = [model.version, model.base_model, model.dataset, model.verdict];
   model.searched = [...parts, ...rowsOf(model, "trainer").flat()].join(" ").toLowerCase();
-  model.time = Date.parse(model.started_on ?? "");
+  model.time = isTime(model.started_on ?? "") ? Date.parse(model.started_on) : NaN;
+}
+
+function isNumber(text) {
+  return NUMBER.test(text) && Number.isFinite(Number(text));
 }
 
 // The values of a model in a section, as pairs of name and text.
@@ -28,10 +32,10 @@ function metric(model, name) {
 }
 
 const columns = [
-  { title: "model", value: (model) => model.version },
+  { title: "model", isVersion: true, value: (model) => model.version },
   { title: "base model", value: (model) => model.base_model },
   { title: "dataset", value: (model) => model.dataset },
-  ...(content.audited_on ? [{ title: "verdict", value: (model) => model.verdict }] : []),
+  ...(content.audited_on ? [{ title: "verdict", isVerdict: true, value: (model) => model.verdict }] : []),
   ...content.metrics.slice(0, MAX_COLUMNS).map((name) => ({
     title: name, isNumber: true, value: (model) => model.metrics.get(name) ?? null,
   })),
