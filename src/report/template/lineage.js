@@ -62,7 +62,7 @@ function nodeDrawing({ kind, name, digest, x, y }) {
     drawing("title", {}, [kind, name, digest && `sha256 ${digest}`].filter(Boolean).join("\n")),
     drawing("rect", { width: NODE.width, height: NODE.height, rx: 8 }),
     drawing("text", { x: 11, y: 16, class: "kind" }, kind),
-    drawing("text", { x: 11, y: 32 }, shorten(name, 26)),
+    drawing("text", { x: 11, y: 32 }, kind === "code" ? name.slice(0, 19) : shorten(name, 26)),
     drawing("text", { x: 11, y: 47, class: "digest" }, digest ? digest.slice(0, 12) : "no digest"),
   );
 }
