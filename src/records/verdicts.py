@@ -79,7 +79,8 @@ def parse_audit(data: bytes, source: object) -> Audit:
 def _parse_model(model: object, source: object, place: str) -> ModelVerdict:
     if not isinstance(model, dict):
         raise _fault(source, place, "an object", model)
-    verdict, details = model.get("verdict"), model.get("details", [])
+    verdict: Any = model.get("verdict")
+    details = model.get("details", [])
     if verdict not in get_args(Verdict):
         raise _fault(source, f"{place}.verdict", f"one of {', '.join(get_args(Verdict))}", verdict)
     if not isinstance(details, list) or not all(isinstance(each, str) for each in details):

@@ -192,8 +192,8 @@ def _lineage(files: ModelFiles, record: Record) -> Iterator[tuple[str, str, str 
         yield _node("model", files.version, statement.subject_sha256)
     if evaluation is not None:
         evaluator = recorded_evaluator(evaluation)
-        name = evaluator.get("use") if isinstance(evaluator, dict) else None
-        yield _node("evaluation", f"by {as_text(name)}", evaluation.subject_sha256)
+        use = evaluator.get("use") if isinstance(evaluator, dict) else None
+        yield _node("evaluation", f"by {as_text(use)}", evaluation.subject_sha256)
         if data := evaluation.dependency("evaluation dataset"):
             yield _node("evaluation dataset", data.uri, data.digest.get("sha256"))
 

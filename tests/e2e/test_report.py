@@ -170,7 +170,7 @@ def test_a_column_sorts_in_both_orders_with_missing_values_last(page):
     assert ascending == sorted(ascending)
     sort(page, "quality_score")
     descending = [float(each) for each in column(page, "quality_score")]
-    assert descending[0] == 0.99
+    assert descending[0] == max(descending) > max(ascending[:50])
     assert descending == sorted(descending, reverse=True)
     page.get_by_role("button", name="Next page").click()
     assert column(page, "quality_score")[-1] == "-"
@@ -219,7 +219,7 @@ def test_the_metrics_of_the_charts_are_chosen_on_the_page(page):
     page.locator("#scatter-x").select_option("latency_ms")
     expect(page.locator("#scatter .role-axis-title").first).to_have_text("latency_ms")
     page.locator("#times-y").select_option("latency_ms")
-    expect(page.locator("#times .role-axis-title")).to_have_text("latency_ms")
+    expect(page.locator("#times .role-axis-title").last).to_have_text("latency_ms")
 
 
 def test_two_picked_models_show_what_differs_first_and_everything_on_request(page):
