@@ -40,9 +40,9 @@ def chart_specs() -> dict[str, Any]:
     dots = points.mark_circle(size=55, opacity=0.75, cursor="pointer")
     lines = points.mark_line(strokeWidth=1.8)
 
-    scale = altair.Scale(zero=False)
+    scale = altair.Scale(zero=False, padding=14)  # pixels: no point is cut off
     x, y = altair.X("x:Q", scale=scale), altair.Y("y:Q", scale=scale)
-    time = altair.X("time:T", title="UTC", scale=altair.Scale(type="utc"))
+    time = altair.X("time:T", title="UTC", scale=altair.Scale(type="utc", padding=14))
     common = {
         "color": altair.Color("series:N", title=None, sort=None),
         "tooltip": altair.Tooltip("version:N"),  # the page shows more, if a mark has one

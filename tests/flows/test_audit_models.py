@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -222,13 +223,9 @@ def test_a_page_that_cannot_be_written_does_not_fail_the_audit(models, empty_cha
 
 def test_an_audit_replaces_the_page_of_the_last_one(models, empty_charts):
     audit_models()
-    EVALUATION.unlink()
+    shutil.rmtree(EVALUATION.parent)
     audit_models()
-    assert page_models()[0] == (
-        "model_v2",
-        "UNFINISHED",
-        ["evaluation.json: expected present, found no such file"],
-    )
+    assert [row[:2] for row in page_models()] == [("model_v2", "UNFINISHED"), ("model_v1", "MATCH")]
 
 
 def test_an_audit_that_cannot_reach_the_store_keeps_the_last_page(

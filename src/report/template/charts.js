@@ -46,7 +46,7 @@ function chartTheme() {
       titleFontWeight: 500, labelFontSize: 11, titleFontSize: 12, titlePadding: 8, tickCount: 6,
     },
     legend: {
-      orient: "bottom", labelColor: ink, labelFontSize: 12, labelLimit: 240, columns: 3,
+      orient: "bottom", labelColor: ink, labelFontSize: 12, labelLimit: 220, columns: 2,
       symbolStrokeWidth: 2,
     },
   };
@@ -61,7 +61,10 @@ async function draw(name, rows, { titles = {}, domain = series } = {}) {
   spec.datasets = { points: rows };
   spec.config = chartTheme();
   spec.encoding.color.scale = { domain };
-  if (spec.encoding.strokeWidth) spec.encoding.stroke = { value: colour("--ink") };
+  if (spec.encoding.strokeWidth) { // points: one of a selected model has a ring
+    spec.encoding.stroke = { value: colour("--ink") };
+    spec.config.legend.symbolStrokeWidth = 0;
+  }
   for (const [axis, title] of Object.entries(titles)) spec.encoding[axis].title = title;
   const host = byId(name);
   host.hidden = rows.length === 0;
@@ -156,7 +159,8 @@ function drawTimes(found, show = redraw) {
 function drawLosses(found) {
   const trained = found.filter((model) => model.losses.length);
   const first = [...state.picked, state.selected].filter((model) => model?.losses.length);
-  const drawn = [...new Set([...first, ...trained])].slice(0, MAX_CURVES);
+  const drawn = [...new Set([...first, ...trained])].slice(0, MAX_CURVES)
+    .sort((one, other) => one.index - other.index); // so that a curve keeps its colour
   const rows = drawn.flatMap((model) => model.losses.map(([x, y]) => ({
     row: model.index, version: model.version, series: model.version, x, y,
     lines: [["last loss", String(model.losses.at(-1)[1])], ["last step", String(model.losses.at(-1)[0])]],
