@@ -15,6 +15,7 @@ from cli.exporting import export
 from cli.models import models, show
 from cli.options import check_working_directory_exists
 from cli.rebuild import rebuild_registry
+from cli.report import report
 from cli.runs import run, sweep
 from cli.terminal import print_error
 from cli.tracing import compare, trace
@@ -63,6 +64,7 @@ for _command in (
     compare,
     verify,
     trace,
+    report,
     export,
     rebuild_registry,
     doctor,
