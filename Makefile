@@ -7,13 +7,16 @@ PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run train train-env up test docs e2e e2e-train packages torture bench check lock clean
+.PHONY: help run report train train-env up test docs e2e e2e-train packages torture bench check lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
 
 run: .venv/ready ## Train, register and evaluate: make run [CONFIG=...yaml] [MODEL_VERSION=...]
 	@$(BIN)/llm-train run "$(CONFIG)" $(if $(MODEL_VERSION),--model-version "$(MODEL_VERSION)")
+
+report: .venv/report ## Write all models to one HTML file: make report [OUTPUT=report.html]
+	@$(BIN)/llm-train report $(if $(OUTPUT),--output "$(OUTPUT)")
 
 # A config of a demonstration has a base model that is created once.
 train: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/training/tiny_lora.yaml,$(CONFIG))
@@ -32,7 +35,7 @@ test: .venv/ready ## Run all tests except those of make e2e and make e2e-train
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --ignore=tests/e2e --ignore=tests/e2e_train \
 		--cov=src --cov-branch --cov-fail-under=95
 
-e2e: .venv/e2e ## Run the tests that need a real server, worker, browser and PostgreSQL
+e2e: .venv/e2e .venv/report ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e
 
@@ -75,13 +78,15 @@ lock: .venv/ready ## Resolve all dependencies into requirements/
 	done
 	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements/main.lock --output-file requirements/e2e.lock
 	$(BIN)/uv pip compile --group docs $(LOCK) --constraint requirements/main.lock --output-file requirements/docs.lock
+	$(PYTHON) -c "$$RANGES" project optional-dependencies report | \
+		$(BIN)/uv pip compile - $(LOCK) --constraint requirements/main.lock --output-file requirements/report.lock
 	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements/uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"
 
 clean: ## Remove .venv/, .venv-train/, base_models/, site/, caches, all models and evaluations, Prefect's database and password
 	rm -rf .venv .venv-train base_models site .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
-	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/.cache artifacts/.work
+	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/reports artifacts/.cache artifacts/.work
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The scripts of an environment contain its path: make it again after the project was moved or copied.

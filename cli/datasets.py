@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.console import console_run
-from cli.options import artifacts_dir_option, json_option
+from cli.options import artifacts_dir_option, json_option, table_options
 from cli.progress import hash_with_progress, reading_progress
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, print_line
@@ -131,8 +131,8 @@ def _print_added(added: "AddedDataset") -> None:
 
 @dataset.command("list")
 @artifacts_dir_option
-@json_option
-def list_(artifacts_dir: str, as_json: bool) -> None:
+@table_options
+def list_(artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
     """List the dataset versions."""
     from src.datasets.versions import list_datasets
 
@@ -142,19 +142,20 @@ def list_(artifacts_dir: str, as_json: bool) -> None:
     if as_json:
         count = {each.dataset_version: models[each.dataset_version] for each in found}
         print_json([each.to_dict() | {"models": count[each.dataset_version]} for each in found])
-    elif found:
+    elif found or as_csv:
         rows = [
             (
                 each.dataset_version,
                 each.num_samples,
                 each.num_bytes,
-                (each.dataset_hash or "")[:SHORT_DIGEST] or "not pinned",
+                each.dataset_hash if as_csv else _short(each.dataset_hash),
                 each.source,
                 models[each.dataset_version],
             )
             for each in found
         ]
-        print_table(("dataset_version", "samples", "bytes", "sha256", "source", "models"), rows)
+        head = ("dataset_version", "samples", "bytes", "sha256", "source", "models")
+        print_table(head, rows, as_csv=as_csv)
     else:
         click.echo("No datasets. To add one: `llm-train dataset add FILE NAME`.", err=True)
     faults = [each.fault for each in found if each.fault]
@@ -162,6 +163,10 @@ def list_(artifacts_dir: str, as_json: bool) -> None:
         print_error(fault)
     if faults:
         raise SystemExit(1)
+
+
+def _short(digest: str | None) -> str:
+    return digest[:SHORT_DIGEST] if digest else "not pinned"
 
 
 def _dataset_versions(artifacts: Artifacts) -> Iterator[str]:
@@ -182,8 +187,8 @@ def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 @dataset.command()
 @click.argument("name", shell_complete=_complete_name)
 @artifacts_dir_option
-@json_option
-def show(name: str, artifacts_dir: str, as_json: bool) -> None:
+@table_options
+def show(name: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
     """Show what dataset version NAME holds: its fields, lengths, first lines, and models."""
     from src.datasets.profile import profile_dataset
 
@@ -199,6 +204,9 @@ def show(name: str, artifacts_dir: str, as_json: bool) -> None:
         pinned = {"is_pinned": found.metadata_sha256 is not None}
         print_json(facts | pinned | profile.to_dict() | {"models": models})
         return
+    if as_csv:
+        _print_fields(profile, as_csv=True)
+        return
     print_line(f"{path}: {found.num_samples:,} samples, sha256 {found.sha256}.")
     if reason := unpinned_reason(found):
         click.echo(one_line(reason), err=True)
@@ -212,6 +220,18 @@ def _print_profile(profile: "DatasetProfile") -> None:
             f"{profile.num_invalid:,} lines are not JSON objects, the first is line "
             f"{profile.first_invalid:,}."
         )
+    if profile.fields:
+        _print_fields(profile)
+        click.echo("min, median and max are numbers of characters.")
+    lengths = profile.lengths
+    print_line(
+        f"Lines: {lengths.least:,} to {lengths.most:,} bytes, the median is {lengths.median:,}."
+    )
+    for line in profile.first_lines:
+        print_line(f"  {_shortened(_decoded(line))}")
+
+
+def _print_fields(profile: "DatasetProfile", *, as_csv: bool = False) -> None:
     rows: list[tuple[object, ...]] = []
     for name, field in profile.fields.items():
         lengths = field.lengths if "text" in field.kinds else None
@@ -225,19 +245,14 @@ def _print_profile(profile: "DatasetProfile") -> None:
                 lengths and lengths.most,
             )
         )
-    if rows:
-        print_table(("field", "lines", "type", "min", "median", "max"), rows)
-        click.echo("min, median and max are numbers of characters.")
-    lengths = profile.lengths
-    print_line(
-        f"Lines: {lengths.least:,} to {lengths.most:,} bytes, the median is {lengths.median:,}."
-    )
-    for line in profile.first_lines:
-        print_line(f"  {_text(line)}")
+    print_table(("field", "lines", "type", "min", "median", "max"), rows, as_csv=as_csv)
 
 
-def _text(line: bytes) -> str:
-    text = line.decode(errors="backslashreplace")
+def _decoded(line: bytes) -> str:
+    return line.decode(errors="backslashreplace")
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
@@ -261,8 +276,16 @@ def _some(models: list[str]) -> str:
     help="Lines of each kind that are printed.",
 )
 @artifacts_dir_option
-@json_option
-def diff(a: str, b: str, key: str | None, limit: int, artifacts_dir: str, as_json: bool) -> None:
+@table_options
+def diff(
+    a: str,
+    b: str,
+    key: str | None,
+    limit: int,
+    artifacts_dir: str,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
     """Show the lines that differ between dataset versions A and B.
 
     Lines are compared by digest, without their line ends, and their order does not
@@ -280,24 +303,47 @@ def diff(a: str, b: str, key: str | None, limit: int, artifacts_dir: str, as_jso
         found = diff_datasets(*paths, key=key, max_examples=limit, progress=progress)
     if as_json:
         print_json(found.to_dict())
+    elif as_csv:
+        _print_differing_lines(found, *paths)
     else:
         _print_difference(found, *paths)
         if len(digests) > 1 and not found.is_different:
             click.echo("The bytes differ: in the order of the lines, or in line ends.")
 
 
-def _print_difference(found: "DatasetDifference", a: StorePath, b: StorePath) -> None:
-    from src.datasets.lines import read_numbered
+def _print_differing_lines(found: "DatasetDifference", a: StorePath, b: StorePath) -> None:
+    of_a, of_b = _examples(found, a, b)
+    rows = [
+        (each.kind, each.a, each.b, of_a.get(each.a), of_b.get(each.b)) for each in found.examples
+    ]
+    print_table(("kind", "line_in_a", "line_in_b", "a", "b"), rows, as_csv=True)
 
+
+def _examples(
+    found: "DatasetDifference", a: StorePath, b: StorePath
+) -> tuple[dict[int | None, str], dict[int | None, str]]:
+    """Return the text of the example lines of each dataset, by number."""
+
+    def texts(path: StorePath, numbers: Iterable[int | None]) -> dict[int | None, str]:
+        from src.datasets.lines import read_numbered
+
+        wanted = {number for number in numbers if number is not None}
+        return {number: _decoded(line) for number, line in read_numbered(path, wanted).items()}
+
+    return texts(a, (each.a for each in found.examples)), texts(
+        b, (each.b for each in found.examples)
+    )
+
+
+def _print_difference(found: "DatasetDifference", a: StorePath, b: StorePath) -> None:
     print_line(
         f"{found.added:,} added, {found.removed:,} removed, {found.changed:,} changed, "
         f"{found.equal:,} equal."
     )
-    of_a = read_numbered(a, {each.a for each in found.examples if each.a is not None})
-    of_b = read_numbered(b, {each.b for each in found.examples if each.b is not None})
+    of_a, of_b = _examples(found, a, b)
     for each in found.examples:
         print_line(f"{each.kind}: line {each.a or each.b:,}")
         if each.a is not None:
-            print_line(f"  - {_text(of_a[each.a])}")
+            print_line(f"  - {_shortened(of_a[each.a])}")
         if each.b is not None:
-            print_line(f"  + {_text(of_b[each.b])}")
+            print_line(f"  + {_shortened(of_b[each.b])}")

@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from cli.datasets import dataset
+from cli.doctor import doctor
 from cli.evaluation import evaluate
 from cli.exporting import export
 from cli.models import models, show
 from cli.options import check_working_directory_exists
 from cli.rebuild import rebuild_registry
+from cli.report import report
 from cli.runs import run, sweep
 from cli.terminal import print_error
 from cli.tracing import compare, trace
@@ -62,7 +64,9 @@ for _command in (
     compare,
     verify,
     trace,
+    report,
     export,
     rebuild_registry,
+    doctor,
 ):
     main.add_command(_command)

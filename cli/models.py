@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli.options import artifacts_dir_option, complete_version, json_option
+from cli.options import artifacts_dir_option, complete_version, table_options
 from cli.tables import packages_text, print_table
 from cli.terminal import print_error, print_json
 from src.artifacts import Artifacts
@@ -23,6 +23,7 @@ __all__ = ["models", "show"]
 
 
 MAX_FILES = 30
+COLUMNS = ("model_version", "base_model", "dataset_version", "num_training_samples")
 
 
 @click.command()
@@ -32,7 +33,7 @@ MAX_FILES = 30
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N models.")
 @artifacts_dir_option
-@json_option
+@table_options
 def models(
     base_model: str | None,
     dataset: str | None,
@@ -40,6 +41,7 @@ def models(
     reverse: bool,
     limit: int | None,
     artifacts_dir: str,
+    as_csv: bool,
     as_json: bool,
 ) -> None:
     """List the registered models, the newest first."""
@@ -70,7 +72,7 @@ def models(
             print_error(error)
             is_damaged = True
         rows.append((_columns(model), model))
-    head = list(dict.fromkeys(name for columns, _ in rows for name in columns))
+    head = list(dict.fromkeys([*COLUMNS, *(name for columns, _ in rows for name in columns)]))
     if sort is not None:
         if rows and sort not in head:
             raise click.UsageError(f"--sort: no column {sort!r}. Columns: {', '.join(head)}.")
@@ -79,10 +81,11 @@ def models(
     rows = rows[:limit]
     if as_json:
         print_json([model for _, model in rows])
-    elif rows:
+    elif rows or as_csv:
         values = [[columns.get(name) for name in head] for columns, _ in rows]
-        print_table(head, values, least=("num_training_samples", "dataset_version", "base_model"))
-    else:
+        least = ("num_training_samples", "dataset_version", "base_model")
+        print_table(head, values, least=least, as_csv=as_csv)
+    if not rows and not as_json:
         click.echo("No models.", err=True)
     if is_damaged:
         raise SystemExit(1)
@@ -91,13 +94,7 @@ def models(
 def _columns(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return a model as one row: its values by column. No metric replaces another column."""
     config = {key: value for key, value in model["training_config"].items() if key not in model}
-    columns = {
-        "model_version": model["model_version"],
-        "base_model": model["base_model"],
-        "dataset_version": model["dataset_version"],
-        "num_training_samples": model["num_training_samples"],
-        **config,
-    }
+    columns = {name: model[name] for name in COLUMNS} | config
     metrics = model["metrics"] if isinstance(model["metrics"], dict) else {}
     return columns | {name: metrics[name] for name in metrics if name not in columns}
 
@@ -110,8 +107,8 @@ def _order(value: Any) -> tuple[float, str]:
 @click.command()
 @click.argument("version", shell_complete=complete_version)
 @artifacts_dir_option
-@json_option
-def show(version: str, artifacts_dir: str, as_json: bool) -> None:
+@table_options
+def show(version: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
     """Show everything that is recorded about model VERSION."""
     record = trace_model(version, artifacts_dir)
     if as_json:
@@ -123,9 +120,10 @@ def show(version: str, artifacts_dir: str, as_json: bool) -> None:
         if row.section != "environment"
     ]
     if statement := record.statement:
+        packages = statement.annotations("packages")
         rows += [
             ("environment", "python", statement.annotations("python").get("version")),
-            ("environment", "packages", packages_text(statement.annotations("packages"))),
+            ("environment", "packages", packages if as_csv else packages_text(packages)),
             ("run", "builder", statement.builder),
             ("run", "id", statement.invocation_id),
             ("run", "url", statement.url),
@@ -133,10 +131,12 @@ def show(version: str, artifacts_dir: str, as_json: bool) -> None:
             ("run", "finished_on", statement.finished_on),
         ]
     files = _files(record, Artifacts.open(artifacts_dir))
-    rows += [("files", path.name, str(path)) for path in files[:MAX_FILES]]
-    if (more := len(files) - MAX_FILES) > 0:
+    shown = files if as_csv else files[:MAX_FILES]
+    rows += [("files", path.name, str(path)) for path in shown]
+    if more := len(files) - len(shown):
         rows.append(("files", f"and {more:,} more", "--json lists them"))
-    print_table(("", "", version), rows)
+    head = ("section", "name") if as_csv else ("", "")
+    print_table((*head, version), rows, as_csv=as_csv)
 
 
 def _files(record: Record, artifacts: Artifacts) -> list[StorePath]:

@@ -1,8 +1,9 @@
 """Options that several commands share."""
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -11,11 +12,17 @@ from src.training.registry import list_models
 
 __all__ = [
     "artifacts_dir_option",
+    "artifacts_option",
     "check_working_directory",
     "check_working_directory_exists",
     "complete_version",
+    "csv_option",
     "json_option",
+    "markdown_option",
+    "table_options",
 ]
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def check_working_directory_exists() -> None:
@@ -69,17 +76,49 @@ class _Root(click.Path):
         return value
 
 
-artifacts_dir_option = click.option(
-    "--artifacts-dir",
-    metavar="DIR",
-    default="artifacts",
-    show_default=True,
-    envvar="LLM_TRAIN_ARTIFACTS",
-    show_envvar=True,
-    type=_Root(file_okay=False),
-    help="The artifacts root.",
+def artifacts_option(kind: click.Path) -> Callable[[Decorated], Decorated]:
+    """Return the decorator that adds `--artifacts-dir`, whose values have the type `kind`."""
+    return click.option(
+        "--artifacts-dir",
+        metavar="DIR",
+        default="artifacts",
+        show_default=True,
+        envvar="LLM_TRAIN_ARTIFACTS",
+        show_envvar=True,
+        type=kind,
+        help="The artifacts root.",
+    )
+
+
+artifacts_dir_option = artifacts_option(_Root(file_okay=False))
+
+
+class _Form(click.Option):
+    """A flag that chooses the form of the output, which excludes the others of its command."""
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        forms = [each for each in ctx.command.params if isinstance(each, _Form)]
+        given = [each.opts[0] for each in forms if opts.get(each.name or "")]
+        if len(given) > 1:
+            names = f"{', '.join(given[:-1])} and {given[-1]}"
+            raise click.UsageError(f"{names} exclude each other. Choose one of them.", ctx)
+        return super().handle_parse_result(ctx, opts, args)
+
+
+markdown_option = click.option(
+    "--markdown", is_flag=True, cls=_Form, help="Print Markdown, e.g. for a review."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+csv_option = click.option(
+    "--csv", "as_csv", is_flag=True, cls=_Form, help="Print CSV, e.g. for a spreadsheet."
+)
+json_option = click.option("--json", "as_json", is_flag=True, cls=_Form, help="Print JSON.")
+
+
+def table_options(command: Decorated) -> Decorated:
+    """Add `--csv` and `--json`, the parameters `as_csv` and `as_json`, to a command."""
+    return csv_option(json_option(command))
 
 
 def complete_version(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

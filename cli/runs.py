@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli.console import console_run
-from cli.options import artifacts_dir_option, check_working_directory, json_option
+from cli.options import artifacts_dir_option, check_working_directory, table_options
 from cli.prediction import dry_run as print_dry_run
 from cli.progress import sweep_progress
 from cli.tables import print_table
@@ -125,7 +125,7 @@ def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> 
     help="The metric that ranks the models; by default quality_score, or else the first declared.",
 )
 @artifacts_dir_option
-@json_option
+@table_options
 def sweep(
     configs: tuple[str, ...],
     grids: tuple[str, ...],
@@ -134,6 +134,7 @@ def sweep(
     in_flight: int,
     rank_by: str,
     artifacts_dir: str,
+    as_csv: bool,
     as_json: bool,
 ) -> None:
     """Train, register and evaluate one model per config, and rank the models.
@@ -182,6 +183,8 @@ def sweep(
             temporary_server.wait_until_recorded(str(state.state_details.flow_run_id))
     if as_json:
         print_json(summary)
+    elif as_csv:
+        _print_csv(summary["leaderboard"])
     elif rows := summary["leaderboard"]:
         _print_best(rows)
     done, cached = summary["configs"] - len(summary["failed"]), summary["cached"]
@@ -204,6 +207,12 @@ def _hint_if_interrupted(*, distribute: bool) -> Iterator[None]:
         if not distribute:  # that sweep logs what continues
             click.echo("Interrupted. Run the sweep again to continue it.", err=True)
         raise
+
+
+def _print_csv(rows: list[dict[str, Any]]) -> None:
+    """Print all models, the best first."""
+    names = list(dict.fromkeys(["model_version", *(name for row in rows for name in row)]))
+    print_table(names, [[row.get(name) for name in names] for row in rows], as_csv=True)
 
 
 def _print_best(rows: list[dict[str, Any]]) -> None:

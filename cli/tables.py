@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from src.rendering import csv
 from src.rendering.text import as_text, one_line
 
 __all__ = ["packages_text", "print_table"]
@@ -45,7 +46,11 @@ class _Column:
 
 
 def print_table(
-    head: Sequence[str], rows: Iterable[Sequence[Any]], *, least: Sequence[str] = ()
+    head: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    least: Sequence[str] = (),
+    as_csv: bool = False,
 ) -> None:
     """Print a table.
 
@@ -58,7 +63,12 @@ def print_table(
         head: The names of the columns.
         rows: One value per column, at least one row. Columns of numbers are aligned right.
         least: Names of columns, the least important first.
+        as_csv: Whether to print CSV, which has every column; see `src.rendering.csv`. There may be
+            no rows. Every column needs a name, and values are not shortened.
     """
+    if as_csv:
+        click.echo(csv.table(head, rows), nl=False)
+        return
     columns = [
         _Column(
             name=as_text(name),

@@ -13,9 +13,9 @@ from src.rendering.text import message, one_line
 __all__ = ["print_error", "print_json", "print_line", "printed_log"]
 
 
-def print_line(text: object) -> None:
-    """Print one line."""
-    click.echo(one_line(text))
+def print_line(text: object, *, err: bool = False) -> None:
+    """Print one line, on stderr if `err`."""
+    click.echo(one_line(text), err=err)
 
 
 def print_error(error: object) -> None:

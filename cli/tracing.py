@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import artifacts_dir_option, complete_version, json_option
+from cli.options import artifacts_dir_option, complete_version, markdown_option, table_options
 from cli.progress import hash_with_progress, reading_progress
 from cli.tables import packages_text, print_table
 from cli.terminal import print_error, print_json, print_line
@@ -17,7 +17,7 @@ from src.rendering.text import as_text
 from src.storage import open_file
 
 if TYPE_CHECKING:
-    from src.lineage.lines import LineTrace
+    from src.lineage.lines import DatasetHit, LineTrace
 
 __all__ = ["compare", "trace"]
 
@@ -27,25 +27,28 @@ RECORDS_LIMIT = 1 << 26
 @click.command()
 @click.argument("versions", nargs=-1, required=True, shell_complete=complete_version)
 @click.option("--all", "everything", is_flag=True, help="Also show what is equal.")
-@click.option("--markdown", is_flag=True, help="Print Markdown, e.g. for a review.")
+@markdown_option
 @artifacts_dir_option
-@json_option
+@table_options
 def compare(
-    versions: tuple[str, ...], everything: bool, markdown: bool, artifacts_dir: str, as_json: bool
+    versions: tuple[str, ...],
+    everything: bool,
+    markdown: bool,
+    artifacts_dir: str,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
     """Show the differences between two or more model VERSIONS."""
-    if markdown and as_json:
-        raise click.UsageError("--markdown and --json exclude each other. Choose one of them.")
     comparison = compare_models(*versions, artifacts_dir=artifacts_dir)
     rows = comparison.rows(everything=everything)
     if as_json:
         print_json(comparison.to_dict(everything=everything))
-    elif markdown or not rows:
+    elif markdown or not (rows or as_csv):
         click.echo(comparison.to_markdown(everything=everything), nl=False)
     else:
-        print_table(
-            ("", "", *comparison.models), [(row.section, row.name, *row.values) for row in rows]
-        )
+        head = ("section", "name") if as_csv else ("", "")
+        values = [(row.section, row.name, *row.values) for row in rows]
+        print_table((*head, *comparison.models), values, as_csv=as_csv)
 
 
 @click.command()
@@ -64,7 +67,7 @@ def compare(
     help="The datasets that hold this JSON object, or those in a file, and their models.",
 )
 @artifacts_dir_option
-@json_option
+@table_options
 def trace(
     version: str | None,
     dataset: str | None,
@@ -72,6 +75,7 @@ def trace(
     file: str | None,
     line: str | None,
     artifacts_dir: str,
+    as_csv: bool,
     as_json: bool,
 ) -> None:
     """Show a model's inputs, or the models made from an input.
@@ -88,10 +92,10 @@ def trace(
             "Pass exactly one of VERSION, --dataset, --commit, --file and --line."
         )
     if line is not None:
-        _trace_lines(line, artifacts_dir, as_json)
+        _trace_lines(line, artifacts_dir, as_csv, as_json)
         return
     if file is not None:
-        _trace_file(file, artifacts_dir, as_json)
+        _trace_file(file, artifacts_dir, as_csv, as_json)
         return
     found: Record | Trace
     try:
@@ -106,31 +110,31 @@ def trace(
     if as_json:
         print_json(found.to_dict())
     elif isinstance(found, Trace):
-        _print_models(found)
+        _print_models(found, as_csv)
     else:
-        _print_dependencies(found)
+        _print_dependencies(found, as_csv)
 
 
-def _trace_file(path: str, artifacts_dir: str, as_json: bool) -> None:
+def _trace_file(path: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
     found = trace_file(path, artifacts_dir, hash_file=hash_with_progress)
     if as_json:
         print_json(found.to_dict())
     else:
-        _print_uses(found)
+        _print_uses(found, as_csv)
     if not found.uses:
         raise SystemExit(1)
 
 
-def _print_uses(found: FileTrace) -> None:
+def _print_uses(found: FileTrace, as_csv: bool) -> None:
     count = len({use.model_version for use in found.uses})
-    print_line(f"{found.path}, sha256 {found.sha256}: {_models(count)}")
-    if found.uses:
+    print_line(f"{found.path}, sha256 {found.sha256}: {_models(count)}", err=as_csv)
+    if found.uses or as_csv:
         rows = [(use.model_version, use.role, use.file) for use in found.uses]
-        print_table(("model_version", "role", "file"), rows)
-    _print_unknown(found.unknown)
+        print_table(("model_version", "role", "file"), rows, as_csv=as_csv)
+    _print_unknown(found.unknown, as_csv)
 
 
-def _trace_lines(text_or_file: str, artifacts_dir: str, as_json: bool) -> None:
+def _trace_lines(text_or_file: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
     from src.datasets.search import parse_records  # slow to import
     from src.lineage.lines import trace_lines
 
@@ -143,6 +147,13 @@ def _trace_lines(text_or_file: str, artifacts_dir: str, as_json: bool) -> None:
     trace = trace_lines(parse_records(text, place), artifacts_dir, reading=reading_progress)
     if as_json:
         print_json(trace.to_dict())
+    elif as_csv:
+        head = ("record", "dataset_version", "lines", "match", "models")
+        rows = [
+            (hit.record, hit.dataset_version, hit.count, _match(hit), hit.models)
+            for hit in trace.hits
+        ]
+        print_table(head, rows, as_csv=True)
     else:
         _print_hits(trace)
     for name, reason in trace.unsearched.items():
@@ -161,7 +172,7 @@ def _print_hits(trace: "LineTrace") -> None:
                 hit.record,
                 hit.dataset_version,
                 ", ".join(map(str, hit.lines)) + (", ..." if hit.count > len(hit.lines) else ""),
-                "same text" if hit.is_same_text else "same value",
+                _match(hit),
                 len(hit.models),
             )
             for hit in trace.hits
@@ -174,6 +185,10 @@ def _print_hits(trace: "LineTrace") -> None:
             print_line(f"With other or unrecorded data of this name: {names}")
 
 
+def _match(hit: "DatasetHit") -> str:
+    return "same text" if hit.is_same_text else "same value"
+
+
 def _datasets(count: int) -> str:
     return f"{count:,} dataset{'' if count == 1 else 's'}"
 
@@ -182,19 +197,25 @@ def _models(count: int) -> str:
     return f"{count} model{'' if count == 1 else 's'}"
 
 
-def _print_unknown(versions: tuple[str, ...]) -> None:
+def _print_unknown(versions: tuple[str, ...], as_csv: bool) -> None:
     if versions:
-        print_line(f"Not recorded for: {', '.join(versions)}")
+        print_line(f"Not recorded for: {', '.join(versions)}", err=as_csv)
 
 
-def _print_dependencies(record: Record) -> None:
+def _print_dependencies(record: Record, as_csv: bool) -> None:
     if record.statement is None:
         raise FileNotFoundError(
             f"{record.model_version}: no {STATEMENT_FILE}, so its inputs are not recorded. "
             "The next run of the version writes it."
         )
+    head = ("input", "uri", "digest", "annotations")
+    dependencies = record.statement.dependencies
+    if as_csv:
+        values = [(each.name, each.uri, each.digest, each.annotations) for each in dependencies]
+        print_table(head, values, as_csv=True)
+        return
     rows = []
-    for dependency in record.statement.dependencies:
+    for dependency in dependencies:
         if dependency.name == "packages":
             facts = packages_text(dependency.annotations)
         else:
@@ -202,10 +223,10 @@ def _print_dependencies(record: Record) -> None:
             facts = " ".join(f"{key} {as_text(value)}" for key, value in annotations)
         digest = " ".join(f"{name} {value}" for name, value in dependency.digest.items())
         rows.append((dependency.name, dependency.uri, digest or None, facts or None))
-    print_table(("input", "uri", "digest", "annotations"), rows)
+    print_table(head, rows)
 
 
-def _print_models(trace: Trace) -> None:
+def _print_models(trace: Trace, as_csv: bool) -> None:
     rows = []
     for record in trace.models:
         statement = record.statement
@@ -218,8 +239,8 @@ def _print_models(trace: Trace) -> None:
                 statement and statement.started_on,
             )
         )
-    print_line(f"{trace.source}: {_models(len(rows))}")
-    if rows:
+    print_line(f"{trace.source}: {_models(len(rows))}", err=as_csv)
+    if rows or as_csv:
         head = ("model_version", "dataset_version", "data_sha256", "commit", "started_on")
-        print_table(head, rows)
-    _print_unknown(trace.unknown)
+        print_table(head, rows, as_csv=as_csv)
+    _print_unknown(trace.unknown, as_csv)

@@ -1,13 +1,20 @@
 """The command `verify`."""
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 
 import click
 
-from cli.options import artifacts_dir_option, check_working_directory, complete_version, json_option
+from cli.options import (
+    artifacts_dir_option,
+    check_working_directory,
+    complete_version,
+    table_options,
+)
 from cli.progress import digests_with_progress, hash_with_progress, training_progress
+from cli.tables import print_table
 from cli.terminal import print_json, print_line
 from src.artifacts import Artifacts
 from src.lineage.verify import Check, Verdict, verdict, verify_all
@@ -39,7 +46,7 @@ COLOURS = {"MATCH": "green", "AS RECORDED": "green", "UNFINISHED": "yellow"}
     "that of each model.",
 )
 @artifacts_dir_option
-@json_option
+@table_options
 def verify(
     versions: tuple[str, ...],
     everything: bool,
@@ -47,6 +54,7 @@ def verify(
     retrain: bool,
     config: str | None,
     artifacts_dir: str,
+    as_csv: bool,
     as_json: bool,
 ) -> None:
     """Check models against their recorded inputs.
@@ -78,7 +86,7 @@ def verify(
             on_point=on_point,
         ):
             results[version] = checks
-            if not as_json:
+            if not (as_csv or as_json):
                 _print_checks(version, checks)
     if not results:
         list_models(Artifacts.open(artifacts_dir).registry)  # raises if the registry is damaged
@@ -95,6 +103,8 @@ def verify(
                 for version, checks in results.items()
             ]
         )
+    elif as_csv:
+        _print_csv(results)
     elif len(results) > 1:
         shown: list[Verdict] = ["MATCH", "MISMATCH"]
         others: list[Verdict] = ["AS RECORDED", "UNREADABLE", "UNFINISHED"]
@@ -103,6 +113,17 @@ def verify(
         click.echo(f"{len(results)} models: {summary}")
     if counts["MATCH"] + counts["AS RECORDED"] < len(results):
         raise SystemExit(1)
+
+
+def _print_csv(results: Mapping[str, list[Check]]) -> None:
+    """Print a row for each check, with the names of the fields in JSON."""
+    names = ("what", "verdict", "expected", "found", "diverged", "note", "details")
+    rows = [
+        (version, verdict(checks), *(getattr(check, name) for name in names))
+        for version, checks in results.items()
+        for check in checks
+    ]
+    print_table(("model_version", "model_verdict", *names), rows, as_csv=True)
 
 
 def _print_checks(version: str, checks: list[Check]) -> None:

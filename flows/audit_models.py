@@ -1,11 +1,15 @@
 """Audit: verify the records of all models, every night."""
 
+from collections.abc import Iterator
+
 from prefect import flow
 
 from flows.logs import configure_log
+from flows.page import write_audit
 from flows.states import FLOW_OPTIONS
 from flows.verdicts import report_verdicts
-from src.lineage.verify import verify_all
+from src.artifacts import Artifacts
+from src.lineage.verify import Check, verify_all
 
 __all__ = ["audit_models"]
 
@@ -22,8 +26,10 @@ TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
 def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
     """Verify the record of every model by recomputing it.
 
-    Nothing is changed. Each dataset is read and hashed in full, once. A model whose run was stopped
-    before its end is UNFINISHED, which does not fail the audit.
+    No file of a model is changed. Each dataset is read and hashed in full, once. A model whose run
+    was stopped before its end is UNFINISHED, which does not fail the audit.
+
+    Writes the verdicts and, if the extra `report` is installed, a page of all models to `reports/`.
 
     Args:
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
@@ -36,4 +42,13 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
         OSError: The artifacts root cannot be reached.
     """
     configure_log()
-    return report_verdicts(verify_all(artifacts_dir), TABLE_KEY)  # type: ignore[no-any-return]
+    results: dict[str, list[Check]] = {}
+
+    def verified() -> Iterator[tuple[str, list[Check]]]:
+        for version, checks in verify_all(artifacts_dir):
+            results[version] = checks
+            yield version, checks
+
+    return report_verdicts(  # type: ignore[no-any-return]
+        verified(), TABLE_KEY, note=lambda: write_audit(results, Artifacts.open(artifacts_dir))
+    )

@@ -1,7 +1,7 @@
 """Verdicts on models, as a table in the UI and as the state of a run."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prefect import get_run_logger
@@ -22,12 +22,15 @@ DETAILS_LENGTH = 52  # characters; more do not fit a page
 ORDER: list[Verdict] = ["MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED", "MATCH"]
 
 
-def report_verdicts(results: Iterable[tuple[str, list[Check]]], key: str) -> Any:
+def report_verdicts(
+    results: Iterable[tuple[str, list[Check]]], key: str, note: Callable[[], str] = str
+) -> Any:
     """Write the verdicts of a verification to a table.
 
     Args:
         results: Model versions and their checks, which are computed while they are read.
         key: Key of the table, an artifact.
+        note: Returns a further sentence of its description; called after all results are read.
 
     Returns:
         The verdict by model version; a failed state for the flow if a model does not match, or if
@@ -49,7 +52,8 @@ def report_verdicts(results: Iterable[tuple[str, list[Check]]], key: str) -> Any
     summary = _summary(verdicts)
     shown = _first(rows)
     cut = f" The first {len(shown):,}:" if len(shown) < len(rows) else ""
-    create_table_artifact(shown, key=key, description=summary + cut)
+    description = f"{summary} {note()}".rstrip() + cut
+    create_table_artifact(shown, key=key, description=description)
     logger.info(summary)
     if faults:
         return failed_state(ValueError(_message(summary, faults, key)))

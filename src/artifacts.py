@@ -12,6 +12,7 @@ from src.records.layout import (
     METADATA_LIMIT,
     MODELS_FOLDER,
     REGISTRY_FILE,
+    REPORTS_FOLDER,
     STATEMENT_FILE,
     STATEMENT_LIMIT,
     SWEEPS_FOLDER,
@@ -58,6 +59,11 @@ class Artifacts:
     def sweeps(self) -> StorePath:
         """Folder of the training configs that sweeps wrote."""
         return self.root / SWEEPS_FOLDER
+
+    @property
+    def reports(self) -> StorePath:
+        """Folder of the page and the verdicts that the last audit wrote."""
+        return self.root / REPORTS_FOLDER
 
     @property
     def cache(self) -> StorePath:

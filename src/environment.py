@@ -22,6 +22,7 @@ __all__ = [
     "Invocation",
     "core_dependency",
     "environment_dependencies",
+    "installed_packages",
     "project_version",
     "run_details",
     "source_digest",
@@ -125,11 +126,12 @@ def core_dependency() -> ResolvedDependency:
 def environment_dependencies() -> tuple[ResolvedDependency, ...]:
     """Return the commit, the core, Python and the installed packages of this process."""
     version = {"version": sys.version.split()[0], "implementation": sys.implementation.name}
+    packages = dict(sorted(installed_packages(sys.path).items()))
     return (
         *_checkout(CORE),
         core_dependency(),
         ResolvedDependency(name="python", annotations=version),
-        ResolvedDependency(name="packages", annotations=dict(sorted(_packages(sys.path).items()))),
+        ResolvedDependency(name="packages", annotations=packages),
     )
 
 
@@ -207,7 +209,7 @@ _OTHER_REPOSITORY = {
 }
 
 
-def _packages(folders: Sequence[str]) -> dict[str, str]:
+def installed_packages(folders: Sequence[str]) -> dict[str, str]:
     """Return the versions of the installed packages, by the names of their folders alone.
 
     `importlib.metadata` takes longer to import than this takes to run. This project is left out:

@@ -9,6 +9,8 @@ from src.errors import truncated_repr
 __all__ = [
     "MAX_LENGTH",
     "REGISTRY_FILE",
+    "RESERVED",
+    "VERSION_NAME",
     "check_version",
     "closest",
     "is_metric_name",
@@ -19,16 +21,15 @@ __all__ = [
 MAX_LENGTH = 128
 REGISTRY_FILE = "registry.json"
 
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_LENGTH - 1}}}")
-_RESERVED = {REGISTRY_FILE, f"{REGISTRY_FILE}.lock"}
+RESERVED = {REGISTRY_FILE, f"{REGISTRY_FILE}.lock"}
+VERSION_NAME = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_LENGTH - 1}}}"
+_NAME = re.compile(VERSION_NAME)
 
 
 def is_version(name: object) -> bool:
     """Return whether `name` is a valid version name; see `check_version`."""
     return (
-        isinstance(name, str)
-        and _NAME.fullmatch(name) is not None
-        and name.lower() not in _RESERVED
+        isinstance(name, str) and _NAME.fullmatch(name) is not None and name.lower() not in RESERVED
     )
 
 

@@ -5,34 +5,56 @@ pyproject.toml only in the project's folder. Importing `tasks` or `flows` makes 
 every folder, unless Prefect was imported before. What a user has configured has priority.
 """
 
+import errno
 import os
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from src.errors import CorruptFileError, truncated_repr
+from src.storage import read_file
 
 __all__ = [
     "PROFILES",
+    "Profile",
     "SettingsError",
+    "active_profile",
     "check_profiles",
     "checked_settings",
     "choose_home",
     "configure",
     "environment_variables",
     "find_home",
+    "has_no_server",
 ]
 
 PROJECT = Path(__file__).parents[1]
 PROFILES = "profiles.toml"
+PROFILES_LIMIT = 1 << 20  # bytes
+NO_SERVER = ("", "ephemeral")  # profiles of Prefect that start a temporary server
+EPHEMERAL = ("PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE")
+SETTINGS_FILES = [".env", "prefect.toml", "pyproject.toml"]
 
 
 class SettingsError(ValueError):
     """Raised when a setting of Prefect is not valid."""
+
+
+class Profile(NamedTuple):
+    """A profile of Prefect, as in profiles.toml.
+
+    Attributes:
+        name: Its name; empty if none is chosen.
+        settings: Its settings, by the names of the environment variables; `None` if the file does
+            not have it, and so Prefect can have a built-in one of this name.
+    """
+
+    name: str
+    settings: Mapping[str, Any] | None
 
 
 def choose_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Path | None:
@@ -55,7 +77,7 @@ def choose_home(env: Mapping[str, str], user_home: Path, profiles: bytes) -> Pat
         return None
     if home := env.get("PREFECT_HOME"):
         return Path(home).expanduser()
-    if _active_profile(env, profiles).get("PREFECT_API_URL"):
+    if (_parse_active(env, profiles).settings or {}).get("PREFECT_API_URL"):
         return user_home
     return PROJECT / ".prefect"
 
@@ -69,16 +91,50 @@ def find_home(env: Mapping[str, str]) -> Path | None:
         CorruptFileError: The file is needed, and is not valid.
     """
     path = Path.home() / ".prefect" / PROFILES
-    try:
-        profiles = path.read_bytes()
-    except OSError:
-        profiles = b""
     with _with_path(path):
+        try:
+            profiles = _read(path)
+        except OSError:
+            profiles = b""
         return choose_home(env, path.parent, profiles)
 
 
-def _active_profile(env: Mapping[str, str], profiles: bytes) -> Mapping[str, Any]:
-    """Return the settings of the active profile; none if there is no such profile.
+def active_profile(env: Mapping[str, str]) -> Profile:
+    """Return the profile that Prefect uses; call `configure` before.
+
+    Raises:
+        CorruptFileError: profiles.toml is not valid.
+        OSError: It cannot be read.
+    """
+    path = Path(env.get("PREFECT_PROFILES_PATH") or Path.home() / ".prefect" / PROFILES)
+    with _with_path(path):
+        return _parse_active(env, _read(path))
+
+
+def has_no_server(env: Mapping[str, str], profile: Profile, folder: Path) -> bool:
+    """Return whether commands start a temporary server, as far as is seen without Prefect.
+
+    `False` if a server may be configured, or temporary ones may be disabled: Prefect's settings
+    have to be read.
+
+    Args:
+        env: The environment.
+        profile: See `active_profile`.
+        folder: The working directory, where Prefect reads `.env`, prefect.toml and pyproject.toml.
+    """
+    if any(env.get(name) for name in ("PREFECT_API_URL", *EPHEMERAL)):
+        return False
+    files = [".env", "prefect.toml"] if folder.samefile(PROJECT) else SETTINGS_FILES
+    if any((folder / name).exists() for name in files):
+        return False
+    if profile.settings is None:
+        return profile.name in NO_SERVER  # others can be built into Prefect
+    is_enabled = any(profile.settings.get(name) == "true" for name in EPHEMERAL)
+    return is_enabled and "PREFECT_API_URL" not in profile.settings
+
+
+def _parse_active(env: Mapping[str, str], profiles: bytes) -> Profile:
+    """Return the active profile.
 
     Raises:
         ValueError: `profiles`, the content of profiles.toml, is not valid.
@@ -97,8 +153,7 @@ def _active_profile(env: Mapping[str, str], profiles: bytes) -> Mapping[str, Any
     name = env.get("PREFECT_PROFILE") or content.get("active", "")
     if not isinstance(name, str):
         raise ValueError("active: expected the name of a profile.")
-    settings: Mapping[str, Any] = found.get(name, {})
-    return settings
+    return Profile(name, found.get(name))
 
 
 def environment_variables(
@@ -142,8 +197,8 @@ def check_profiles(path: Path) -> None:
         CorruptFileError: It is not valid.
         OSError: It cannot be read.
     """
-    with _with_path(path), suppress(FileNotFoundError, NotADirectoryError):
-        _active_profile(os.environ, path.read_bytes())
+    with _with_path(path):
+        _parse_active(os.environ, _read(path))
 
 
 @contextmanager
@@ -173,6 +228,21 @@ def checked_settings() -> Iterator[None]:
             "or the profile that sets it."
         ) from error
     sys.stderr.write(output.getvalue())
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a profiles.toml; empty if there is none.
+
+    Raises:
+        OSError: It cannot be read, is not a regular file, or is too large.
+    """
+    try:
+        return read_file(path, PROFILES_LIMIT) or b""
+    except NotADirectoryError:
+        return b""
+    except CorruptFileError as error:
+        reason = str(error).removeprefix(f"{path}: ").removesuffix(". Left as found.")
+        raise OSError(errno.EINVAL, reason, str(path)) from error
 
 
 @contextmanager

@@ -155,6 +155,14 @@ def warnings() -> Iterator[list[tuple[str, str]]]:
     logger.removeHandler(handler)
 
 
+@pytest.fixture
+def empty_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write reports without charts, whether the extra `report` is installed or not."""
+    monkeypatch.setattr("src.report.page.check_extra", lambda: None)
+    monkeypatch.setattr("src.report.page.chart_specs", dict)
+    monkeypatch.setattr("src.report.page.javascript", str)
+
+
 class Child:
     """Another Python process; the test talks to it line by line."""
 

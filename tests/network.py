@@ -3,12 +3,12 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["STARTUP_SECONDS", "free_port", "page", "receiver"]
+__all__ = ["STARTUP_SECONDS", "answering", "free_port", "json_answer", "page", "receiver"]
 
 STARTUP_SECONDS = 600  # for a Prefect server that starts beside other work
 
@@ -58,8 +58,47 @@ def page(status: int) -> Iterator[str]:
 
 
 @contextmanager
+def answering(
+    answer: Callable[[str], Iterable[bytes]],
+) -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
+    """Start an HTTP server that answers a request for a path with bytes, which may never end.
+
+    Yields its URL, and the list of the requests: path and headers.
+    """
+    requests: list[tuple[str, dict[str, str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            requests.append((self.path, dict(self.headers)))
+            try:
+                for piece in answer(self.path):
+                    self.wfile.write(piece)
+            except OSError:  # the client has closed the connection
+                pass
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with _serving(Handler) as url:
+        yield url, requests
+
+
+def json_answer(value: object, status: int = 200, date: str | None = None) -> bytes:
+    """Return an HTTP response with JSON."""
+    body = json.dumps(value).encode()
+    header = f"Date: {date}\r\n" if date else ""
+    head = f"HTTP/1.0 {status} X\r\n{header}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@contextmanager
 def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
+    # A thread for each request, because an answer may never end.
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 __all__ = [
     "as_yaml",
+    "component_values",
     "config_values",
     "json_objects",
     "json_values",
@@ -43,6 +44,51 @@ settings_values: dict[str, st.SearchStrategy[Any]] = {
     "batch_size": _counts,
 }
 config_values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(settings_values)
+
+_words = st.from_regex(r"[A-Za-z_][A-Za-z0-9_ .-]{0,9}", fullmatch=True)
+_printable = st.text(
+    st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=20
+).filter(str.isprintable)
+_patterns = st.from_regex(r"[a-z*.]{1,9}(/[a-z*]{1,9}){0,2}", fullmatch=True).filter(
+    lambda pattern: ".." not in pattern.split("/")
+)
+_objects = st.dictionaries(
+    _words,
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | finite | _printable,
+    max_size=3,
+)
+_of_all: dict[str, st.SearchStrategy[Any]] = {
+    "options": _objects,
+    "seed": st.integers(0, 2**53 - 1),
+    "code": _patterns | st.lists(_patterns, min_size=1, max_size=3),
+    "timeout_seconds": st.floats(0, 1e9, exclude_min=True) | st.integers(1, 10**9),
+    "run": _objects,
+}
+_of_one = {
+    "trainer": {"base_model": _patterns},
+    "evaluator": {"dataset_version": names},
+}
+_of_command = {
+    "trainer": {},
+    "evaluator": {
+        "measured": st.lists(_printable, min_size=1, max_size=3),
+        "better": st.dictionaries(_words, st.sampled_from(["higher", "lower"]), max_size=3),
+    },
+}
+
+
+def component_values(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Return the values of a `trainer` or an `evaluator` that the loader accepts."""
+    shared = _of_all | _of_one[kind]
+    argv = {"use": st.just("command"), "argv": st.lists(_printable, min_size=1, max_size=3)}
+    uses = st.sampled_from(["lora", "my-eval.2", "module:function", "a.b_1:C.method"])
+    default = {"seed": st.just(0), "options": st.just({}), "run": st.just({})}
+    return (
+        st.fixed_dictionaries({"use": st.just("simulated")}, optional=default)
+        | st.fixed_dictionaries({"use": uses}, optional={**shared, "python": _printable})
+        | st.fixed_dictionaries(argv, optional={**shared, **_of_command[kind]})
+    )
+
 
 _tokens = [
     *settings_values,

@@ -291,7 +291,7 @@ def test_packages_are_named_by_their_folders_and_the_first_on_the_path_counts(tm
     (tmp_path / "two/llm_training_pipeline-0.0.1.dist-info").mkdir()  # this project itself
     (tmp_path / "file.zip").touch()
     folders = [str(tmp_path / name) for name in ("one", "two", "file.zip", "none")]
-    assert environment._packages([*folders, ""]) == {
+    assert environment.installed_packages([*folders, ""]) == {
         "some-package": "1.0",
         "other": "3!1.0rc1+local",
     }

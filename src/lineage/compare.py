@@ -17,7 +17,16 @@ from src.rendering.sparkline import sparkline
 from src.storage import Location
 from src.training.history import losses
 
-__all__ = ["Comparison", "Row", "compare", "compare_records"]
+__all__ = [
+    "DAMAGED",
+    "SECTIONS",
+    "Comparison",
+    "Losses",
+    "Row",
+    "compare",
+    "compare_records",
+    "recorded_losses",
+]
 
 SECTIONS = ("config", "trainer", "data", "code", "environment", "metrics", "training")
 MAX_LOSSES = 300
@@ -104,7 +113,7 @@ def compare(*model_versions: str, artifacts_dir: Location = "artifacts") -> Comp
     artifacts = Artifacts.open(artifacts_dir)
     records = [read_record(version, artifacts) for version in model_versions]
     comparison = compare_records(records)
-    histories = [_losses(record, artifacts) for record in records]
+    histories = [recorded_losses(record, artifacts) for record in records]
     texts = tuple(map(_loss_text, histories))
     row = Row(section="training", name="loss", values=texts)
     return replace(
@@ -138,8 +147,12 @@ def compare_records(records: list[Record]) -> Comparison:
     )
 
 
-def _losses(record: Record, artifacts: Artifacts) -> Losses | None:
-    """Return the losses of a model; `None` if its history is not as recorded."""
+def recorded_losses(record: Record, artifacts: Artifacts, limit: int = MAX_LOSSES) -> Losses | None:
+    """Return the losses of a model, at most `limit` of them; empty if it has no history.
+
+    Returns:
+        `None` if the history is not as recorded.
+    """
     recorded = record.statement and record.statement.files.get(HISTORY_FILE)
     if recorded is None:
         return ()
@@ -149,7 +162,7 @@ def _losses(record: Record, artifacts: Artifacts) -> Losses | None:
         return None
     if data is None or Digest.of(data) != recorded:
         return None
-    return tuple(losses(data, MAX_LOSSES))
+    return tuple(losses(data, limit))
 
 
 def _facts(record: Record) -> Iterator[tuple[tuple[str, str], Any]]:

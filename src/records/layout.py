@@ -9,6 +9,7 @@
   evaluations/<model version>/earlier/<digest>/            (evaluations that were replaced)
   sweeps/<grid>-<digest>.yaml                              (a config)
   sweeps/<grid>-<digest>.json                              (a leaderboard)
+  reports/report.html, verdicts.json                      (of the last audit)
   .cache/<step>-<digest>-<digest>
   .work/<model version>/                                   (while a model is trained)
 """
@@ -29,10 +30,14 @@ __all__ = [
     "MODELS_FOLDER",
     "REGISTRY_FILE",
     "REGISTRY_LIMIT",
+    "REPORTS_FOLDER",
+    "REPORT_FILE",
     "RESULT_LIMIT",
     "STATEMENT_FILE",
     "STATEMENT_LIMIT",
     "SWEEPS_FOLDER",
+    "VERDICTS_FILE",
+    "VERDICTS_LIMIT",
     "WEIGHTS_FOLDER",
     "WORK_FOLDER",
 ]
@@ -41,6 +46,7 @@ DATASETS_FOLDER = "datasets"
 MODELS_FOLDER = "models"
 EVALUATIONS_FOLDER = "evaluations"
 SWEEPS_FOLDER = "sweeps"
+REPORTS_FOLDER = "reports"
 CACHE_FOLDER = ".cache"
 WORK_FOLDER = ".work"
 WEIGHTS_FOLDER = "weights"
@@ -50,6 +56,8 @@ METADATA_FILE = "metadata.json"
 STATEMENT_FILE = "provenance.json"
 EVALUATION_FILE = "evaluation.json"
 HISTORY_FILE = "training.jsonl"
+REPORT_FILE = "report.html"
+VERDICTS_FILE = "verdicts.json"
 
 # The largest size in bytes of a file that is read into memory, by kind.
 CONFIG_LIMIT = 1 << 20
@@ -58,3 +66,4 @@ STATEMENT_LIMIT = 1 << 26
 REGISTRY_LIMIT = 1 << 30
 HISTORY_LIMIT = 1 << 28
 RESULT_LIMIT = 1 << 24
+VERDICTS_LIMIT = 1 << 28

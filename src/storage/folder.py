@@ -21,7 +21,7 @@ from src.digest import Digest
 from src.errors import CorruptFileError, with_filename
 from src.progress import ignore_progress
 from src.storage.entry import Entry, open_entry
-from src.storage.locking import lock, unlock
+from src.storage.locking import is_locked, lock, unlock
 from src.storage.memo import memo_path, read_facts, write_facts
 from src.storage.new_folder import create_folder, is_temporary
 from src.storage.reading import check_no_hole, has_contents, kind_of, open_regular, read_file
@@ -235,12 +235,16 @@ class FolderStore:
         return memo_path(path, outside=root)
 
     def probe(self) -> None:
-        """Implement `Store.probe`: check for hard links and file locks."""
+        """Implement `Store.probe`: try file locks, fsync, hard links and renames."""
         with self._entry(".probe") as entry, _locked_temporary(entry) as temporary:
+            _check_excludes(temporary)
             temporary.write([b"probe"])
             if entry.exists():  # left by a probe that was killed
                 entry.unlink()
             temporary.entry.link(entry)
+            entry.unlink()
+            temporary.entry.replace(entry)
+            entry.sync_folder()
             entry.unlink()
 
     def _path(self, key: Key) -> Path:
@@ -460,6 +464,17 @@ def _open_existing(entry: Entry, flags: int) -> int:
         os.close(descriptor)
         raise _refused(entry, "a regular file", kind_of(mode))
     return descriptor
+
+
+def _check_excludes(file: _LockedFile) -> None:
+    """Check that a locked file cannot be locked a second time; some file systems ignore locks."""
+    descriptor = file.entry.open(os.O_RDWR)
+    try:
+        if is_locked(descriptor):
+            return
+    finally:
+        os.close(descriptor)
+    raise OSError(errno.ENOLCK, "File locks do not exclude other processes", str(file.entry.path))
 
 
 def _refused(entry: Entry, expected: str, found: str) -> CorruptFileError:

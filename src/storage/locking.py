@@ -4,7 +4,7 @@ import fcntl
 import os
 from threading import Thread
 
-__all__ = ["lock", "try_lock", "unlock"]
+__all__ = ["is_locked", "lock", "try_lock", "unlock"]
 
 
 def try_lock(descriptor: int) -> bool:
@@ -30,6 +30,19 @@ def lock(descriptor: int, seconds: float | None) -> bool:
 def unlock(descriptor: int) -> None:
     """Release the lock of an open file, also if a process was forked meanwhile."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Return whether a lock of the same file is held by another open file, also of this process.
+
+    An open file that holds a lock itself loses it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
 
 
 def _wait(descriptor: int, seconds: float | None) -> bool:

@@ -12,12 +12,24 @@ from src.training.faults import Faults, yaml_repr
 from src.training.settings import MAX_INTEGER
 from src.training.yaml12 import json_value, mapping_entries, scalar_value
 
-__all__ = ["COMPONENT_KEYS", "SEED", "check_seed", "parse_component"]
+__all__ = [
+    "COMPONENT_KEYS",
+    "COMPONENT_NAME",
+    "MAX_SECONDS",
+    "MAX_TEXT",
+    "OBJECT_NAME",
+    "SEED",
+    "check_seed",
+    "keys_refused",
+    "parse_component",
+]
 
 SEED = "seed"
 MAX_TEXT = 4096
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_OBJECT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+MAX_SECONDS = 1e9
+COMPONENT_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+OBJECT_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+_USE = re.compile(f"{COMPONENT_NAME}|{OBJECT_NAME}", re.ASCII)
 
 
 def parse_component(key: str, node: yaml.Node, line: int, faults: Faults) -> Component | None:
@@ -72,16 +84,20 @@ def _check_command(key: str, values: dict[str, Any], line: int, faults: Faults) 
     if is_command and "argv" not in values:
         faults.append((line, f"{key}: missing key 'argv'. Write e.g. `argv: [python, train.py]`."))
     only = "only for" if not is_command else "not for"
-    names = ("python",) if is_command else ("argv", "measured", "better")
     faults.extend(
         (line, f"{key}.{name}: {only} `use: command`. Remove it.")
-        for name in names
+        for name in keys_refused(is_command=is_command)
         if name in values
     )
 
 
+def keys_refused(*, is_command: bool) -> tuple[str, ...]:
+    """Return the keys that a command does not have; or those that only a command has."""
+    return ("python",) if is_command else ("argv", "measured", "better")
+
+
 def _use(value: object) -> str:
-    if isinstance(value, str) and (_NAME.fullmatch(value) or _OBJECT.fullmatch(value)):
+    if isinstance(value, str) and _USE.fullmatch(value):
         return value
     raise ValueError(
         "expected the name of an installed component, `module:attribute` or `command`, found "
@@ -135,7 +151,11 @@ def _patterns(value: object) -> tuple[str, ...]:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e9:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= MAX_SECONDS
+    ):
         raise ValueError(f"expected seconds above 0, found {yaml_repr(value)}.")
     return float(value)
 

@@ -253,7 +253,8 @@ def test_profiles_that_cannot_be_read_are_one_line(config, env, tmp_path):
     done = run(env | {"PREFECT_HOME": str(tmp_path)}, MAIN, "run", config)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: {tmp_path}/profiles.toml: Is a directory. Make it a file that can be read.\n"
+        f"error: {tmp_path}/profiles.toml: expected a regular file, found a folder. Make it a file "
+        "that can be read.\n"
     )
 
 

@@ -1,5 +1,6 @@
 """Tests of the commands `dataset add`, `list`, `show` and `diff`."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -284,3 +285,27 @@ def test_diff_of_a_dataset_that_does_not_exist_is_refused(project, llm_train):
 def test_tables_fit_a_terminal(project):
     out = on_terminal(MAIN, "dataset", "list", columns=60)
     assert "dataset_v1" in out
+
+
+# --- CSV -----------------------------------------------------------------------------------------
+
+
+def test_csv_has_every_column_in_full(new, llm_train, as_json):
+    llm_train("dataset", "add", "new.jsonl", "new", "--source", "=cmd()")
+    [_, new] = as_json("dataset", "list")
+    lines = llm_train("dataset", "list", "--csv").stdout.splitlines()
+    assert lines[0] == "dataset_version,samples,bytes,sha256,source,models"
+    assert lines[2] == f"new,2,18,{new['dataset_hash']},'=cmd(),0"
+    assert llm_train("dataset", "show", "new", "--csv").stdout == (
+        "field,lines,type,min,median,max\na,2,number,,,\n"
+    )
+
+
+def test_csv_of_a_difference_has_the_texts_of_the_lines(project, llm_train):
+    lines = DATA.splitlines()
+    Path("other.jsonl").write_bytes(b"\n".join([*lines[:2], b'{"a": "' + b"x" * 400 + b'"}']))
+    llm_train("dataset", "add", "other.jsonl", "other")
+    done = llm_train("dataset", "diff", "dataset_v1", "other", "--csv")
+    rows = list(csv.reader(done.stdout.splitlines()))
+    assert rows[0] == ["kind", "line_in_a", "line_in_b", "a", "b"]
+    assert rows[1] == ["changed", "3", "3", lines[2].decode(), '{"a": "' + "x" * 400 + '"}']

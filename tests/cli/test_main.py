@@ -129,8 +129,9 @@ for arguments in json.loads(sys.argv[1]):
 
 def test_reading_commands_import_no_engine_and_in_a_pipe_no_rich(models, start):
     datasets = [["list"], ["show", "dataset_v1"], ["diff", "dataset_v1", "dataset_v1"]]
-    arguments = READING + [["dataset", *each] for each in datasets]
-    arguments += [[*command, "--json"] for command in arguments]
+    commands = READING + [["dataset", *each] for each in datasets]
+    forms = ([], ["--json"], ["--csv"])
+    arguments = [[*command, *form] for command in commands for form in forms]
     assert "MATCH     model_v1" in start(NO_ENGINE, json.dumps(arguments)).end()
 
 

@@ -34,6 +34,7 @@ Options:
                        quality_score, or else the first declared.
   --artifacts-dir DIR  The artifacts root.  [env var: LLM_TRAIN_ARTIFACTS;
                        default: artifacts]
+  --csv                Print CSV, e.g. for a spreadsheet.
   --json               Print JSON.
   --help               Show this message and exit.
 """

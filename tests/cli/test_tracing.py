@@ -219,3 +219,10 @@ def test_text_that_is_no_record_is_one_error(models, llm_train, line, error):
     Path("empty").touch()
     done = llm_train("trace", "--line", line)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"error: {error}\n")
+
+
+def test_trace_of_a_line_as_csv_has_the_models_in_full(models, llm_train):
+    assert llm_train("trace", "--line", LINE, "--csv").stdout == (
+        "record,dataset_version,lines,match,models\n"
+        '1,dataset_v1,1,same text,"[""model_v1"", ""model_v2""]"\n'
+    )

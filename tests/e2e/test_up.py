@@ -221,6 +221,12 @@ def test_all_users_of_the_server_need_the_password_and_the_owner_does_not_type_i
                 terminal, project, f"{elsewhere}llama_lora.yaml --artifacts-dir {project}/artifacts"
             )
             assert f"{url}/runs/flow-run/" in output
+            # A busy server does not answer in time, which is a fault.
+            doctor = (
+                f"cd /; {project}/.venv/bin/llm-train doctor --artifacts-dir {project}/artifacts"
+            )
+            answers = f"OK       server          {url}/api (of the profile up): answers.\n"
+            eventually(lambda: answers in run_in(terminal, project, f"{doctor} || true"))
             template = {"base_job_template": ProcessWorker.get_default_base_job_template()}
             changes = template | {"is_paused": True}  # of a former release; by the user
             api.patch("work_pools/training", json=changes).raise_for_status()

@@ -1,10 +1,13 @@
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from flows.audit_models import audit_models
 from flows.report import report_link
+from src.report.charts import ExtraMissingError
 from src.storage import FolderStore
 from src.training.pipeline import run_training_pipeline
 from src.training.trainer import train_model
@@ -12,6 +15,17 @@ from tests.flows.runs import artifact, failure, flow_run, newest_artifact
 
 DATA = "datasets/dataset_v1/data.jsonl"
 EVALUATION = Path("artifacts/evaluations/model_v2/evaluation.json")
+PAGE, VERDICTS = Path("artifacts/reports/report.html"), Path("artifacts/reports/verdicts.json")
+
+
+@pytest.fixture(autouse=True)
+def _no_extra(monkeypatch):
+    """Run without the extra `report`, whether it is installed or not."""
+
+    def check_extra():
+        raise ExtraMissingError
+
+    monkeypatch.setattr("src.report.page.check_extra", check_extra)
 
 
 @pytest.fixture
@@ -65,7 +79,8 @@ def test_an_unfinished_model_is_counted_and_does_not_fail_the_audit(models):
         "model_v4": "UNFINISHED",
     }
     assert description("audit") == (
-        "2 of 4 models match their record. 2 are UNFINISHED: run them again."
+        "2 of 4 models match their record. 2 are UNFINISHED: run them again. "
+        "`make report` installs what a page of all models needs."
     )
     assert [verdict for verdict, _, _ in table()] == ["UNFINISHED", "UNFINISHED", "MATCH", "MATCH"]
     assert table()[0][1] == report_link("model_v3")
@@ -161,3 +176,64 @@ def test_text_of_an_altered_file_is_text_in_the_table(models):
     [row] = [row for row in json.loads(artifact("audit")) if row["verdict"] != "MATCH"]
     details = row["details"].replace("<br>", " ")
     assert "metrics.\\<b> `![x](http://e.example)` a\\|b: expected None, found " in details
+
+
+# --- The page ------------------------------------------------------------------------------------
+
+
+def page_models():
+    """Return the models on the page: version, verdict and details."""
+    [data] = re.findall('id="content">(.*)</script>', PAGE.read_text())
+    return [
+        (model["version"], model["verdict"], model["details"])
+        for model in json.loads(data)["models"]
+    ]
+
+
+def test_an_audit_writes_a_page_with_its_verdicts_and_names_it_in_its_report(models, empty_charts):
+    EVALUATION.write_text("{}")
+    failure(audit_models)
+    (second, mismatch, details), first = page_models()
+    assert (second, mismatch, first) == ("model_v2", "MISMATCH", ("model_v1", "MATCH", []))
+    assert details[0].startswith("evaluation.json: expected ")
+    assert description("audit") == (
+        "1 of 2 models match their record. All models on one page: `artifacts/reports/report.html`."
+    )
+
+
+def test_without_the_extra_an_audit_writes_its_verdicts_and_says_how_to_get_a_page(models):
+    audit_models()
+    assert description("audit") == (
+        "2 of 2 models match their record. `make report` installs what a page of all models needs."
+    )
+    assert not PAGE.exists()
+    assert json.loads(VERDICTS.read_text())["models"] == {
+        "model_v1": {"verdict": "MATCH"},
+        "model_v2": {"verdict": "MATCH"},
+    }
+
+
+def test_a_page_that_cannot_be_written_does_not_fail_the_audit(models, empty_charts):
+    PAGE.parent.write_text("a file")
+    assert audit_models() == {"model_v1": "MATCH", "model_v2": "MATCH"}
+    assert description("audit").startswith(
+        "2 of 2 models match their record. The page of all models was not written: "
+    )
+
+
+def test_an_audit_replaces_the_page_of_the_last_one(models, empty_charts):
+    audit_models()
+    shutil.rmtree(EVALUATION.parent)
+    audit_models()
+    assert [row[:2] for row in page_models()] == [("model_v2", "UNFINISHED"), ("model_v1", "MATCH")]
+
+
+def test_an_audit_that_cannot_reach_the_store_keeps_the_last_page(
+    models, empty_charts, monkeypatch
+):
+    audit_models()
+    before = PAGE.read_bytes()
+    key = "models/model_v2/metadata.json"
+    failing(monkeypatch, "read", key, ConnectionError("artifacts: connection refused"))
+    assert failure(audit_models) == "artifacts: connection refused"
+    assert PAGE.read_bytes() == before

@@ -961,6 +961,27 @@ def test_a_probe_reports_that_file_locks_are_missing(store, tmp_path, monkeypatc
     assert str(caught.value) == f"[Errno 37] No locks available: '{tmp_path}/.probe'"
 
 
+def test_a_probe_reports_that_file_locks_exclude_no_other_process(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    with pytest.raises(OSError) as caught:
+        store.probe()
+    assert str(caught.value) == (
+        f"[Errno 37] File locks do not exclude other processes: '{tmp_path}/..probe.tmp'"
+    )
+    assert names_in(tmp_path) == []
+
+
+def test_a_probe_reports_that_files_cannot_be_renamed(store, tmp_path, monkeypatch):
+    def replace(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PermissionError) as caught:
+        store.probe()
+    assert caught.value.filename == f"{tmp_path}/.probe"
+    assert names_in(tmp_path) == []
+
+
 def test_a_probe_succeeds_after_another_one_was_killed(tmp_path, crashes, tree):
     before = tmp_path / "before"
     before.mkdir()

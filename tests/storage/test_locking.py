@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from src.storage import locking
 from src.storage.locking import lock, unlock
 
 
@@ -33,6 +34,17 @@ def is_locked(descriptor):
         return True
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False
+
+
+def test_a_lock_of_another_open_file_is_seen_and_left_as_it_is(opened):
+    one, two = opened(), opened()
+    assert not locking.is_locked(two)
+    assert lock(one, 0)
+    assert locking.is_locked(two)
+    assert is_locked(two)
+    unlock(one)
+    assert not locking.is_locked(two)
+    assert lock(one, 0)
 
 
 def test_a_free_lock_is_taken_and_released(opened):

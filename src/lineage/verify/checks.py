@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from src.digest import Digest
 from src.errors import truncated_repr
@@ -26,12 +26,12 @@ from src.records.evaluation import evaluation_bytes
 from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
 from src.records.metadata import differences
 from src.records.statement import weights_of
+from src.records.verdicts import Verdict
 from src.rendering.text import one_line
 from src.training.dataset import DatasetVersion, check_dataset_metadata
 
 __all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
 
-Verdict = Literal["MATCH", "AS RECORDED", "MISMATCH", "UNREADABLE", "UNFINISHED"]
 MAX_SHOWN = 10  # files or facts that a report names
 MAX_LINE = 1500  # characters about each of them; the name of a file has up to 1024
 WORST_FIRST: tuple[Verdict, ...] = ("MISMATCH", "UNREADABLE", "UNFINISHED", "AS RECORDED")

@@ -1,0 +1,154 @@
+"""Checks of an artifacts root: its guarantees, space, registry, and what killed processes left."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from src.artifacts import Artifacts
+from src.diagnosis.finding import Finding, fault, ok, some, warning, within
+from src.errors import CorruptFileError
+from src.records.layout import WORK_FOLDER
+from src.storage.leftovers import leftover_files
+from src.storage.reading import kind_of
+from src.training.registry import RegistryLostError, check_registry, read_registry_file
+
+__all__ = ["check_root", "file_system", "file_system_finding", "space_finding"]
+
+MOUNTS = Path("/proc/mounts")
+SECONDS = 10.0
+REGISTRY_SECONDS = 120.0  # a registry may have a GiB
+LEFTOVER_SECONDS = 60.0
+GIB = 1 << 30
+LEAST_BYTES, FEW_BYTES = 1 << 24, GIB  # less is a fault, or a warning
+LEAST_INODES, FEW_INODES = 100, 10_000
+# Types of file systems that are not what a record should be on, and why.
+SHARED = "other hosts can write there, and whether locks exclude them cannot be tried from here"
+NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "fuse")
+TRANSIENT = {
+    "tmpfs": "in memory, so it is lost when the machine stops",
+    "ramfs": "in memory, so it is lost when the machine stops",
+    "overlay": "of a container, so it may be lost with the container",
+}
+
+
+def check_root(root: Path) -> Iterator[Finding]:
+    """Check an artifacts root. Writes a file there, and removes it; creates no folder."""
+    root = root.absolute()
+    found, *_ = within(SECONDS, "artifacts root", lambda: [_folder_finding(root)])
+    if found.level != "OK":
+        yield found
+        return
+    yield from within(SECONDS, "artifacts root", lambda: [_probe(root)])
+    yield from within(SECONDS, "file system", lambda: [_file_system(root)])
+    yield from within(SECONDS, "disk", lambda: [_space(root)])
+    yield from within(REGISTRY_SECONDS, "registry", lambda: [_registry(root)])
+    yield from within(LEFTOVER_SECONDS, "leftovers", lambda: [_leftovers(root)])
+
+
+def _folder_finding(root: Path) -> Finding:
+    action = "Pass the folder that has datasets/ and models/ with --artifacts-dir."
+    try:
+        mode = root.stat().st_mode
+    except FileNotFoundError:
+        return fault("artifacts root", f"{root}: no such folder.", action)
+    if not root.is_dir():
+        return fault("artifacts root", f"{root}: expected a folder, found {kind_of(mode)}.", action)
+    return ok("artifacts root", str(root))
+
+
+def _probe(root: Path) -> Finding:
+    try:
+        Artifacts.open(root).root.store.probe()
+    except (OSError, ValueError) as error:
+        action = "Make the folder writable, or use one on a local disk."
+        return fault("artifacts root", f"{root}: cannot be used: {error}.", action)
+    return ok("artifacts root", f"{root}: writable; locks, fsync, hard links and renames work.")
+
+
+def _file_system(root: Path) -> Finding:
+    try:
+        mounts = MOUNTS.read_bytes().decode(errors="surrogateescape")
+    except FileNotFoundError:  # not Linux
+        return ok("file system", "unknown.")
+    return file_system_finding(file_system(os.path.realpath(root), mounts))
+
+
+def file_system(path: str, mounts: str) -> str | None:
+    """Return the type of the file system of an absolute path, from the text of /proc/mounts."""
+    best, found = "", None
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[1])
+        is_above = path == place or path.startswith(f"{place.rstrip('/')}/")
+        if is_above and len(place) >= len(best):  # the last of equal places hides the others
+            best, found = place, fields[2]
+    return found
+
+
+def file_system_finding(kind: str | None) -> Finding:
+    """Return whether a type of file system is fit for an artifacts root."""
+    if kind is None:
+        return ok("file system", "unknown.")
+    if kind in TRANSIENT:
+        action = "Use a folder on a disk for models that you want to keep."
+        return warning("file system", f"{kind}: {TRANSIENT[kind]}.", action)
+    if kind.partition(".")[0] in NETWORK:
+        action = "See docs/guarantees.md, File systems."
+        return warning("file system", f"{kind}: {SHARED}.", action)
+    return ok("file system", f"{kind}.")
+
+
+def _space(root: Path) -> Finding:
+    status = os.statvfs(root)
+    inodes = status.f_favail if status.f_files else None
+    return space_finding(status.f_bavail * status.f_frsize, inodes)
+
+
+def space_finding(free_bytes: int, free_inodes: int | None) -> Finding:
+    """Return whether there is space for further models.
+
+    Args:
+        free_bytes: Bytes that this user can write.
+        free_inodes: Files that this user can create; `None` if they are not limited.
+    """
+    files = "" if free_inodes is None else f", {free_inodes:,} files"
+    found = f"{free_bytes / GIB:,.1f} GiB{files} free."
+    inodes = FEW_INODES if free_inodes is None else free_inodes
+    action = "Free space: move or delete models, or artifacts/.cache/."
+    if free_bytes < LEAST_BYTES or inodes < LEAST_INODES:
+        return fault("disk", found, action)
+    if free_bytes < FEW_BYTES or inodes < FEW_INODES:
+        return warning("disk", found, action)
+    return ok("disk", found)
+
+
+def _registry(root: Path) -> Finding:
+    """Check the form of the registry; `llm-train verify` compares its entries with the record."""
+    artifacts = Artifacts.open(root)
+    try:
+        check_registry(artifacts)
+        registry = read_registry_file(artifacts.registry)
+        registry.check_form()
+    except RegistryLostError as error:
+        return fault("registry", str(error))
+    except CorruptFileError as error:
+        action = "Restore it from a backup, or move it away and run `llm-train rebuild-registry`."
+        return fault("registry", str(error), action)
+    count = len(registry)
+    return ok("registry", f"{count:,} model{'' if count == 1 else 's'}, in valid form.")
+
+
+def _leftovers(root: Path) -> Finding:
+    files = [str(path.relative_to(root)) for path in leftover_files(root)]
+    trainings = (Artifacts.open(root).root / WORK_FOLDER).folders()
+    if files:
+        found = f"unfinished files of processes that were killed: {some(sorted(files))}."
+        return warning("leftovers", found, "Delete them while no run is active.")
+    if trainings:
+        found = f"trainings in {WORK_FOLDER}/ that run or were stopped: {some(trainings)}."
+        action = "Run their configs again to continue them, or delete their folders."
+        return Finding(check="leftovers", level="OK", found=found, action=action)
+    return ok("leftovers", "no unfinished files, no stopped trainings.")
