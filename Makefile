@@ -7,7 +7,7 @@ PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run report train train-env up test e2e e2e-train packages torture bench check lock clean
+.PHONY: help run report train train-env up test docs e2e e2e-train packages torture bench check lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
@@ -64,6 +64,12 @@ check: .venv/ready ## Check formatting, lint rules, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/docs/ready ## Build the documentation into site/; open site/index.html
+	@$(MKDOCS) build --strict --quiet
+
+# Material announces the end of its support at every start; docs/decisions/0019 is about it.
+MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/docs/bin/python -m mkdocs
+
 lock: .venv/ready ## Resolve all dependencies into requirements/
 	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements/main.lock
 	$(BIN)/uv pip compile --group torture $(LOCK) --output-file requirements/torture.lock
@@ -71,14 +77,15 @@ lock: .venv/ready ## Resolve all dependencies into requirements/
 		$(BIN)/uv pip compile --group bench-$$peer $(LOCK) --output-file requirements/$$peer.lock || exit; \
 	done
 	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements/main.lock --output-file requirements/e2e.lock
+	$(BIN)/uv pip compile --group docs $(LOCK) --constraint requirements/main.lock --output-file requirements/docs.lock
 	$(PYTHON) -c "$$RANGES" project optional-dependencies report | \
 		$(BIN)/uv pip compile - $(LOCK) --constraint requirements/main.lock --output-file requirements/report.lock
 	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements/uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"
 
-clean: ## Remove .venv/, .venv-train/, base_models/, caches, all models and evaluations, Prefect's database and password
-	rm -rf .venv .venv-train base_models .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+clean: ## Remove .venv/, .venv-train/, base_models/, site/, caches, all models and evaluations, Prefect's database and password
+	rm -rf .venv .venv-train base_models site .prefect .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	rm -rf artifacts/models artifacts/evaluations artifacts/sweeps artifacts/reports artifacts/.cache artifacts/.work
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -126,6 +133,12 @@ export RANGES
 
 .venv/%: requirements/%.lock .venv/ready
 	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<
+	@touch $@
+
+# In a separate environment: the libraries of a site restrict those of the pipeline.
+.venv/docs/ready: requirements/docs.lock .venv/ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --require-hashes --python $(@D)/bin/python -r $<
 	@touch $@
 
 .venv/peers/%/ready: requirements/%.lock .venv/ready

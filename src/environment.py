@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from src import __version__
 from src.records.statement import ResolvedDependency
 
 __all__ = [
@@ -24,6 +23,7 @@ __all__ = [
     "core_dependency",
     "environment_dependencies",
     "installed_packages",
+    "project_version",
     "run_details",
     "source_digest",
 ]
@@ -74,12 +74,27 @@ def run_details(invocation: Invocation) -> dict[str, Any]:
     """Return the fields of a `Statement` that describe a run which finishes now."""
     return {
         "builder": invocation.builder,
-        "builder_version": {PROJECT: __version__},
+        "builder_version": {PROJECT: project_version()},
         "invocation_id": invocation.id,
         "url": invocation.url,
         "started_on": invocation.started_on,
         "finished_on": invocation.clock(),
     }
+
+
+@cache
+def project_version() -> str:
+    """Return the version of this project: that of the pyproject.toml beside the core.
+
+    Without the file, the installed version. With it, that can be the version of another checkout: a
+    worker that clones the project runs the code of its clone in the environment of the worker.
+    """
+    with suppress(FileNotFoundError):
+        text = (CORE.parent / "pyproject.toml").read_text(encoding="utf-8")
+        return str(re.findall(r'^version = "(.+)"$', text, re.MULTILINE)[0])
+    from importlib.metadata import version  # slow to import
+
+    return version(PROJECT)
 
 
 @cache

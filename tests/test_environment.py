@@ -4,15 +4,18 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
+from importlib.metadata import version
 
 import pytest
 
-from src import __version__, environment
+from src import environment
 from src.environment import (
     CORE,
     Invocation,
     core_dependency,
     environment_dependencies,
+    project_version,
     run_details,
     source_digest,
 )
@@ -350,7 +353,7 @@ def test_the_details_of_a_run_are_those_of_its_invocation():
     )
     assert run_details(invocation) == {
         "builder": "urn:b",
-        "builder_version": {"llm-training-pipeline": __version__},
+        "builder_version": {"llm-training-pipeline": project_version()},
         "invocation_id": "run-1",
         "url": "http://x/1",
         "started_on": "10:00",
@@ -358,6 +361,8 @@ def test_the_details_of_a_run_are_those_of_its_invocation():
     }
 
 
-def test_the_release_is_that_of_the_project():
-    text = (CORE.parent / "pyproject.toml").read_text()
-    assert f'\nversion = "{__version__}"\n' in text
+def test_the_version_of_the_project_is_written_in_one_place(monkeypatch, tmp_path):
+    project = tomllib.loads((CORE.parent / "pyproject.toml").read_text())["project"]
+    assert project_version() == project["version"] == version(environment.PROJECT)
+    monkeypatch.setattr(environment, "CORE", tmp_path / "src")  # without a pyproject.toml
+    assert project_version.__wrapped__() == project["version"]

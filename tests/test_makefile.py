@@ -1,13 +1,16 @@
 """Tests of the Makefile that install nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY
+from tests.docs import blocks
 
 VARIABLES = ("CONFIG", "MAKEFLAGS", "PYTHON")
 
@@ -94,6 +97,14 @@ def test_only_targets_that_train_need_the_environment_of_trainings(project):
     assert commands(project, "run", "test", "check") == []
     assert commands(project, "train") == ["python3 -m venv  .venv-train"]
     assert commands(project, "e2e-train") == ["python3 -m venv  .venv-train"]
+
+
+def test_the_trainings_of_the_documentation_have_a_config_and_a_base_model(trained):
+    [block] = [each.text for each in blocks("training.md") if each.title == "Real training"]
+    for line in block.splitlines():
+        done = commands(trained, *line.split("#")[0].split()[1:], word="ops.base_models")
+        [config] = re.findall('"(.*)"', done[0])
+        assert yaml.safe_load((REPOSITORY / config).read_text())["trainer"]["use"] == "lora"
 
 
 @pytest.mark.parametrize(

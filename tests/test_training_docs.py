@@ -4,41 +4,29 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from src.lineage.verify import verdict, verify_all
 from src.training.pipeline import run_training_pipeline
-from tests.conftest import REPOSITORY
-from tests.trainers import CONFIG_PATH
+from tests.docs import DOCS, files
 
-TEXT = (REPOSITORY / "docs/training.md").read_text()
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+TEXT = (DOCS / "training.md").read_text()
+FILES = files("training.md")
+CONFIGS = {"mine": 1 / 10.1, "command": 1 / 3.1}
 
 
-@pytest.mark.parametrize(
-    ("form", "loss"), [("function", 1 / 10.1), ("command", 1 / 3.1)], ids=["function", "command"]
-)
-def test_the_trainer_and_the_evaluator_of_the_page_train_and_measure_a_model(form, loss, project):
-    of_function, _, of_command = map(yaml.safe_load, blocks("yaml"))
-    module, train, measure, _ = blocks("python")
-    Path("my_trainers.py").write_text(module)
-    Path("train.py").write_text(train)
-    Path("measure.py").write_text(measure)
-    config = of_function | (of_command if form == "command" else {})
-    Path(CONFIG_PATH).write_text(yaml.safe_dump(config))
-    metrics = run_training_pipeline(CONFIG_PATH)["metrics"]
-    assert metrics == {"loss": pytest.approx(loss)}
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_trainers_and_evaluators_of_the_page_train_and_measure_models(config, project):
+    for name, text in FILES.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    metrics = run_training_pipeline(f"configs/training/{config}.yaml")["metrics"]
+    assert metrics == {"loss": pytest.approx(CONFIGS[config])}
     [(_, checks)] = verify_all(reevaluate=True)
     assert verdict(checks) == "MATCH"
 
 
 def test_the_script_for_axolotl_is_valid_python():
-    [*_, script] = blocks("python")
-    assert "axolotl" in script
-    compile(script, "axolotl_train.py", "exec")
+    compile(FILES["axolotl_train.py"], "axolotl_train.py", "exec")
 
 
 def test_every_option_of_lora_is_on_the_page():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.checkout import copy_project
 from tests.network import STARTUP_SECONDS, free_port
 
-ROOT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 AUTH_STRING = "admin:a secret"
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -30,22 +29,6 @@ def eventually(condition: Callable[[], Any], seconds: float = 240, every: float 
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(every)
     return found
-
-
-def copy_project(folder: Path) -> Path:
-    """Copy the files that are under version control or could be; return the folder."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
 
 
 def registered(project: Path) -> list[str]:

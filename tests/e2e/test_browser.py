@@ -7,8 +7,9 @@ import shutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.e2e.conftest import AUTH_STRING, ROOT, eventually
-from tests.test_training_docs import blocks
+from tests.checkout import ROOT
+from tests.docs import files
+from tests.e2e.conftest import AUTH_STRING, eventually
 
 IMAGES = ROOT / "docs/images"
 SIZE = {"width": 1400, "height": 900}
@@ -150,9 +151,15 @@ def test_a_failed_run_shows_the_fault_of_the_config(page, platform):
     page.set_viewport_size(SIZE)
 
 
+def write_trainers(platform):
+    """Write the trainer of docs/training.md; return its config."""
+    page = files("training.md")
+    (platform.project / "my_trainers.py").write_text(page["my_trainers.py"])
+    return page["configs/training/mine.yaml"]
+
+
 def test_the_report_of_a_training_shows_the_loss_by_step(page, platform):
-    [module, *_], [config, *_] = blocks("python"), blocks("yaml")  # of docs/training.md
-    (platform.project / "my_trainers.py").write_text(module)
+    config = write_trainers(platform)
     (platform.project / "configs/training/mine.yaml").write_text(config)
     run = platform.start_run(
         "training-pipeline/train",
@@ -170,8 +177,7 @@ def test_the_report_of_a_training_shows_the_loss_by_step(page, platform):
 
 
 def test_a_comparison_of_trainings_shows_their_losses_in_one_chart(page, platform):
-    [module, *_], [config, *_] = blocks("python"), blocks("yaml")  # of docs/training.md
-    (platform.project / "my_trainers.py").write_text(module)
+    config = write_trainers(platform)
     path = platform.project / "configs/training/mine.yaml"
     for version, learning_rate in [("slow", "0.01"), ("fast", "0.05")]:
         path.write_text(config.replace("0.01", learning_rate))

@@ -1,6 +1,7 @@
 """Tests of the deployments, with a server and a worker: by hand, by schedule, by event."""
 
 import json
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from filelock import FileLock
 
+from tests.docs import blocks
 from tests.e2e.conftest import FINAL, eventually, registered
 from tests.examples import written
 
@@ -176,12 +178,10 @@ def test_a_nightly_run_with_unchanged_inputs_is_fully_cached_and_adds_nothing(pl
 
 
 def test_a_published_dataset_trains_every_config_that_uses_it_once(platform):
+    [command] = [each.text for each in blocks("usage.md") if each.title == "With make up"]
+
     def publish():
-        payload = json.dumps({"dataset_version": "dataset_v1"})
-        platform.prefect(
-            *("event", "emit", "dataset.published", "--resource-id", "dataset.dataset_v1"),
-            *("--payload", payload),
-        )
+        platform.prefect(*shlex.split(command.replace("\\\n", ""))[1:])
 
     def all_ended(count):
         runs = platform.runs(ON_DATASET)

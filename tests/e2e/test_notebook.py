@@ -3,7 +3,7 @@
 import nbformat
 from nbclient import NotebookClient
 
-from tests.e2e.conftest import ROOT, copy_project
+from tests.checkout import ROOT, copy_project
 
 NOTEBOOK = "examples/own_data.ipynb"
 

@@ -14,25 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import (
-    FINAL,
-    ROOT,
-    Process,
-    answer,
-    copy_project,
-    eventually,
-    registered,
-)
+from tests.checkout import ROOT, copy_project, new_repository
+from tests.docs import Terminal, blocks
+from tests.e2e.conftest import FINAL, Process, answer, eventually, registered
 from tests.examples import written
 from tests.network import free_port
 
-BLOCKS = re.findall(
-    r"^```sh(.*?)\n(.*?)^```$",
-    (ROOT / "docs/operations.md").read_text(),
-    re.DOTALL | re.MULTILINE,
-)
 PASSWORD = "a secret"
-END = "-- end of block --"
 WORKERS, CONFIGS = 3, 10
 RUNS = CONFIGS * (6 if os.environ.get("TORTURE") == "long" else 2)
 
@@ -42,73 +30,48 @@ class Reader:
 
     def __init__(self, folder: Path, setup: str) -> None:
         self._folder = folder
-        self._env = {key: value for key, value in os.environ.items() if "PREFECT" not in key}
-        self._blocks = iter(BLOCKS)
-        assert next(self._blocks)[0] == " setup"
-        kind, every_terminal = next(self._blocks)
-        assert kind == " every terminal"
-        self._start = f"set -e\n{setup}\n{every_terminal}\n"
-        self._bash = subprocess.Popen(
-            ["bash"],
-            cwd=folder,
-            env=self._env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._terminals: list[Process] = []
-        self._do(self._start)
+        self._blocks = iter(blocks("operations.md"))
+        assert next(self._blocks).title == "Settings"
+        every_terminal = next(self._blocks)
+        assert every_terminal.title == "Every terminal"
+        self._start = f"set -e\n{setup}\n{every_terminal.text}\n"
+        self._terminal = Terminal(folder)
+        self._others: list[Process] = []
+        self._terminal.run(self._start)
 
     def do(self, containing: str) -> str:
         """Run the next block, which must contain this text; return its output."""
-        kind, block = next(self._blocks)
-        assert (kind, containing in block) == ("", True)
-        return self._do(block)
+        block = next(self._blocks)
+        assert (block.title, containing in block.text) == ("", True)
+        return self._terminal.run(block.text)
 
     def open_terminals(self, containing: str, count: int = 1) -> list[Process]:
         """Run the next block, which must contain this text, in `count` other terminals."""
-        kind, block = next(self._blocks)
-        assert (kind, containing in block) == (" other terminal", True)
+        block = next(self._blocks)
+        assert (block.title, containing in block.text) == ("Other terminal", True)
         opened = []
         for _ in range(count):
-            log = self._folder.parent / f"terminal-{len(self._terminals)}.log"
-            command = ["bash", "-c", self._start + block]
-            opened.append(Process(command, log, cwd=self._folder, env=self._env))
-            self._terminals.append(opened[-1])
+            log = self._folder.parent / f"terminal-{len(self._others)}.log"
+            command = ["bash", "-c", self._start + block.text]
+            opened.append(Process(command, log, cwd=self._folder, env=self._terminal.env))
+            self._others.append(opened[-1])
         return opened
 
     def env(self) -> dict[str, str]:
         """Return the environment of the terminal."""
-        variables = self._do("env --null; echo\n").split("\0")
+        variables = self._terminal.run("env --null; echo").split("\0")
         return dict(each.split("=", 1) for each in variables if "=" in each)
-
-    def _do(self, block: str) -> str:
-        # Run from a file, so that no command of the block reads the following ones as its stdin.
-        script = self._folder.parent / "block.sh"
-        script.write_text(block)
-        self._bash.stdin.write(f". {script} < /dev/null; echo {END}\n")
-        self._bash.stdin.flush()
-        output = []
-        for line in self._bash.stdout:
-            if line.endswith(f"{END}\n"):
-                return "".join(output)
-            output.append(line)
-        raise AssertionError(f"{block}\nended with {self._bash.wait()}:\n{''.join(output)}")
 
     def end(self) -> None:
         """Check that all blocks were run, and close the terminal."""
         assert next(self._blocks, None) is None, "a block of the document was not run"
-        self._bash.stdin.close()
-        assert self._bash.wait(60) == 0
+        self._terminal.end()
 
     def kill(self) -> None:
         """Kill all terminals."""
-        for terminal in reversed(self._terminals):
+        for terminal in reversed(self._others):
             terminal.kill()
-        self._bash.kill()
-        self._bash.wait(60)
+        self._terminal.kill()
 
 
 def press_ctrl_c(terminal: Process) -> None:
@@ -133,13 +96,7 @@ def project(tmp_path):
     """A commit of the project, with additional training configs."""
     project = copy_project(tmp_path / "project")
     (project / ".venv").symlink_to(ROOT / ".venv")
-    subprocess.run(
-        "git init --quiet && git add --all && "
-        "git -c user.name=x -c user.email=x@y.z commit --quiet --message 'The project'",
-        shell=True,
-        cwd=project,
-        check=True,
-    )
+    new_repository(project)
     template = (project / "configs/training/mistral_finetune.yaml").read_text()
     for n in range(CONFIGS):
         changed = re.sub("learning_rate: .*", f"learning_rate: {n + 1}e-6", template)

@@ -15,7 +15,8 @@ import pytest
 from filelock import FileLock
 from prefect.workers.process import ProcessWorker
 
-from tests.e2e.conftest import ROOT, Process, copy_project, descendants, eventually
+from tests.checkout import ROOT, copy_project
+from tests.e2e.conftest import Process, descendants, eventually
 from tests.network import free_port
 
 GRACE = (

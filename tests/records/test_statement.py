@@ -9,8 +9,13 @@ from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1.statement import Statement as InTotoStatement
 from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 
-from src import __version__
-from src.environment import CORE, Invocation, environment_dependencies, source_digest
+from src.environment import (
+    CORE,
+    Invocation,
+    environment_dependencies,
+    project_version,
+    source_digest,
+)
 from src.errors import CorruptFileError
 from src.records.canonical import canonical_json
 from src.records.statement import ResolvedDependency, Statement, parse_statement
@@ -89,7 +94,7 @@ def test_the_statement_of_a_model_names_its_inputs_and_its_run(artifacts, files)
             "runDetails": {
                 "builder": {
                     "id": "urn:builder",
-                    "version": {"llm-training-pipeline": __version__},
+                    "version": {"llm-training-pipeline": project_version()},
                 },
                 "metadata": {
                     "invocationId": "run-1",

@@ -31,7 +31,8 @@ import httpx
 
 from benchmarks.make_dataset import make_dataset
 from ops.runs import processes
-from tests.e2e.conftest import ROOT, Process, copy_project, descendants, registered
+from tests.checkout import ROOT, copy_project
+from tests.e2e.conftest import Process, descendants, registered
 from tests.network import STARTUP_SECONDS, free_port
 
 NIGHTLY = "configs/training/mistral_finetune.yaml"  # trained by cron
