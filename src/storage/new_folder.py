@@ -143,6 +143,7 @@ def _temporary_folder(entry: Entry) -> Iterator[tuple[Entry, int]]:
                 if try_lock(descriptor) and temporary.exists():
                     yield temporary, descriptor
                     return
+            _remove(temporary)
         except BaseException:
             _remove(temporary)
             raise

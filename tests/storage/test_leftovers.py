@@ -36,6 +36,29 @@ def test_a_temporary_file_is_a_leftover_once_its_writer_was_killed(tmp_path, mon
     assert found("root") == ["a/.f.tmp"]
 
 
+NEW_FOLDER = """
+from pathlib import Path
+from src.storage.new_folder import new_folder
+
+with new_folder(Path("root/a")) as folder:
+    folder.write("f", [b"1"])
+    print("writing", flush=True)
+    input()
+"""
+
+
+def test_a_new_folder_is_a_leftover_once_its_writer_was_killed(tmp_path, monkeypatch, start):
+    monkeypatch.chdir(tmp_path)
+    Path("root").mkdir()
+    child = start(NEW_FOLDER)
+    assert child.hear() == "writing"
+    assert found("root") == []
+    child.process.kill()
+    child.process.wait()
+    [folder] = found("root")
+    assert (Path("root") / folder / "f").exists()
+
+
 def test_other_files_are_no_leftovers(tmp_path):
     for name in ("f.tmp", ".f", ".f.tmp.x", "registry.json.lock"):
         (tmp_path / name).touch()

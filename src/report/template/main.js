@@ -169,7 +169,7 @@ function isDark() {
 function showTheme() {
   byId("theme").textContent = isDark() ? "Light" : "Dark";
   clearTimeout(timer);
-  drawCharts(found, draw);
+  timer = setTimeout(() => drawCharts(found, draw)); // the table is shown first
 }
 
 prepare();
