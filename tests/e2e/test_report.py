@@ -12,7 +12,7 @@ from playwright.sync_api import expect, sync_playwright
 from src.artifacts import Artifacts
 from src.records.verdicts import Audit, ModelVerdict
 from src.training.pipeline import run_training_pipeline
-from tests.e2e.conftest import ROOT
+from tests.checkout import ROOT
 from tests.trainers import MODULE, write_config, write_module
 
 IMAGES = ROOT / "docs/images"
