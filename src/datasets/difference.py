@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-import orjson
-
-from src.datasets.lines import parse_object, read_lines
+from src.datasets.lines import parse_object, read_lines, sorted_json
 from src.progress import ignore_progress
 from src.storage import StorePath
 
@@ -164,5 +162,5 @@ def _key(line: bytes, number: int, key: str | None) -> bytes | None:
     values = parse_object(line)
     if values is None or key not in values:
         return None
-    value = orjson.dumps(values[key], option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(value, digest_size=DIGEST_BYTES).digest()
+    value = sorted_json(values[key])
+    return value and hashlib.blake2b(value, digest_size=DIGEST_BYTES).digest()

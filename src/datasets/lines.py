@@ -23,6 +23,7 @@ __all__ = [
     "read_lines",
     "read_numbered",
     "read_pieces",
+    "sorted_json",
 ]
 
 PIECE_BYTES = 1 << 20
@@ -90,6 +91,14 @@ def parse_object(line: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def sorted_json(value: object) -> bytes | None:
+    """Return JSON with sorted keys; `None` if the value is nested in more than about 250 levels."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return None
 
 
 class LineCheck:
@@ -175,7 +184,7 @@ def _fault(line: bytes, *, is_first: bool) -> str:
     if (column := line.find(b"\0")) >= 0:
         return f"has a NUL byte, number {column + 1:,} of the line. Save the file as UTF-8."
     try:
-        text = line.decode().strip()
+        text = line.decode().strip(" \t\r")  # other spaces may be the fault
     except UnicodeDecodeError as error:
         return f"not UTF-8 text, byte {error.start + 1:,} of the line. Save the file as UTF-8."
     try:

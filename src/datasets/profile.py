@@ -12,6 +12,7 @@ from src.storage import StorePath
 __all__ = ["DatasetProfile", "FieldProfile", "Lengths", "profile_dataset"]
 
 MAX_FIELDS = 1000
+MAX_NAME = 1000  # characters of the name of a field
 EXACT_LENGTHS = 1000  # longer ones are rounded to three digits, so that few differ
 
 _KINDS = {
@@ -114,7 +115,8 @@ class DatasetProfile:
         num_invalid: The number of lines that are not JSON objects.
         first_invalid: The number of the first of these; `None` if there is none.
         lengths: The lengths of the lines in bytes, without line ends.
-        fields: The fields in order of appearance, at most 1,000.
+        fields: The fields in order of appearance, at most 1,000 with names of at most 1,000
+            characters.
         num_more_fields: The number of occurrences of further fields.
         first_lines: The first lines.
     """
@@ -132,7 +134,7 @@ class DatasetProfile:
         for name, value in values.items():
             profile = self.fields.get(name)
             if profile is None:
-                if len(self.fields) == MAX_FIELDS:
+                if len(self.fields) == MAX_FIELDS or len(name) > MAX_NAME:
                     self.num_more_fields += 1
                     continue
                 profile = self.fields[name] = FieldProfile()

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from src.datasets.lines import InvalidLinesError, parse_object, read_lines
+from src.datasets.lines import InvalidLinesError, parse_object, read_lines, sorted_json
 from src.progress import ignore_progress
 from src.records.canonical import is_same_json
 from src.storage import StorePath
@@ -83,8 +83,11 @@ def search_records(
 
 
 def _normal_form(values: Mapping[str, Any]) -> bytes:
-    """Return text that is equal for equal values, and for integers that differ beyond 64 bits."""
-    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    """Return text that is equal for equal values, but also for some others.
+
+    It is equal for integers that differ beyond 64 bits, and for values that are nested very deeply.
+    """
+    return sorted_json(values) or b""
 
 
 def _is_same(one: bytes, other: bytes) -> bool:

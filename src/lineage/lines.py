@@ -1,9 +1,9 @@
 """Find the datasets that hold a record, and so the models that were trained on it."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from src.artifacts import Artifacts
@@ -91,20 +91,23 @@ def trace_lines(
     """
     artifacts = Artifacts.open(artifacts_dir)
     names = [dataset.dataset_version for dataset in list_datasets(artifacts)]
+    numbers = defaultdict(list)  # a record that is given many times is searched for once
+    for number, record in enumerate(records, start=1):
+        numbers[record].append(number)
     found: dict[tuple[int, str], DatasetHit] = {}
     unsearched = {}
     for name in names:
         path = artifacts.datasets / name / DATA_FILE
         try:
             with reading(path) as progress:
-                _search(records, path, found, progress)
+                _search([*numbers], path, found, progress)
         except (InvalidLinesError, CorruptFileError, OSError) as error:
             unsearched[name] = str(error)
     _add_models(found, artifacts)
     return LineTrace(
         num_records=len(records),
         num_datasets=len(names) - len(unsearched),
-        hits=tuple(hit for _, hit in sorted(found.items())),
+        hits=tuple(_by_record(found.values(), numbers)),
         unsearched=unsearched,
     )
 
@@ -131,6 +134,19 @@ def _search(
         each.count += 1
         if len(each.lines) < MAX_LINES:
             each.lines.append(hit.line)
+
+
+def _by_record(
+    found: Iterable[DatasetHit], numbers: Mapping[bytes, list[int]]
+) -> Iterator[DatasetHit]:
+    """Yield the hits of each record, by the numbers that every distinct record has."""
+    by_position = defaultdict(list)
+    for hit in found:
+        by_position[hit.record].append(hit)
+    positions = enumerate(numbers.values(), start=1)
+    for number, position in sorted((number, at) for at, each in positions for number in each):
+        for hit in sorted(by_position[position], key=lambda hit: hit.dataset_version):
+            yield replace(hit, record=number)
 
 
 def _add_models(found: dict[tuple[int, str], DatasetHit], artifacts: Artifacts) -> None:

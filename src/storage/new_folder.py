@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from src.digest import Digest
@@ -137,16 +137,25 @@ def _temporary_folder(entry: Entry) -> Iterator[tuple[Entry, int]]:
     while True:
         temporary = entry.sibling(f".{entry.path.name}.{secrets.token_hex(4)}.tmp")
         os.mkdir(temporary.path.name, dir_fd=entry.folder)
-        try:
-            with temporary.opened_folder() as descriptor:
-                # Until the lock is held, another process may find the folder abandoned.
-                if try_lock(descriptor) and temporary.exists():
+        with ExitStack() as opened:
+            try:
+                descriptor = _locked(temporary, opened)
+                if descriptor is not None:
                     yield temporary, descriptor
                     return
+            except BaseException:
+                _remove(temporary)
+                raise
             _remove(temporary)
-        except BaseException:
-            _remove(temporary)
-            raise
+
+
+def _locked(folder: Entry, opened: ExitStack) -> int | None:
+    """Open and lock a new folder; return `None` if another process found it abandoned before."""
+    try:
+        descriptor = opened.enter_context(folder.opened_folder())
+    except FileNotFoundError:
+        return None
+    return descriptor if try_lock(descriptor) and folder.exists() else None
 
 
 def _remove_abandoned(entry: Entry) -> None:

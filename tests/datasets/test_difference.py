@@ -86,6 +86,11 @@ def test_lines_without_the_key_are_added_or_removed(diff):
     assert counts(diff([b"[1]", b"{}"], [b"[2]", b'{"a": 1}'], key="id")) == (2, 2, 0, 0)
 
 
+def test_a_key_that_is_nested_deeply_is_no_key(diff):
+    a, b = (b'{"id": %s}' % (b"[" * depth + b"]" * depth) for depth in (900, 901))
+    assert counts(diff([a, b"{}"], [b, b"{}"], key="id")) == (1, 1, 0, 1)
+
+
 def test_examples_are_the_first_of_each_kind(diff):
     found = diff([], [b"%d" % number for number in range(1000)], max_examples=2)
     assert counts(found) == (1000, 0, 0, 0)

@@ -73,6 +73,12 @@ def test_fields_are_bounded(profile_of, monkeypatch):
     assert found["further_field_occurrences"] == 4
 
 
+def test_a_field_with_a_long_name_is_counted_and_not_kept(profile_of):
+    found = profile_of(json.dumps({"x" * 1000: 1, "y" * 1001: 1}).encode())
+    assert set(found["fields"]) == {"x" * 1000}
+    assert found["further_field_occurrences"] == 1
+
+
 @given(st.lists(st.integers(0, 10**9), min_size=1))
 def test_the_median_is_exact_to_three_digits(values):
     lengths = Lengths()

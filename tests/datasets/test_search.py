@@ -56,6 +56,14 @@ def test_other_values_are_not_found(search, record, line):
     assert search([record], line) == []
 
 
+def test_lines_that_are_nested_deeply_are_compared_by_text_and_hide_no_other_line(search):
+    deep, other = (b'{"a": %s}' % (b"[" * depth + b"]" * depth) for depth in (900, 901))
+    assert search([deep, b'{"b": 1}'], b"\n".join([other, deep, b'{"b": 1}'])) == [
+        Hit(record=0, line=2, is_same_text=True),
+        Hit(record=1, line=3, is_same_text=True),
+    ]
+
+
 def test_a_record_given_twice_is_found_twice(search):
     assert [hit.record for hit in search([b"{}", b"{ }"], b"{}")] == [0, 1]
 

@@ -2,6 +2,8 @@
 
 from src.artifacts import Artifacts
 from src.datasets.adding import add_dataset
+from src.datasets.search import search_records
+from src.lineage import lines
 from src.lineage.lines import trace_lines
 from src.training.pipeline import run_training_pipeline
 from tests.examples import DATA
@@ -52,6 +54,20 @@ def test_the_lines_of_a_hit_are_bounded(artifacts):
     add_dataset([b"{}\n" * 1000], "many", artifacts.root)
     [hit] = trace_lines([b"{}"], artifacts.root).hits
     assert (hit.count, hit.lines) == (1000, [1, 2, 3, 4, 5])
+
+
+def test_a_record_given_many_times_is_searched_for_once(artifacts, monkeypatch):
+    searched = []
+
+    def search(records, *args):
+        searched.append(records)
+        return search_records(records, *args)
+
+    monkeypatch.setattr(lines, "search_records", search)
+    found = trace_lines([FIRST, b"{}", FIRST], artifacts.root)
+    assert searched == [[FIRST, b"{}"]]
+    assert found.num_records == 3
+    assert [(hit.record, hit.lines) for hit in found.hits] == [(1, [1]), (3, [1])]
 
 
 def test_a_dataset_that_cannot_be_read_is_named(artifacts):

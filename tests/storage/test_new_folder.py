@@ -1,5 +1,6 @@
 """A new folder, which appears whole or not at all."""
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -160,3 +161,19 @@ def test_a_link_with_the_name_of_an_abandoned_folder_is_not_followed(tree):
     with new_folder(Path("out")):
         pass
     assert tree(Path("mine")) == {"a": b"1"}
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_made_again(tree, monkeypatch):
+    make, made = os.mkdir, []
+
+    def make_and_lose_the_first(name, *args, **options):
+        make(name, *args, **options)
+        made.append(name)
+        if len(made) == 1:
+            os.rmdir(name, dir_fd=options["dir_fd"])
+
+    monkeypatch.setattr(os, "mkdir", make_and_lose_the_first)
+    with new_folder(Path("out")) as folder:
+        folder.write("a", [b"1"])
+    assert len(made) == 2
+    assert tree(Path("out")) == {"a": b"1"}
