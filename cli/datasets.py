@@ -19,7 +19,6 @@ from cli.terminal import print_error, print_json, print_line
 from src.artifacts import Artifacts
 from src.names import check_version
 from src.records.layout import DATA_FILE, METADATA_FILE
-from src.rendering.text import one_line
 from src.storage import StorePath, open_file
 from src.training.dataset import resolve_dataset, unpinned_reason
 from src.training.hashing import count_and_hash_once
@@ -209,7 +208,7 @@ def show(name: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
         return
     print_line(f"{path}: {found.num_samples:,} samples, sha256 {found.sha256}.")
     if reason := unpinned_reason(found):
-        click.echo(one_line(reason), err=True)
+        print_line(reason, err=True)
     _print_profile(profile)
     print_line(f"Models: {_some(models)}.")
 
