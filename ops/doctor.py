@@ -1,7 +1,7 @@
 """Checks of Prefect's side of a set-up: its settings, server, deployments and workers.
 
-Prefect is imported only if the URL of a server may be configured. Credentials are sent to that
-server, and never printed.
+Prefect is imported only if a server may be configured. Credentials are sent to that server, and
+never printed.
 """
 
 import os
@@ -33,7 +33,7 @@ __all__ = [
 
 SECONDS = 5.0  # for each check of the server
 CLOCK_SECONDS = 60.0
-FIRST_YEAR = 2024  # a clock before it was never set
+FIRST_YEAR = 2024  # an earlier clock was never set
 SOURCE_LIMIT = 1 << 20  # bytes of prefect.yaml, and of the module of a flow
 START = "Start the server, or set PREFECT_API_URL to another one; the URL ends with /api."
 LOOK = "Look at the log of the server."

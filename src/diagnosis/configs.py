@@ -14,11 +14,11 @@ from src.training.config import read_config_file
 
 __all__ = ["check_configs", "missing_code"]
 
-CORRECT = "Correct the config, or add it."
+CORRECT = "Correct the config, or install what it names."
 
 
 def check_configs(folder: Path) -> Iterator[Finding]:
-    """Check whether the configs below a folder can run here, also for a published dataset.
+    """Check whether the configs below a folder can run here.
 
     Nothing is imported, so a component that is found can still fail.
 

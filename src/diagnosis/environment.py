@@ -9,7 +9,7 @@ from src.diagnosis.finding import Finding, fault, ok, some, warning
 
 __all__ = ["Locked", "extras_finding", "locked_packages", "packages_finding", "python_finding"]
 
-OLDEST, NEWEST = (3, 11), (3, 13)  # that the tests run on
+OLDEST, NEWEST = (3, 11), (3, 13)  # versions that the tests run on
 EXTRAS = {
     "openlineage": ("openlineage-python", "`.venv/bin/uv pip install openlineage-python`"),
     "report": ("altair", "`make report`"),
@@ -77,7 +77,9 @@ def extras_finding(installed: Mapping[str, str], project: Path) -> Finding:
     has["train"] = (project / ".venv-train/ready").is_file()
     actions["train"] = "`make train-env`"
     present = [name for name, is_installed in has.items() if is_installed]
-    missing = [f"{name} ({actions[name]})" for name in has if name not in present]
+    missing = [
+        f"{name} ({actions[name]})" for name, is_installed in has.items() if not is_installed
+    ]
     texts = []
     if present:
         texts.append(f"installed: {', '.join(present)}")

@@ -32,9 +32,9 @@ class Finding:
     action: str | None = None
 
 
-def ok(check: str, found: str) -> Finding:
+def ok(check: str, found: str, action: str | None = None) -> Finding:
     """Return a finding of something that is as it should be."""
-    return Finding(check=check, level="OK", found=found)
+    return Finding(check=check, level="OK", found=found, action=action)
 
 
 def warning(check: str, found: str, action: str | None = None) -> Finding:
@@ -68,7 +68,7 @@ def within(
     with the process.
 
     Args:
-        seconds: The time.
+        seconds: The time limit.
         check: The checked thing.
         run: Returns the findings.
         place: Where the check looks, e.g. a URL; named by a fault.

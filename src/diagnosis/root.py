@@ -1,4 +1,4 @@
-"""Checks of an artifacts root: its guarantees, space, registry, and what killed processes left."""
+"""Checks of an artifacts root: its guarantees, space, registry, and leftovers of killed processes."""
 
 import os
 import re
@@ -22,8 +22,8 @@ LEFTOVER_SECONDS = 60.0
 GIB = 1 << 30
 LEAST_BYTES, FEW_BYTES = 1 << 24, GIB  # less is a fault, or a warning
 LEAST_INODES, FEW_INODES = 100, 10_000
-# Types of file systems that are not what a record should be on, and why.
-SHARED = "other hosts can write there, and whether locks exclude them cannot be tried from here"
+# Types of file systems that can lose or mix up records.
+SHARED = "other hosts can write there; whether locks exclude them was not checked"
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "fuse")
 TRANSIENT = {
     "tmpfs": "in memory, so it is lost when the machine stops",
@@ -117,7 +117,7 @@ def space_finding(free_bytes: int, free_inodes: int | None) -> Finding:
     files = "" if free_inodes is None else f", {free_inodes:,} files"
     found = f"{free_bytes / GIB:,.1f} GiB{files} free."
     inodes = FEW_INODES if free_inodes is None else free_inodes
-    action = "Free space: move or delete models, or artifacts/.cache/."
+    action = "Free space: move or delete models, or the folder .cache/."
     if free_bytes < LEAST_BYTES or inodes < LEAST_INODES:
         return fault("disk", found, action)
     if free_bytes < FEW_BYTES or inodes < FEW_INODES:
@@ -150,5 +150,5 @@ def _leftovers(root: Path) -> Finding:
     if trainings:
         found = f"trainings in {WORK_FOLDER}/ that run or were stopped: {some(trainings)}."
         action = "Run their configs again to continue them, or delete their folders."
-        return Finding(check="leftovers", level="OK", found=found, action=action)
+        return ok("leftovers", found, action)
     return ok("leftovers", "no unfinished files, no stopped trainings.")
