@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.diagnosis.finding import Finding, fault, ok, some, warning
+from src.diagnosis.finding import Finding, fault, ok, warning
+from src.rendering.text import truncated_list
 
 __all__ = ["Deployment", "Schedule", "compare_deployments", "expected_deployments", "flow_name"]
 
@@ -43,7 +44,7 @@ class Deployment:
 
     @classmethod
     def from_response(cls, value: Mapping[str, Any], flow: str) -> "Deployment":
-        """Return a deployment of a flow from a response of the server; see `ops.answer.expected_form`."""
+        """Return a deployment of a flow from the server's JSON; see `ops.answer.expected_form`."""
         steps = [item for step in value["pull_steps"] or () for item in step.items()]
         is_local = [name for name, _ in steps] == [SET_FOLDER]
         schedules = [{**each["schedule"], "active": each["active"]} for each in value["schedules"]]
@@ -140,7 +141,7 @@ def compare_deployments(expected: Sequence[Deployment], found: Sequence[Deployme
         "paused": paused,
         "not in prefect.yaml": extra,
     }
-    text = "; ".join(f"{what}: {some(which)}" for what, which in parts.items() if which)
+    text = "; ".join(f"{what}: {truncated_list(which)}" for what, which in parts.items() if which)
     if not text:
         return ok(CHECK, f"{len(expected)} as in prefect.yaml.")
     actions = [

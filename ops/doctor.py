@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from ops.answer import NOT_PREFECT, Answer, AnswerError, LoginError, Server, expected_form
 from ops.deployments import Deployment, compare_deployments, expected_deployments
 from ops.server import ROOT
-from src.diagnosis.finding import Finding, fault, ok, some, warning, within
-from src.rendering.text import one_line
+from src.diagnosis.finding import Finding, fault, ok, warning, within
+from src.rendering.text import one_line, truncated_list
 from src.storage import read_file
 
 __all__ = [
@@ -277,4 +277,4 @@ def worker_finding(pool: str, online: list[str], *, is_paused: bool) -> Finding:
     if is_paused:
         found = f"the work pool {pool!r} is paused, so no run starts."
         return warning("worker", found, f"Run `prefect work-pool resume {pool}`.")
-    return ok("worker", f"online in the work pool {pool!r}: {some(online)}.")
+    return ok("worker", f"online in the work pool {pool!r}: {truncated_list(online)}.")

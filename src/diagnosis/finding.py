@@ -7,10 +7,9 @@ from typing import Literal
 
 from src.rendering.text import one_line
 
-__all__ = ["Finding", "Level", "fault", "ok", "some", "warning", "within"]
+__all__ = ["Finding", "Level", "fault", "ok", "warning", "within"]
 
 Level = Literal["OK", "WARNING", "FAULT"]
-MAX_NAMES = 5
 CHECK_IT = "Correct this, or check whether its disk or its server answers."
 
 
@@ -45,13 +44,6 @@ def warning(check: str, found: str, action: str | None = None) -> Finding:
 def fault(check: str, found: str, action: str | None = None) -> Finding:
     """Return a finding of something that does not work."""
     return Finding(check=check, level="FAULT", found=found, action=action)
-
-
-def some(names: Iterable[str], limit: int = MAX_NAMES) -> str:
-    """Return the first names as text, and the number of the others."""
-    every = [*names]
-    more = len(every) - limit
-    return ", ".join(every[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def within(

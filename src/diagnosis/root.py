@@ -1,4 +1,4 @@
-"""Checks of an artifacts root: its guarantees, space, registry, and leftovers of killed processes."""
+"""Checks of an artifacts root: its guarantees, space, registry, and unfinished files."""
 
 import os
 import re
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.artifacts import Artifacts
-from src.diagnosis.finding import Finding, fault, ok, some, warning, within
+from src.diagnosis.finding import Finding, fault, ok, warning, within
 from src.errors import CorruptFileError
 from src.records.layout import WORK_FOLDER
+from src.rendering.text import counted, truncated_list
 from src.storage.leftovers import leftover_files
 from src.storage.reading import kind_of
 from src.training.registry import RegistryLostError, check_registry, read_registry_file
@@ -137,18 +138,19 @@ def _registry(root: Path) -> Finding:
     except CorruptFileError as error:
         action = "Restore it from a backup, or move it away and run `llm-train rebuild-registry`."
         return fault("registry", str(error), action)
-    count = len(registry)
-    return ok("registry", f"{count:,} model{'' if count == 1 else 's'}, in valid form.")
+    return ok("registry", f"{counted(len(registry), 'model')}, in valid form.")
 
 
 def _leftovers(root: Path) -> Finding:
     files = [str(path.relative_to(root)) for path in leftover_files(root)]
     trainings = (Artifacts.open(root).root / WORK_FOLDER).folders()
     if files:
-        found = f"unfinished files of processes that were killed: {some(sorted(files))}."
+        found = f"unfinished files of processes that were killed: {truncated_list(sorted(files))}."
         return warning("leftovers", found, "Delete them while no run is active.")
     if trainings:
-        found = f"trainings in {WORK_FOLDER}/ that run or were stopped: {some(trainings)}."
+        found = (
+            f"trainings in {WORK_FOLDER}/ that run or were stopped: {truncated_list(trainings)}."
+        )
         action = "Run their configs again to continue them, or delete their folders."
         return ok("leftovers", found, action)
     return ok("leftovers", "no unfinished files, no stopped trainings.")

@@ -109,8 +109,8 @@ def test_add_reports_lines_with_cr_lf(project, llm_train):
     done = llm_train("dataset", "add", "windows.jsonl", "new")
     assert done.exit_code == 0
     assert done.stderr == (
-        "6 lines end with CR LF, as on Windows: 1, 2, 3, 4, 5, .... They are kept as they are; a "
-        "tool that removes CR makes other data.\n"
+        "Lines that end with CR LF, as on Windows: 6 (1, 2, 3, 4, 5, ...). They are kept; without "
+        "CR the data has another digest.\n"
     )
 
 
@@ -207,7 +207,7 @@ def test_show_prints_fields_lengths_first_lines_and_models(project, llm_train, a
     lines = done.stdout.split("\n")
     assert lines[0].startswith("artifacts/datasets/new/data.jsonl: 4 samples, sha256 ")
     assert lines[1:] == [
-        "2 lines are not JSON objects, the first is line 2.",
+        "Lines that are not JSON objects: 2, the first is line 2.",
         "field  lines  type          min  median  max",
         "text       1  text            3       3    3",
         "n          2  number, null    -       -    -",
@@ -227,7 +227,7 @@ def test_show_names_the_newest_models(project, llm_train, as_json):
     for number in range(1, 8):
         run_training_pipeline("configs/training/mistral_finetune.yaml", f"model_v{number}")
     done = llm_train("dataset", "show", "dataset_v1")
-    assert "Models: model_v7, model_v6, model_v5, model_v4, model_v3, and 2 more.\n" in done.stdout
+    assert "Models: model_v7, model_v6, model_v5, model_v4, model_v3 and 2 more.\n" in done.stdout
     assert len(as_json("dataset", "show", "dataset_v1")["models"]) == 7
 
 

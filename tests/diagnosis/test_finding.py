@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from src.diagnosis.finding import Finding, fault, ok, some, warning, within
+from src.diagnosis.finding import Finding, fault, ok, warning, within
 
 FOREVER = 1e6  # seconds
 
@@ -70,12 +70,6 @@ def test_a_check_that_hangs_is_a_fault_and_what_it_finds_later_is_ignored():
     assert found == [
         Finding(check="a", level="FAULT", found="here: no result after 0.01 s.", action="Wait.")
     ]
-
-
-def test_only_the_first_names_are_listed():
-    assert some("abcde") == "a, b, c, d, e"
-    assert some("abcdefg") == "a, b, c, d, e and 2 more"
-    assert some([]) == ""
 
 
 def test_a_warning_may_have_no_action():
