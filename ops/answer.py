@@ -1,7 +1,7 @@
 """Requests to a server that is not trusted: the size of an answer is bounded.
 
 Messages of errors have no credentials. The time is not bounded: callers use
-`src.diagnosis.finding.within`.
+`src.diagnosis.finding.run_check`.
 """
 
 import json

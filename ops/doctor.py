@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ops.answer import NOT_PREFECT, Answer, AnswerError, LoginError, Server, expected_form
 from ops.deployments import Deployment, compare_deployments, expected_deployments
 from ops.server import ROOT
-from src.diagnosis.finding import Finding, fault, ok, warning, within
+from src.diagnosis.finding import Finding, fault, ok, run_check, warning
 from src.rendering.text import one_line, truncated_list
 from src.storage import read_file
 
@@ -126,7 +126,7 @@ def check_server(server: Server, place: str, *, is_cloud: bool = False) -> Itera
     def reach() -> list[Finding]:
         return [_reach(server, place, answers, is_cloud=is_cloud)]
 
-    yield from within(SECONDS, "server", reach, place=place, action=START)
+    yield from run_check(SECONDS, "server", reach, place=place, action=START)
     answer = answers[0] if answers else None
     yield clock_finding(datetime.now(UTC), None if answer is None else answer.date)
     if answer is None:
@@ -134,7 +134,7 @@ def check_server(server: Server, place: str, *, is_cloud: bool = False) -> Itera
     if not is_cloud:
         yield version_finding(version("prefect"), answer.json())
     for check, run in (("deployments", _deployments), ("worker", _workers)):
-        yield from within(SECONDS, check, partial(run, server), place=place, action=LOOK)
+        yield from run_check(SECONDS, check, partial(run, server), place=place, action=LOOK)
 
 
 def _headers(settings: Any) -> dict[str, str]:

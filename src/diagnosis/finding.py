@@ -7,7 +7,7 @@ from typing import Literal
 
 from src.rendering.text import one_line
 
-__all__ = ["Finding", "Level", "fault", "ok", "warning", "within"]
+__all__ = ["Finding", "Level", "fault", "ok", "run_check", "warning"]
 
 Level = Literal["OK", "WARNING", "FAULT"]
 CHECK_IT = "Correct this, or check whether its disk or its server answers."
@@ -46,7 +46,7 @@ def fault(check: str, found: str, action: str | None = None) -> Finding:
     return Finding(check=check, level="FAULT", found=found, action=action)
 
 
-def within(
+def run_check(
     seconds: float,
     check: str,
     run: Callable[[], Iterable[Finding]],

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.artifacts import Artifacts
-from src.diagnosis.finding import Finding, fault, ok, warning, within
+from src.diagnosis.finding import Finding, fault, ok, run_check, warning
 from src.errors import CorruptFileError
 from src.records.layout import WORK_FOLDER
 from src.rendering.text import counted, truncated_list
@@ -36,15 +36,15 @@ TRANSIENT = {
 def check_root(root: Path) -> Iterator[Finding]:
     """Check an artifacts root. Writes a file there, and removes it; creates no folder."""
     root = root.absolute()
-    found, *_ = within(SECONDS, "artifacts root", lambda: [_folder_finding(root)])
+    found, *_ = run_check(SECONDS, "artifacts root", lambda: [_folder_finding(root)])
     if found.level != "OK":
         yield found
         return
-    yield from within(SECONDS, "artifacts root", lambda: [_probe(root)])
-    yield from within(SECONDS, "file system", lambda: [_file_system(root)])
-    yield from within(SECONDS, "disk", lambda: [_space(root)])
-    yield from within(REGISTRY_SECONDS, "registry", lambda: [_registry(root)])
-    yield from within(LEFTOVER_SECONDS, "leftovers", lambda: [_leftovers(root)])
+    yield from run_check(SECONDS, "artifacts root", lambda: [_probe(root)])
+    yield from run_check(SECONDS, "file system", lambda: [_file_system(root)])
+    yield from run_check(SECONDS, "disk", lambda: [_space(root)])
+    yield from run_check(REGISTRY_SECONDS, "registry", lambda: [_registry(root)])
+    yield from run_check(LEFTOVER_SECONDS, "leftovers", lambda: [_leftovers(root)])
 
 
 def _folder_finding(root: Path) -> Finding:

@@ -290,7 +290,7 @@ def test_an_address_opens_its_model(page):
     expect(page.get_by_label("Details")).to_be_hidden()
 
 
-def test_the_page_fits_a_narrow_window_and_the_readme_shows_it(page):
+def test_the_page_fits_a_narrow_window(page):
     IMAGES.mkdir(exist_ok=True)
     page.wait_for_timeout(1000)  # until the charts are drawn
     page.screenshot(path=IMAGES / "models_page.png")
