@@ -22,7 +22,7 @@ FOLLOWED = {
     "training.md": "tests/test_docs.py",
     "tutorial.md": "tests/e2e/test_tutorial.py",
     "upstream.md": "tests/test_upstream.py",
-    "usage.md": "tests/test_docs.py",
+    "usage.md": "tests/e2e/test_usage.py",
 }
 
 

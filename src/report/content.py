@@ -8,6 +8,7 @@ many models have in common, such as the packages, is in the page once, and a mod
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -27,6 +28,7 @@ MAX_TEXT = 500  # characters of a value
 MAX_VALUES = 1000  # of a section of a model
 MAX_NAMES = 50  # columns of metrics, and of settings
 FIRST_METRICS = ("quality_score", "cost_per_1k_tokens", "latency_ms")
+CACHED_TEXTS = 1 << 14  # most models have the same packages
 NAMES = ("base_model", "dataset_version")  # settings with a column of the table
 
 
@@ -91,8 +93,9 @@ def _model(
     rows: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
     for row in compare_records([record]).every_row:
         if row.values[0] is not None and len(rows[row.section]) < MAX_VALUES:
-            name = _bounded(as_text(row.name))
-            rows[row.section].append((name, _bounded(value_text(row.values[0]))))
+            value = row.values[0]
+            text = _text(value) if isinstance(value, str) else _bounded(value_text(value))
+            rows[row.section].append((_name(row.name), text))
     statement = record.statement
     return model | {
         "base_model": _bounded(value_text(record.metadata["base_model"])),
@@ -116,6 +119,16 @@ def value_text(value: Any) -> str:
     if isinstance(value, str) and text == value and (_is_json(text) or text in ("", "-")):
         return json.dumps(value)
     return text
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _text(value: str) -> str:
+    return _bounded(value_text(value))
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _name(name: str) -> str:
+    return _bounded(as_text(name))
 
 
 def _is_json(text: str) -> bool:

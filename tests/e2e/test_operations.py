@@ -153,14 +153,14 @@ def distribute(reader, project, state, api, killed):
         done.result()
     summary = json.loads((state / "state/leaderboard.json").read_text())
     versions = {row["model_version"] for row in summary["leaderboard"]}
-    # Two of the configs have the settings of models that were trained before.
-    assert (len(versions), summary["failed"], summary["cached"]) == (12, [], 2)
+    # One of the configs, that with 1e-5, has the settings of a model that was trained before.
+    assert (len(versions), summary["failed"], summary["cached"]) == (12, [], 1)
     new = [version for version in registered(project) if version not in before]
-    assert len(new) == 10
+    assert len(new) == 11
     assert set(new) <= versions
     wanted = {"flow_runs": {"tags": {"all_": ["sweep"]}}}
     runs = answer(lambda: api.post("flow_runs/filter", json=wanted))
-    assert [run["state_name"] for run in runs] == ["Completed"] * 10
+    assert [run["state_name"] for run in runs] == ["Completed"] * 11
 
 
 def test_all_commands_of_the_document_work_in_order(project, state):

@@ -4,21 +4,24 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from src.artifacts import Artifacts
+from src.environment import Invocation
 from src.records.verdicts import Audit, ModelVerdict
 from src.training.pipeline import run_training_pipeline
-from tests.e2e.conftest import ROOT
+from tests.checkout import ROOT
 from tests.trainers import MODULE, write_config, write_module
 
 IMAGES = ROOT / "docs/images"
 SIZE = {"width": 1400, "height": 1000}
 BASE_MODELS = ("mistral-7b", "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-1.5B")
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+DETAILS = ("evaluation.json: expected sha256 1, found not valid JSON",)
 CONFIG = """\
 base_model: {base_model}
 dataset_version: dataset_v1
@@ -42,18 +45,26 @@ def project(tmp_path_factory) -> Path:
                 epochs=1 + number % 5,
             )
             Path("config.yaml").write_text(config)
-            run_training_pipeline("config.yaml", f"model_{number:03}")
+            run_training_pipeline("config.yaml", f"model_{number:03}", invocation=on_day(number))
         train_models()
+        write_verdicts()
+        assert report("--output", "shown.html").returncode == 0
         Path("config.yaml").write_text(
             CONFIG.format(base_model=json.dumps(HOSTILE), rate="1e-5", epochs=1)
         )
         run_training_pipeline("config.yaml", "model_hostile", metrics=hostile_metrics)
         Path("artifacts/evaluations/model_005/evaluation.json").write_text("{")
-        write_verdicts()
+        write_verdicts(model_005=ModelVerdict(verdict="MISMATCH", details=DETAILS))
         done = report()
         assert done.returncode == 1
         assert "model_005/evaluation.json" in done.stderr
     return folder
+
+
+def on_day(number):
+    """Return a run on one of the days of two months."""
+    started_on = datetime(2026, 9, 14) + timedelta(hours=number * 13)
+    return Invocation(started_on=f"{started_on.isoformat()}.000Z")
 
 
 def train_models():
@@ -78,12 +89,11 @@ def hostile_metrics(metadata):
     }
 
 
-def write_verdicts():
-    """Write the verdicts of an audit, as the nightly one does."""
+def write_verdicts(**others):
+    """Write the verdicts of an audit, as the nightly one does; `others` are no match."""
     models = {f"model_{number:03}": ModelVerdict(verdict="MATCH") for number in range(116)}
-    details = ("evaluation.json: expected sha256 1, found not valid JSON",)
-    models["model_005"] = ModelVerdict(verdict="MISMATCH", details=details)
-    audit = Audit(audited_on="2026-11-24T04:00:00.000Z", models=models)
+    models |= {f"trained_{number}": ModelVerdict(verdict="AS RECORDED") for number in range(3)}
+    audit = Audit(audited_on="2026-11-24T04:00:00.000Z", models=models | others)
     (Artifacts.open("artifacts").reports / "verdicts.json").replace(audit.to_bytes())
 
 
@@ -118,7 +128,8 @@ def page(project, browser):
     page.goto(url)
     page.locator("#scatter svg").wait_for()
     yield page
-    assert [each for each in requests if each != url and not each.startswith("data:")] == []
+    opened = (f"file://{project}/", "data:")
+    assert [each for each in requests if not each.startswith(opened)] == []
     assert messages == []
     assert page.evaluate("window.hacked") is None
     context.close()
@@ -290,10 +301,12 @@ def test_an_address_opens_its_model(page):
     expect(page.get_by_label("Details")).to_be_hidden()
 
 
-def test_the_page_fits_a_narrow_window(page):
-    IMAGES.mkdir(exist_ok=True)
-    page.wait_for_timeout(1000)  # until the charts are drawn
-    page.screenshot(path=IMAGES / "models_page.png")
+def test_the_page_fits_a_narrow_window_and_the_docs_show_it(page, project):
     page.set_viewport_size({"width": 800, "height": 1000})
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= 800
+    assert page.evaluate("document.documentElement.scrollWidth") <= 800
+    page.set_viewport_size(SIZE)
+    IMAGES.mkdir(exist_ok=True)
+    page.goto(f"file://{project}/shown.html")
+    page.locator("#scatter svg").wait_for()
+    page.wait_for_timeout(1500)  # until all charts are drawn
+    page.screenshot(path=IMAGES / "models_page.png")

@@ -44,6 +44,7 @@ function chartTheme() {
     axis: {
       gridColor: line, domainColor: line, tickColor: line, labelColor: soft, titleColor: ink,
       titleFontWeight: 500, labelFontSize: 11, titleFontSize: 12, titlePadding: 8, tickCount: 6,
+      labelOverlap: true, labelSeparation: 8,
     },
     legend: {
       orient: "bottom", labelColor: ink, labelFontSize: 12, labelLimit: 220, columns: 2,

@@ -79,7 +79,8 @@ function cell(model, column) {
   }
   if (column.isVerdict) return element("td", {}, badge(model));
   const kind = text === null ? "missing" : column.isNumber ? "number" : null;
-  return element("td", { class: kind, title: text }, shorten(cellText(text), 44));
+  const shown = column.isTime && text !== null ? timeText(text) : cellText(text);
+  return element("td", { class: kind, title: text }, shorten(shown, 44));
 }
 
 // At most two models are picked: a third one replaces the first.
@@ -169,7 +170,7 @@ function isDark() {
 function showTheme() {
   byId("theme").textContent = isDark() ? "Light" : "Dark";
   clearTimeout(timer);
-  drawCharts(found, draw);
+  timer = setTimeout(() => drawCharts(found, draw)); // the table is shown first
 }
 
 prepare();

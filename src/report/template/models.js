@@ -42,7 +42,7 @@ const columns = [
   ...content.settings.slice(0, MAX_COLUMNS).map((name) => ({
     title: name, isNumber: true, value: (model) => model.settings.get(name) ?? null,
   })),
-  { title: "started", value: (model) => model.started_on && timeText(model.started_on) },
+  { title: "started", isTime: true, value: (model) => model.started_on },
 ];
 
 const state = {
