@@ -3,10 +3,9 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -17,9 +16,9 @@ from cli.progress import hash_with_progress, reading_progress
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, print_line
 from src.artifacts import Artifacts
-from src.names import check_version
+from src.names import check_version, is_version
 from src.records.layout import DATA_FILE, METADATA_FILE
-from src.rendering.text import one_line
+from src.rendering.text import truncated_list
 from src.storage import StorePath, open_file
 from src.training.dataset import resolve_dataset, unpinned_reason
 from src.training.hashing import count_and_hash_once
@@ -35,7 +34,6 @@ __all__ = ["dataset"]
 PIECE_BYTES = 1 << 20
 SHORT_DIGEST = 12
 MAX_TEXT = 300  # characters of a line of data that are printed
-MAX_MODELS = 5
 
 
 @click.group()
@@ -121,8 +119,8 @@ def _print_added(added: "AddedDataset") -> None:
         numbers = ", ".join(f"{number:,}" for number in added.first_crlf)
         more = ", ..." if added.num_crlf > len(added.first_crlf) else ""
         click.echo(
-            f"{added.num_crlf:,} lines end with CR LF, as on Windows: {numbers}{more}. They are "
-            "kept as they are; a tool that removes CR makes other data.",
+            f"Lines that end with CR LF, as on Windows: {added.num_crlf:,} ({numbers}{more}). They "
+            "are kept; without CR the data has another digest.",
             err=True,
         )
     if added.outcome == "added":
@@ -140,8 +138,7 @@ def list_(artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
     found = list_datasets(artifacts)
     models = Counter(_dataset_versions(artifacts))
     if as_json:
-        count = {each.dataset_version: models[each.dataset_version] for each in found}
-        print_json([each.to_dict() | {"models": count[each.dataset_version]} for each in found])
+        print_json([each.to_dict() | {"models": models[each.dataset_version]} for each in found])
     elif found or as_csv:
         rows = [
             (
@@ -176,12 +173,12 @@ def _dataset_versions(artifacts: Artifacts) -> Iterator[str]:
 
 
 def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    datasets = Artifacts.open(ctx.params.get("artifacts_dir") or "artifacts").datasets
-    try:
+    """Return the dataset versions that start with `incomplete`."""
+    names = []
+    with suppress(OSError, ValueError):
+        datasets = Artifacts.open(ctx.params.get("artifacts_dir") or "artifacts").datasets
         names = datasets.folders(follow_links=True)
-    except OSError:
-        return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in names if is_version(name) and name.startswith(incomplete)]
 
 
 @dataset.command()
@@ -209,15 +206,15 @@ def show(name: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
         return
     print_line(f"{path}: {found.num_samples:,} samples, sha256 {found.sha256}.")
     if reason := unpinned_reason(found):
-        click.echo(one_line(reason), err=True)
+        print_line(reason, err=True)
     _print_profile(profile)
-    print_line(f"Models: {_some(models)}.")
+    print_line(f"Models: {truncated_list(models) or 'none'}.")
 
 
 def _print_profile(profile: "DatasetProfile") -> None:
     if profile.first_invalid is not None:
         print_line(
-            f"{profile.num_invalid:,} lines are not JSON objects, the first is line "
+            f"Lines that are not JSON objects: {profile.num_invalid:,}, the first is line "
             f"{profile.first_invalid:,}."
         )
     if profile.fields:
@@ -254,13 +251,6 @@ def _decoded(line: bytes) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
-
-
-def _some(models: list[str]) -> str:
-    if not models:
-        return "none"
-    more = f", and {len(models) - MAX_MODELS:,} more" if len(models) > MAX_MODELS else ""
-    return f"{', '.join(islice(models, MAX_MODELS))}{more}"
 
 
 @dataset.command()
@@ -330,9 +320,8 @@ def _examples(
         wanted = {number for number in numbers if number is not None}
         return {number: _decoded(line) for number, line in read_numbered(path, wanted).items()}
 
-    return texts(a, (each.a for each in found.examples)), texts(
-        b, (each.b for each in found.examples)
-    )
+    of_a = texts(a, (each.a for each in found.examples))
+    return of_a, texts(b, (each.b for each in found.examples))
 
 
 def _print_difference(found: "DatasetDifference", a: StorePath, b: StorePath) -> None:

@@ -16,15 +16,15 @@ from src.diagnosis.environment import (
     packages_finding,
     python_finding,
 )
-from src.diagnosis.finding import Finding, fault, within
+from src.diagnosis.finding import Finding, fault, run_check
 from src.diagnosis.root import check_root
 from src.environment import installed_packages
 from src.storage import read_file
+from src.training.config import CONFIGS
 
 __all__ = ["doctor"]
 
 PROJECT = Path(__file__).parents[1]
-CONFIGS = Path("configs/training")
 LOCK = "requirements/main.lock"
 LOCK_LIMIT = 1 << 24  # bytes
 SECONDS = 30.0
@@ -55,9 +55,9 @@ def doctor(artifacts_dir: str, as_json: bool) -> None:
 
 def _findings(artifacts_dir: str) -> Iterator[Finding]:
     yield python_finding(sys.version_info[:2])
-    yield from within(SECONDS, "packages", _packages)
+    yield from run_check(SECONDS, "packages", _packages)
     yield from check_root(Path(artifacts_dir))
-    yield from within(SECONDS, "configs", lambda: check_configs(CONFIGS))
+    yield from run_check(SECONDS, "configs", lambda: check_configs(CONFIGS / "training"))
     try:
         check_working_directory(artifacts_dir)  # Prefect reads settings there
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links

@@ -7,6 +7,7 @@ from cli.progress import hash_with_progress
 from cli.terminal import print_error, print_json, print_line
 from src.artifacts import Artifacts
 from src.lineage.rebuild import plan_rebuild, write_registry
+from src.rendering.text import counted
 
 __all__ = ["rebuild_registry"]
 
@@ -45,7 +46,6 @@ def rebuild_registry(dry_run: bool, artifacts_dir: str, as_json: bool) -> None:
         for version in versions:
             print_line(version)
         verb = "written" if is_written else "not written"
-        models = "1 model" if len(versions) == 1 else f"{len(versions):,} models"
-        click.echo(f"{path}: {models}, {verb}.", err=True)
+        click.echo(f"{path}: {counted(len(versions), 'model')}, {verb}.", err=True)
     if rebuild.left_out:
         raise SystemExit(1)

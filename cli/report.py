@@ -9,6 +9,7 @@ from cli.options import artifacts_dir_option, json_option
 from cli.terminal import print_error, print_json, print_line
 from src.artifacts import Artifacts
 from src.records.layout import MODELS_FOLDER, REPORTS_FOLDER
+from src.rendering.text import counted
 from src.report import write_report
 from src.storage import open_file
 
@@ -54,8 +55,7 @@ def report(output: str, artifacts_dir: str, as_json: bool) -> None:
             }
         )
     else:
-        noun = "model" if written.models == 1 else "models"
-        print_line(f"{output}: {written.models:,} {noun}, {written.size:,} bytes.")
+        print_line(f"{output}: {counted(written.models, 'model')}, {written.size:,} bytes.")
     if written.faults:
         raise SystemExit(1)
 

@@ -13,7 +13,7 @@ from src.lineage.files import FileTrace, trace_file
 from src.lineage.record import Record
 from src.lineage.trace import Trace, models_of_commit, models_trained_on, trace_model
 from src.records.layout import STATEMENT_FILE
-from src.rendering.text import as_text
+from src.rendering.text import as_text, counted
 from src.storage import open_file
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _trace_file(path: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> N
 
 def _print_uses(found: FileTrace, as_csv: bool) -> None:
     count = len({use.model_version for use in found.uses})
-    print_line(f"{found.path}, sha256 {found.sha256}: {_models(count)}", err=as_csv)
+    print_line(f"{found.path}, sha256 {found.sha256}: {counted(count, 'model')}", err=as_csv)
     if found.uses or as_csv:
         rows = [(use.model_version, use.role, use.file) for use in found.uses]
         print_table(("model_version", "role", "file"), rows, as_csv=as_csv)
@@ -164,8 +164,8 @@ def _trace_lines(text_or_file: str, artifacts_dir: str, as_csv: bool, as_json: b
 
 def _print_hits(trace: "LineTrace") -> None:
     held = len({hit.record for hit in trace.hits})
-    records = "1 record" if trace.num_records == 1 else f"{trace.num_records:,} records"
-    print_line(f"{records}: {held:,} in the data of {_datasets(trace.num_datasets)}")
+    records, datasets = counted(trace.num_records, "record"), counted(trace.num_datasets, "dataset")
+    print_line(f"{records}: {held:,} in the data of {datasets}")
     if trace.hits:
         rows = [
             (
@@ -187,14 +187,6 @@ def _print_hits(trace: "LineTrace") -> None:
 
 def _match(hit: "DatasetHit") -> str:
     return "same text" if hit.is_same_text else "same value"
-
-
-def _datasets(count: int) -> str:
-    return f"{count:,} dataset{'' if count == 1 else 's'}"
-
-
-def _models(count: int) -> str:
-    return f"{count} model{'' if count == 1 else 's'}"
 
 
 def _print_unknown(versions: tuple[str, ...], as_csv: bool) -> None:
@@ -239,7 +231,7 @@ def _print_models(trace: Trace, as_csv: bool) -> None:
                 statement and statement.started_on,
             )
         )
-    print_line(f"{trace.source}: {_models(len(rows))}", err=as_csv)
+    print_line(f"{trace.source}: {counted(len(rows), 'model')}", err=as_csv)
     if rows or as_csv:
         head = ("model_version", "dataset_version", "data_sha256", "commit", "started_on")
         print_table(head, rows, as_csv=as_csv)

@@ -22,7 +22,7 @@ from src.records.statement import weights_of
 from src.rendering import markdown, shell
 from src.rendering.keys import artifact_key
 from src.rendering.markdown import Markdown, code, text
-from src.rendering.text import as_text
+from src.rendering.text import as_text, counted
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.history import point_loss, read_history
@@ -129,8 +129,7 @@ def _training(version: str, artifacts: Artifacts) -> str:
     return f"""## Training
 
 {markdown.table(("trainer", ""), rows)}
-Weights: {len(weights):,} {"file" if len(weights) == 1 else "files"}, {size:,} bytes. \
-History: {len(history):,} {"point" if len(history) == 1 else "points"}.
+Weights: {counted(len(weights), "file")}, {size:,} bytes. History: {counted(len(history), "point")}.
 
 {chart}"""
 

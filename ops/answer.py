@@ -1,7 +1,7 @@
-"""A request to a server that is not trusted: its answer has a bounded size.
+"""Requests to a server that is not trusted: the size of an answer is bounded.
 
-Messages of errors have no credentials. A server that does not end its answer is the business of the
-caller, see `src.diagnosis.finding.within`.
+Messages of errors have no credentials. The time is not bounded: callers use
+`src.diagnosis.finding.run_check`.
 """
 
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "AnswerError", "LoginError", "Server", "expected_form"]
 
-SECONDS = 10.0  # without a byte
+SECONDS = 10.0  # from one byte to the next
 LIMIT = 1 << 24  # bytes of an answer
 NOT_PREFECT = "not the API of a Prefect server."
 
@@ -29,7 +29,7 @@ class AnswerError(ValueError):
 
 
 class LoginError(AnswerError):
-    """Raised when a server refuses the credentials, or that there are none."""
+    """Raised when a server refuses the credentials, or requires some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,13 @@ class Answer:
         """Return the JSON of the body.
 
         Raises:
-            AnswerError: The request was refused, or the body is not JSON.
+            LoginError: The status is 401 or 403.
+        AnswerError: Another status than 200, or the body is not JSON.
         """
         if self.status in (401, 403):
             raise LoginError(f"{self.status}: the login is refused.")
         if self.status != 200:
-            raise AnswerError(f"answered {self.status}: {NOT_PREFECT}")
+            raise AnswerError(f"answered HTTP status {self.status}. Expected 200.")
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
@@ -135,5 +136,5 @@ def expected_form() -> Iterator[None]:
         yield
     except AnswerError:
         raise
-    except (AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise AnswerError(f"the server answers in an unknown form: {NOT_PREFECT}") from error

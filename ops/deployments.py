@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.diagnosis.finding import Finding, fault, ok, some, warning
+from src.diagnosis.finding import Finding, fault, ok, warning
+from src.rendering.text import truncated_list
 
 __all__ = ["Deployment", "Schedule", "compare_deployments", "expected_deployments", "flow_name"]
 
@@ -13,6 +14,7 @@ CHECK = "deployments"
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 DEPLOY = "Run `prefect deploy --all` in this folder, or `make up`."
 KINDS = ("cron", "interval", "rrule")  # of schedules
+FIELDS = ("entrypoint", "parameters", "schedules", "work_pool")  # that are compared
 
 Schedule = tuple[str, str, bool]
 """When, e.g. `cron 0 2 * * *`; the time zone; whether it is active."""
@@ -42,7 +44,7 @@ class Deployment:
 
     @classmethod
     def from_response(cls, value: Mapping[str, Any], flow: str) -> "Deployment":
-        """Return a deployment of a flow as the server describes it."""
+        """Return a deployment of a flow from the server's JSON; see `ops.answer.expected_form`."""
         steps = [item for step in value["pull_steps"] or () for item in step.items()]
         is_local = [name for name, _ in steps] == [SET_FOLDER]
         schedules = [{**each["schedule"], "active": each["active"]} for each in value["schedules"]]
@@ -139,7 +141,7 @@ def compare_deployments(expected: Sequence[Deployment], found: Sequence[Deployme
         "paused": paused,
         "not in prefect.yaml": extra,
     }
-    text = "; ".join(f"{what}: {some(which)}" for what, which in parts.items() if which)
+    text = "; ".join(f"{what}: {truncated_list(which)}" for what, which in parts.items() if which)
     if not text:
         return ok(CHECK, f"{len(expected)} as in prefect.yaml.")
     actions = [
@@ -147,16 +149,11 @@ def compare_deployments(expected: Sequence[Deployment], found: Sequence[Deployme
         "Resume the paused ones in the UI." if paused else "",
         "Delete the others with `prefect deployment delete`, or add them." if extra else "",
     ]
-    level = fault if missing or differing else warning
-    return level(CHECK, f"{text}.", " ".join(filter(None, actions)))
+    finding = fault if missing or differing else warning
+    return finding(CHECK, f"{text}.", " ".join(filter(None, actions)))
 
 
 def _differing(expected: Deployment, found: Deployment) -> Iterator[str]:
-    if found.entrypoint != expected.entrypoint:
-        yield "entrypoint"
-    if found.parameters != expected.parameters:
-        yield "parameters"
-    if found.schedules != expected.schedules:
-        yield "schedules"
-    if found.work_pool != expected.work_pool:
-        yield "work pool"
+    for name in FIELDS:
+        if getattr(found, name) != getattr(expected, name):
+            yield name.replace("_", " ")

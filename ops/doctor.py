@@ -1,7 +1,7 @@
 """Checks of Prefect's side of a set-up: its settings, server, deployments and workers.
 
-Prefect is imported only if the URL of a server may be configured. Credentials are sent to that
-server, and never printed.
+Prefect is imported only if a server may be configured. Credentials are sent to that server, and
+never printed.
 """
 
 import os
@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from ops.answer import NOT_PREFECT, Answer, AnswerError, LoginError, Server, expected_form
 from ops.deployments import Deployment, compare_deployments, expected_deployments
 from ops.server import ROOT
-from src.diagnosis.finding import Finding, fault, ok, some, warning, within
-from src.rendering.text import one_line
+from src.diagnosis.finding import Finding, fault, ok, run_check, warning
+from src.rendering.text import one_line, truncated_list
 from src.storage import read_file
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 
 SECONDS = 5.0  # for each check of the server
 CLOCK_SECONDS = 60.0
-FIRST_YEAR = 2024  # a clock before it was never set
+FIRST_YEAR = 2024  # an earlier clock was never set
 SOURCE_LIMIT = 1 << 20  # bytes of prefect.yaml, and of the module of a flow
 START = "Start the server, or set PREFECT_API_URL to another one; the URL ends with /api."
 LOOK = "Look at the log of the server."
@@ -126,7 +126,7 @@ def check_server(server: Server, place: str, *, is_cloud: bool = False) -> Itera
     def reach() -> list[Finding]:
         return [_reach(server, place, answers, is_cloud=is_cloud)]
 
-    yield from within(SECONDS, "server", reach, place=place, action=START)
+    yield from run_check(SECONDS, "server", reach, place=place, action=START)
     answer = answers[0] if answers else None
     yield clock_finding(datetime.now(UTC), None if answer is None else answer.date)
     if answer is None:
@@ -134,7 +134,7 @@ def check_server(server: Server, place: str, *, is_cloud: bool = False) -> Itera
     if not is_cloud:
         yield version_finding(version("prefect"), answer.json())
     for check, run in (("deployments", _deployments), ("worker", _workers)):
-        yield from within(SECONDS, check, partial(run, server), place=place, action=LOOK)
+        yield from run_check(SECONDS, check, partial(run, server), place=place, action=LOOK)
 
 
 def _headers(settings: Any) -> dict[str, str]:
@@ -277,4 +277,4 @@ def worker_finding(pool: str, online: list[str], *, is_paused: bool) -> Finding:
     if is_paused:
         found = f"the work pool {pool!r} is paused, so no run starts."
         return warning("worker", found, f"Run `prefect work-pool resume {pool}`.")
-    return ok("worker", f"online in the work pool {pool!r}: {some(online)}.")
+    return ok("worker", f"online in the work pool {pool!r}: {truncated_list(online)}.")

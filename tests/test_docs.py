@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from src.records import layout
 from src.training.pipeline import run_training_pipeline
 from src.training.settings import TrainingConfig
 from tests.checkout import ROOT, copy_project, new_repository, use_environment
@@ -127,6 +128,13 @@ def test_every_field_of_a_recorded_file_is_on_the_page(project, monkeypatch):
         value = without_open_ended(value)
         missing = {name for name in names(value) if not re.search(rf"\b{name}\b", section(title))}
         assert missing == set(), file
+
+
+def test_every_file_and_folder_of_the_layout_is_on_the_page():
+    table = FILES.split("\n## ")[0]
+    names = [name for name in layout.__all__ if name.endswith(("_FILE", "_FOLDER"))]
+    assert len(names) > 10
+    assert [name for name in names if getattr(layout, name) not in table] == []
 
 
 def dependencies(value) -> list[dict]:

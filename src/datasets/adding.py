@@ -1,6 +1,6 @@
 """Adding a dataset version: freeze a file of JSON lines under a name.
 
-This is the part of the data pipeline: everything else only reads below datasets/.
+This does the work of a data pipeline: all other code only reads below datasets/.
 """
 
 from collections import deque

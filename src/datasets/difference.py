@@ -19,7 +19,7 @@ __all__ = ["DatasetDifference", "LineDifference", "diff_datasets"]
 
 DIGEST_BYTES = 16
 CACHE_KIB = 1 << 16  # of the database, in memory
-# A line of which there are more copies on one side differs by the surplus: copies are numbered.
+# Copies of a line are numbered, so that only those that one side has more of differ.
 _DIFFERING = """
 create table differing as
     select side, key, number from (
@@ -37,7 +37,7 @@ create table pairs as
         on one.key = other.key and one.copy = other.copy
     where one.side = 'a' and other.side = 'b';
 """
-_KINDS = {
+_QUERIES = {  # by kind
     "changed": "select a, b from pairs order by a",
     "removed": "select number, null from differing where side = 'a' "
     "except select a, null from pairs order by 1",
@@ -138,7 +138,7 @@ def _diff(
         totals[side] = max(cursor.rowcount, 0)
     database.executescript(_DIFFERING)
     counts, examples = {}, []
-    for kind, query in _KINDS.items():
+    for kind, query in _QUERIES.items():
         rows = database.execute(query)
         first = [LineDifference(kind=kind, a=a, b=b) for a, b in islice(rows, max_examples)]
         examples += first
@@ -156,7 +156,7 @@ def _rows(
 
 
 def _key(line: bytes, number: int, key: str | None) -> bytes | None:
-    """Return what lines that correspond to each other have in common; `None` if none does."""
+    """Return bytes that are equal for corresponding lines; `None` if no line corresponds."""
     if key is None:
         return number.to_bytes(8)
     values = parse_object(line)

@@ -74,8 +74,9 @@ def search_records(
     for position, record in enumerate(records):
         wanted.setdefault(_normal_form(orjson.loads(record)), []).append(position)
     for number, line in read_lines(data, progress):
-        values = parse_object(line)
-        for position in wanted.get(_normal_form(values), ()) if values is not None else ():
+        if (values := parse_object(line)) is None:
+            continue
+        for position in wanted.get(_normal_form(values), ()):
             record = records[position]
             is_same_text = line.strip() == record
             if is_same_text or _is_same(record, line):

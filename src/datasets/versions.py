@@ -15,7 +15,7 @@ __all__ = ["DatasetSummary", "list_datasets"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSummary:
-    """A dataset version, as its files say; its data is not read.
+    """What is recorded about a dataset version; its data is not read.
 
     Attributes:
         dataset_version: Its name.

@@ -9,16 +9,17 @@ from shutil import which
 from src.components.child import GROUPS
 from src.components.component import COMMAND, Component
 from src.components.process import missing_interpreter
-from src.diagnosis.finding import Finding, ok, some, warning
+from src.diagnosis.finding import Finding, ok, warning
+from src.rendering.text import truncated_list
 from src.training.config import read_config_file
 
 __all__ = ["check_configs", "missing_code"]
 
-CORRECT = "Correct the config, or add it."
+CORRECT = "Correct the config, or install what it names."
 
 
 def check_configs(folder: Path) -> Iterator[Finding]:
-    """Check whether the configs below a folder can run here, also for a published dataset.
+    """Check whether the configs below a folder can run here.
 
     Nothing is imported, so a component that is found can still fail.
 
@@ -31,7 +32,7 @@ def check_configs(folder: Path) -> Iterator[Finding]:
         for reason in _reasons(path):
             by_reason.setdefault(reason, {})[path.name] = None
     for reason, names in by_reason.items():
-        yield warning("configs", f"{some(names)}: {reason}")
+        yield warning("configs", f"{truncated_list(names)}: {reason}")
     if not paths:
         yield ok("configs", f"no configs in {folder.absolute()}.")
     elif not by_reason:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from src.diagnosis.finding import Finding, fault, ok, some, warning
+from src.diagnosis.finding import Finding, fault, ok, warning
+from src.rendering.text import truncated_list
 
 __all__ = ["Locked", "extras_finding", "locked_packages", "packages_finding", "python_finding"]
 
-OLDEST, NEWEST = (3, 11), (3, 13)  # that the tests run on
+OLDEST, NEWEST = (3, 11), (3, 13)  # versions that the tests run on
 EXTRAS = {
     "openlineage": ("openlineage-python", "`.venv/bin/uv pip install openlineage-python`"),
     "report": ("altair", "`make report`"),
@@ -65,7 +66,7 @@ def packages_finding(locked: Mapping[str, Locked], installed: Mapping[str, str])
         elif name not in installed and not is_optional:
             faults.append(f"{name} is missing")
     if faults:
-        found = f"not as in requirements/main.lock: {some(faults)}."
+        found = f"not as in requirements/main.lock: {truncated_list(faults)}."
         return warning("packages", found, "Run `rm .venv/ready && make .venv/ready`.")
     return ok("packages", f"{len(locked)} packages as in requirements/main.lock.")
 
@@ -77,7 +78,7 @@ def extras_finding(installed: Mapping[str, str], project: Path) -> Finding:
     has["train"] = (project / ".venv-train/ready").is_file()
     actions["train"] = "`make train-env`"
     present = [name for name, is_installed in has.items() if is_installed]
-    missing = [f"{name} ({actions[name]})" for name in has if name not in present]
+    missing = [f"{name} ({actions[name]})" for name in has if not has[name]]
     texts = []
     if present:
         texts.append(f"installed: {', '.join(present)}")

@@ -7,10 +7,9 @@ from typing import Literal
 
 from src.rendering.text import one_line
 
-__all__ = ["Finding", "Level", "fault", "ok", "some", "warning", "within"]
+__all__ = ["Finding", "Level", "fault", "ok", "run_check", "warning"]
 
 Level = Literal["OK", "WARNING", "FAULT"]
-MAX_NAMES = 5
 CHECK_IT = "Correct this, or check whether its disk or its server answers."
 
 
@@ -32,9 +31,9 @@ class Finding:
     action: str | None = None
 
 
-def ok(check: str, found: str) -> Finding:
+def ok(check: str, found: str, action: str | None = None) -> Finding:
     """Return a finding of something that is as it should be."""
-    return Finding(check=check, level="OK", found=found)
+    return Finding(check=check, level="OK", found=found, action=action)
 
 
 def warning(check: str, found: str, action: str | None = None) -> Finding:
@@ -47,14 +46,7 @@ def fault(check: str, found: str, action: str | None = None) -> Finding:
     return Finding(check=check, level="FAULT", found=found, action=action)
 
 
-def some(names: Iterable[str], limit: int = MAX_NAMES) -> str:
-    """Return the first names as text, and the number of the others."""
-    every = [*names]
-    more = len(every) - limit
-    return ", ".join(every[:limit]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def within(
+def run_check(
     seconds: float,
     check: str,
     run: Callable[[], Iterable[Finding]],
@@ -68,7 +60,7 @@ def within(
     with the process.
 
     Args:
-        seconds: The time.
+        seconds: The time limit.
         check: The checked thing.
         run: Returns the findings.
         place: Where the check looks, e.g. a URL; named by a fault.

@@ -1,4 +1,4 @@
-"""Checks of an artifacts root: its guarantees, space, registry, and what killed processes left."""
+"""Checks of an artifacts root: its guarantees, space, registry, and unfinished files."""
 
 import os
 import re
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.artifacts import Artifacts
-from src.diagnosis.finding import Finding, fault, ok, some, warning, within
+from src.diagnosis.finding import Finding, fault, ok, run_check, warning
 from src.errors import CorruptFileError
 from src.records.layout import WORK_FOLDER
+from src.rendering.text import counted, truncated_list
 from src.storage.leftovers import leftover_files
 from src.storage.reading import kind_of
 from src.training.registry import RegistryLostError, check_registry, read_registry_file
@@ -22,8 +23,8 @@ LEFTOVER_SECONDS = 60.0
 GIB = 1 << 30
 LEAST_BYTES, FEW_BYTES = 1 << 24, GIB  # less is a fault, or a warning
 LEAST_INODES, FEW_INODES = 100, 10_000
-# Types of file systems that are not what a record should be on, and why.
-SHARED = "other hosts can write there, and whether locks exclude them cannot be tried from here"
+# Types of file systems that can lose or mix up records.
+SHARED = "other hosts can write there; whether locks exclude them was not checked"
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "fuse")
 TRANSIENT = {
     "tmpfs": "in memory, so it is lost when the machine stops",
@@ -35,15 +36,15 @@ TRANSIENT = {
 def check_root(root: Path) -> Iterator[Finding]:
     """Check an artifacts root. Writes a file there, and removes it; creates no folder."""
     root = root.absolute()
-    found, *_ = within(SECONDS, "artifacts root", lambda: [_folder_finding(root)])
+    found, *_ = run_check(SECONDS, "artifacts root", lambda: [_folder_finding(root)])
     if found.level != "OK":
         yield found
         return
-    yield from within(SECONDS, "artifacts root", lambda: [_probe(root)])
-    yield from within(SECONDS, "file system", lambda: [_file_system(root)])
-    yield from within(SECONDS, "disk", lambda: [_space(root)])
-    yield from within(REGISTRY_SECONDS, "registry", lambda: [_registry(root)])
-    yield from within(LEFTOVER_SECONDS, "leftovers", lambda: [_leftovers(root)])
+    yield from run_check(SECONDS, "artifacts root", lambda: [_probe(root)])
+    yield from run_check(SECONDS, "file system", lambda: [_file_system(root)])
+    yield from run_check(SECONDS, "disk", lambda: [_space(root)])
+    yield from run_check(REGISTRY_SECONDS, "registry", lambda: [_registry(root)])
+    yield from run_check(LEFTOVER_SECONDS, "leftovers", lambda: [_leftovers(root)])
 
 
 def _folder_finding(root: Path) -> Finding:
@@ -117,7 +118,7 @@ def space_finding(free_bytes: int, free_inodes: int | None) -> Finding:
     files = "" if free_inodes is None else f", {free_inodes:,} files"
     found = f"{free_bytes / GIB:,.1f} GiB{files} free."
     inodes = FEW_INODES if free_inodes is None else free_inodes
-    action = "Free space: move or delete models, or artifacts/.cache/."
+    action = "Free space: move or delete models, or the folder .cache/."
     if free_bytes < LEAST_BYTES or inodes < LEAST_INODES:
         return fault("disk", found, action)
     if free_bytes < FEW_BYTES or inodes < FEW_INODES:
@@ -137,18 +138,19 @@ def _registry(root: Path) -> Finding:
     except CorruptFileError as error:
         action = "Restore it from a backup, or move it away and run `llm-train rebuild-registry`."
         return fault("registry", str(error), action)
-    count = len(registry)
-    return ok("registry", f"{count:,} model{'' if count == 1 else 's'}, in valid form.")
+    return ok("registry", f"{counted(len(registry), 'model')}, in valid form.")
 
 
 def _leftovers(root: Path) -> Finding:
     files = [str(path.relative_to(root)) for path in leftover_files(root)]
     trainings = (Artifacts.open(root).root / WORK_FOLDER).folders()
     if files:
-        found = f"unfinished files of processes that were killed: {some(sorted(files))}."
+        found = f"unfinished files of processes that were killed: {truncated_list(sorted(files))}."
         return warning("leftovers", found, "Delete them while no run is active.")
     if trainings:
-        found = f"trainings in {WORK_FOLDER}/ that run or were stopped: {some(trainings)}."
+        found = (
+            f"trainings in {WORK_FOLDER}/ that run or were stopped: {truncated_list(trainings)}."
+        )
         action = "Run their configs again to continue them, or delete their folders."
-        return Finding(check="leftovers", level="OK", found=found, action=action)
+        return ok("leftovers", found, action)
     return ok("leftovers", "no unfinished files, no stopped trainings.")

@@ -120,8 +120,8 @@ def _search(
 ) -> None:
     name = path.parent.name
     for hit in search_records(records, path, progress):
-        if (each := found.get((hit.record, name))) is None:
-            each = found[hit.record, name] = DatasetHit(
+        if (dataset_hit := found.get((hit.record, name))) is None:
+            dataset_hit = found[hit.record, name] = DatasetHit(
                 record=hit.record + 1,
                 dataset_version=name,
                 sha256=count_and_hash_once(path)[1],
@@ -131,9 +131,9 @@ def _search(
                 models=[],
                 other_models=[],
             )
-        each.count += 1
-        if len(each.lines) < MAX_LINES:
-            each.lines.append(hit.line)
+        dataset_hit.count += 1
+        if len(dataset_hit.lines) < MAX_LINES:
+            dataset_hit.lines.append(hit.line)
 
 
 def _by_record(

@@ -6,12 +6,23 @@ forge a line, and a bidirectional override can reverse the order of what follows
 
 import json
 import re
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
 from src.errors import truncated_repr
 
-__all__ = ["as_text", "message", "one_line", "printable", "reason_first"]
+__all__ = [
+    "as_text",
+    "counted",
+    "message",
+    "one_line",
+    "printable",
+    "reason_first",
+    "truncated_list",
+]
+
+MAX_NAMES = 5
 
 # What precedes the reason in a message: a path, that is, a text with a slash or with the suffix of
 # a config or a record, and perhaps the number of a line.
@@ -97,3 +108,15 @@ def as_text(value: Any) -> str:
         return json.dumps(value, sort_keys=True)
     except RecursionError:
         return truncated_repr(value)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number and its noun: `1 model`, `2,000 models`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def truncated_list(names: Iterable[str], limit: int = MAX_NAMES) -> str:
+    """Return the first names, and the number of the others: `a, b and 3 more`."""
+    every = [*names]
+    more = len(every) - limit
+    return ", ".join(every[:limit]) + (f" and {more:,} more" if more > 0 else "")

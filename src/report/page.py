@@ -65,8 +65,9 @@ def render_page(content: dict[str, Any], charts: dict[str, Any], library: str) -
     """
     page = html.script("\n".join((TEMPLATE / name).read_text() for name in SCRIPTS))
     style = (TEMPLATE / "page.css").read_text()
-    scripts = f"{_hash(library)} {_hash(page)}"
-    policy = f"default-src 'none'; script-src {scripts}; style-src {_hash(style)}; img-src data:"
+    scripts = f"{_csp_source(library)} {_csp_source(page)}"
+    styles = _csp_source(style)
+    policy = f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src data:"
     return Template((TEMPLATE / "page.html").read_text()).substitute(
         policy=policy,
         title=html.text(f"Models in {content['root']}"),
@@ -78,7 +79,7 @@ def render_page(content: dict[str, Any], charts: dict[str, Any], library: str) -
     )
 
 
-def _hash(source: str) -> str:
-    """Return the source of a script or a style for a Content-Security-Policy."""
-    digest = hashlib.sha256(source.encode()).digest()
+def _csp_source(text: str) -> str:
+    """Return what allows a script or a style in a Content-Security-Policy: its digest."""
+    digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

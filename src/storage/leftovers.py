@@ -33,7 +33,7 @@ def _is_in_use(path: Path) -> bool:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:  # its writer has finished
         return True
-    except OSError:
+    except OSError:  # a link, or a file of another user
         return False
     try:
         return is_locked(descriptor)

@@ -105,7 +105,7 @@ def create_folder(entry: Entry) -> Iterator[LocalFolder]:
             temporary.replace(entry)  # of folders, it replaces only an empty one
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise _exists(entry) from error
+                raise _exists_error(entry) from error
             raise
         entry.sync_folder()
 
@@ -116,18 +116,18 @@ def is_temporary(name: str) -> bool:
 
 
 def _check_absent(entry: Entry) -> None:
-    """Raise if there is something other than an empty folder."""
+    """Raise FileExistsError if there is something other than an empty folder."""
     if entry.exists():
         try:
             with entry.opened_folder() as descriptor, os.scandir(descriptor) as files:
                 is_empty = next(files, None) is None
         except NotADirectoryError as error:
-            raise _exists(entry) from error
+            raise _exists_error(entry) from error
         if not is_empty:
-            raise _exists(entry)
+            raise _exists_error(entry)
 
 
-def _exists(entry: Entry) -> FileExistsError:
+def _exists_error(entry: Entry) -> FileExistsError:
     return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(entry.path))
 
 

@@ -92,7 +92,7 @@ def _check_command(key: str, values: dict[str, Any], line: int, faults: Faults) 
 
 
 def keys_refused(*, is_command: bool) -> tuple[str, ...]:
-    """Return the keys that a command does not have; or those that only a command has."""
+    """Return the keys that are not valid for a command, or for a function if not `is_command`."""
     return ("python",) if is_command else ("argv", "measured", "better")
 
 

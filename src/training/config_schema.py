@@ -3,8 +3,8 @@
     python -m src.training.config_schema training > configs/training/schema.json
     python -m src.training.config_schema sweep > configs/sweeps/schema.json
 
-A schema accepts all that the loader accepts. It refuses unknown keys, and all values that it can
-describe as not valid; the descriptions have the other rules.
+A schema accepts all that the loader accepts. It refuses unknown keys and most values that are not
+valid; the descriptions have the rules that JSON Schema cannot express.
 """
 
 import json
@@ -92,7 +92,6 @@ def schema_text(schema: Mapping[str, Any]) -> str:
 
 
 def _settings() -> dict[str, Schema]:
-    reserved = "|".join(map(_any_case, sorted(RESERVED)))
     count = {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER}
     described: dict[str, Schema] = {
         "base_model": {
@@ -104,7 +103,7 @@ def _settings() -> dict[str, Schema]:
         "dataset_version": {
             "description": "The data: the name of a folder below artifacts/datasets/.",
             "type": "string",
-            "pattern": rf"^\s*(?!({reserved})\s*{END}){VERSION_NAME}\s*{END}",
+            "pattern": _version_pattern(r"\s*"),
         },
         "learning_rate": {
             "description": "The step size of the optimizer, above 0; no unit.",
@@ -126,6 +125,12 @@ def _settings() -> dict[str, Schema]:
         name: {**described[name], "examples": [scalar_value(yaml.ScalarNode("", example))]}
         for name, example in EXAMPLES.items()
     }
+
+
+def _version_pattern(space: str = "") -> str:
+    """Return a pattern of the names of versions, perhaps between white space."""
+    reserved = "|".join(map(_any_case, sorted(RESERVED)))
+    return rf"^{space}(?!({reserved}){space}{END}){VERSION_NAME}{space}{END}"
 
 
 def _any_case(text: str) -> str:
@@ -195,6 +200,7 @@ def _component_properties(kind: str) -> dict[str, Schema]:
             "description": "`module:attribute`, `command`, the name of an installed component, or "
             "`simulated`.",
             "type": "string",
+            # The loader matches ASCII only; validators differ in what `\w` matches.
             "pattern": names.replace(r"\w", "[A-Za-z0-9_]"),
             "examples": [shipped, function, COMMAND, SIMULATED],
         },
@@ -259,12 +265,11 @@ def _component_properties(kind: str) -> dict[str, Schema]:
 
 
 def _definitions() -> dict[str, Schema]:
-    reserved = "|".join(map(_any_case, sorted(RESERVED)))
     text: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_COMPONENT_TEXT}
     pattern = {**text, "pattern": rf"^(?!/)(?!([\s\S]*/)?\.\.(/|{END}))"}
     return {
         "text": text,
-        "version": {"type": "string", "pattern": rf"^(?!({reserved}){END}){VERSION_NAME}{END}"},
+        "version": {"type": "string", "pattern": _version_pattern()},
         "metric": {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH},
         "pattern": pattern,
         "patterns": {

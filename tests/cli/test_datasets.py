@@ -4,12 +4,13 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from src.training.pipeline import run_training_pipeline
-from tests.cli.terminal import on_terminal
+from tests.cli.terminal import lines, on_terminal
 from tests.conftest import REPOSITORY
 from tests.examples import DATA
 
@@ -109,8 +110,8 @@ def test_add_reports_lines_with_cr_lf(project, llm_train):
     done = llm_train("dataset", "add", "windows.jsonl", "new")
     assert done.exit_code == 0
     assert done.stderr == (
-        "6 lines end with CR LF, as on Windows: 1, 2, 3, 4, 5, .... They are kept as they are; a "
-        "tool that removes CR makes other data.\n"
+        "Lines that end with CR LF, as on Windows: 6 (1, 2, 3, 4, 5, ...). They are kept; without "
+        "CR the data has another digest.\n"
     )
 
 
@@ -130,15 +131,8 @@ def test_add_refuses_other_data_names_and_files(new, llm_train, file, name, mess
     assert datasets() == ["dataset_v1"]
 
 
-def test_add_with_publish_needs_a_server_with_workers(new, llm_train, monkeypatch):
-    class Console:
-        def __enter__(self):
-            return object()
-
-        def __exit__(self, *_):
-            return None
-
-    monkeypatch.setattr("cli.datasets.console_run", lambda _: Console())
+def test_add_with_publish_refuses_a_temporary_server_and_adds_nothing(new, llm_train, monkeypatch):
+    monkeypatch.setattr("cli.datasets.console_run", lambda _: nullcontext(object()))
     done = llm_train("dataset", "add", "new.jsonl", "new", "--publish")
     assert done.exit_code == 2
     assert done.stderr == "error: --publish: no Prefect server. Run `make up` first.\n"
@@ -207,7 +201,7 @@ def test_show_prints_fields_lengths_first_lines_and_models(project, llm_train, a
     lines = done.stdout.split("\n")
     assert lines[0].startswith("artifacts/datasets/new/data.jsonl: 4 samples, sha256 ")
     assert lines[1:] == [
-        "2 lines are not JSON objects, the first is line 2.",
+        "Lines that are not JSON objects: 2, the first is line 2.",
         "field  lines  type          min  median  max",
         "text       1  text            3       3    3",
         "n          2  number, null    -       -    -",
@@ -227,7 +221,7 @@ def test_show_names_the_newest_models(project, llm_train, as_json):
     for number in range(1, 8):
         run_training_pipeline("configs/training/mistral_finetune.yaml", f"model_v{number}")
     done = llm_train("dataset", "show", "dataset_v1")
-    assert "Models: model_v7, model_v6, model_v5, model_v4, model_v3, and 2 more.\n" in done.stdout
+    assert "Models: model_v7, model_v6, model_v5, model_v4, model_v3 and 2 more.\n" in done.stdout
     assert len(as_json("dataset", "show", "dataset_v1")["models"]) == 7
 
 
@@ -282,9 +276,10 @@ def test_diff_of_a_dataset_that_does_not_exist_is_refused(project, llm_train):
     assert "no dataset version 'dataset_v2'" in done.stderr
 
 
-def test_tables_fit_a_terminal(project):
-    out = on_terminal(MAIN, "dataset", "list", columns=60)
-    assert "dataset_v1" in out
+def test_a_table_fits_the_width_of_a_terminal(project):
+    printed = lines(on_terminal(MAIN, "dataset", "list", columns=60))
+    assert any(line.startswith("dataset_v1 ") for line in printed)
+    assert max(map(len, printed)) <= 60
 
 
 # --- CSV -----------------------------------------------------------------------------------------

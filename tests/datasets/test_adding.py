@@ -29,6 +29,13 @@ METADATA = f"""\
 IMPORTS = """
 from src.datasets.adding import add_dataset
 """
+PAUSED = f"""{IMPORTS}
+def pieces():
+    yield {NEW!r}
+    print("writing", flush=True)
+    input()
+print(add_dataset(pieces(), "new").outcome, flush=True)
+"""
 
 
 def names_in(folder):
@@ -196,15 +203,7 @@ def test_a_process_killed_anywhere_leaves_a_whole_version_or_none(project, crash
 
 
 def test_a_killed_process_leaves_no_data_after_the_next_one(project, start):
-    child = start(
-        f"""{IMPORTS}
-def pieces():
-    yield {NEW!r}
-    print("writing", flush=True)
-    input()
-add_dataset(pieces(), "new")
-"""
-    )
+    child = start(PAUSED)
     assert child.hear() == "writing"
     [temporary] = Path("artifacts/datasets").glob(".new.*.tmp")
     add_dataset([NEW], "other")
@@ -216,20 +215,12 @@ add_dataset(pieces(), "new")
 
 
 def test_a_version_being_added_by_a_living_process_is_not_disturbed(project, start):
-    child = start(
-        f"""{IMPORTS}
-def pieces():
-    yield {NEW!r}
-    print("writing", flush=True)
-    input()
-print(add_dataset(pieces(), "new").outcome, flush=True)
-"""
-    )
+    child = start(PAUSED)
     assert child.hear() == "writing"
     assert added(NEW, "new", Artifacts.open()) is Outcome.ADDED
     child.say()
     assert child.hear() == "unchanged"
-    assert names_in("artifacts/datasets/new") != []
+    assert names_in("artifacts/datasets/new") == ["data.jsonl", "metadata.json"]
 
 
 def test_ctrl_c_leaves_nothing(project):

@@ -1,5 +1,6 @@
 """Lists of dataset versions."""
 
+from src.artifacts import Artifacts
 from src.datasets.adding import add_dataset
 from src.datasets.versions import DatasetSummary, list_datasets
 from tests.examples import DATA, DATA_SHA256
@@ -47,6 +48,4 @@ def test_values_of_other_types_and_folders_that_are_no_versions_are_left_out(art
 
 
 def test_there_are_none_without_a_folder(artifacts):
-    from src.artifacts import Artifacts
-
     assert list_datasets(Artifacts(artifacts.root / "none")) == []

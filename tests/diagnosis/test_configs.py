@@ -35,7 +35,8 @@ def test_a_reason_is_one_line_that_names_its_configs(project):
     write("c.yaml", "trainer: {use: mine}\n")
     assert [each.found for each in check_configs(FOLDER)] == [
         f"a.yaml, b.yaml: {NO_PYTHON}",
-        "c.yaml: trainer.use: found no installed component 'mine'. Correct the config, or add it.",
+        "c.yaml: trainer.use: found no installed component 'mine'. Correct the config, or install "
+        "what it names.",
     ]
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from src.diagnosis.finding import Finding, fault, ok, some, warning, within
+from src.diagnosis.finding import Finding, fault, ok, run_check, warning
 
 FOREVER = 1e6  # seconds
 
@@ -17,7 +17,7 @@ def raising(error):
 
 
 def test_the_findings_of_a_check_are_returned():
-    assert within(FOREVER, "a", lambda: [ok("a", "one."), fault("b", "two.")]) == [
+    assert run_check(FOREVER, "a", lambda: [ok("a", "one."), fault("b", "two.")]) == [
         Finding(check="a", level="OK", found="one."),
         Finding(check="b", level="FAULT", found="two."),
     ]
@@ -38,7 +38,7 @@ def test_the_findings_of_a_check_are_returned():
     ids=repr,
 )
 def test_an_error_of_a_check_is_a_fault_in_one_line(error, found):
-    assert within(FOREVER, "a", raising(error), action="Do it.") == [
+    assert run_check(FOREVER, "a", raising(error), action="Do it.") == [
         Finding(check="a", level="FAULT", found=found, action="Do it.")
     ]
 
@@ -48,11 +48,11 @@ def test_what_a_check_found_before_its_error_is_kept():
         yield ok("a", "one.")
         raise ValueError("two.")
 
-    assert [each.found for each in within(FOREVER, "a", run)] == ["one.", "two."]
+    assert [each.found for each in run_check(FOREVER, "a", run)] == ["one.", "two."]
 
 
 def test_a_fault_names_the_place():
-    [found] = within(FOREVER, "a", raising(ValueError("no.")), place="http://x")
+    [found] = run_check(FOREVER, "a", raising(ValueError("no.")), place="http://x")
     assert found.found == "http://x: no."
 
 
@@ -64,18 +64,12 @@ def test_a_check_that_hangs_is_a_fault_and_what_it_finds_later_is_ignored():
         ended.set()
         return [ok("a", "too late.")]
 
-    found = within(0.01, "a", run, place="here", action="Wait.")
+    found = run_check(0.01, "a", run, place="here", action="Wait.")
     end.set()
     assert ended.wait(60)
     assert found == [
         Finding(check="a", level="FAULT", found="here: no result after 0.01 s.", action="Wait.")
     ]
-
-
-def test_only_the_first_names_are_listed():
-    assert some("abcde") == "a, b, c, d, e"
-    assert some("abcdefg") == "a, b, c, d, e and 2 more"
-    assert some([]) == ""
 
 
 def test_a_warning_may_have_no_action():

@@ -32,10 +32,7 @@ def test_a_value_is_returned_with_the_time_of_the_server():
 @pytest.mark.parametrize("date", [None, "x", "Sun, 99 Nov 2026 10:00:00 GMT", "\x01", "0" * 5000])
 def test_a_time_that_is_not_valid_is_none(date):
     with answering(lambda _: [json_answer(1, date=date)]) as (url, _):
-        try:
-            assert Server(url).get("/").date is None
-        except AnswerError as error:
-            assert "RemoteProtocolError" in str(error)
+        assert Server(url).get("/").date is None
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -48,8 +45,8 @@ def test_a_refused_login_is_an_error_of_its_kind(status):
 @pytest.mark.parametrize(
     ("response", "error"),
     [
-        (json_answer({}, 500), "answered 500: not the API of a Prefect server."),
-        (json_answer({}, 302), "answered 302: not the API of a Prefect server."),
+        (json_answer({}, 500), "answered HTTP status 500. Expected 200."),
+        (json_answer({}, 302), "answered HTTP status 302. Expected 200."),
         (OK + b"\r\n<html>", "not the API of a Prefect server."),
         (OK + b"\r\n" + b"[" * 10**5, "not the API of a Prefect server."),
         (OK + b"\r\n\xff\xfe", "not the API of a Prefect server."),
@@ -59,7 +56,7 @@ def test_a_refused_login_is_an_error_of_its_kind(status):
         (OK + b"Content-Length: 9\r\n\r\n1", "no server answers: RemoteProtocolError."),
     ],
 )
-def test_rubbish_is_one_error(response, error):
+def test_a_response_that_is_not_json_of_a_server_is_an_error(response, error):
     with pytest.raises(AnswerError) as caught:
         ask(response)
     assert str(caught.value) == error

@@ -137,7 +137,7 @@ def test_what_is_missing_on_a_server_is_named(changed, check, level, found):
     ("answer", "found"),
     [
         (json_answer({}, 401), "401: the login is refused."),
-        (json_answer({}, 404), "answered 404: not the API of a Prefect server."),
+        (json_answer({}, 404), "answered HTTP status 404. Expected 200."),
         (json_answer(["3.9"]), "not the API of a Prefect server."),
         (json_answer("3.9\x1b[2K"), "not the API of a Prefect server."),
         (json_answer("3." + "9" * 100), "not the API of a Prefect server."),

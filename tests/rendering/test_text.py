@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.rendering.text import as_text, message, one_line, printable, reason_first
+from src.rendering.text import (
+    as_text,
+    counted,
+    message,
+    one_line,
+    printable,
+    reason_first,
+    truncated_list,
+)
 
 characters = st.characters()  # all of Unicode, also surrogates
 texts = st.text(characters)
@@ -113,3 +121,18 @@ def test_the_text_of_a_deeply_nested_value_is_truncated():
     for _ in range(100_000):
         value = [value]
     assert as_text(value) == "[[[[[[[...]]]]]]]"
+
+
+def test_a_noun_is_singular_after_one_alone():
+    assert [counted(number, "model") for number in (0, 1, 2, 1000)] == [
+        "0 models",
+        "1 model",
+        "2 models",
+        "1,000 models",
+    ]
+
+
+def test_only_the_first_names_are_listed():
+    assert truncated_list("abcde") == "a, b, c, d, e"
+    assert truncated_list("abcdefg") == "a, b, c, d, e and 2 more"
+    assert truncated_list([]) == ""

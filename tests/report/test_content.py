@@ -1,3 +1,5 @@
+"""The content of the report, from records as values."""
+
 import json
 
 import pytest

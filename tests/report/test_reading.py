@@ -1,3 +1,5 @@
+"""Reading the records of all models for the report."""
+
 import json
 
 import pytest
@@ -96,7 +98,6 @@ def history(project):
 
 
 def test_a_trained_model_has_the_losses_of_its_history(history):
-
     [model] = read_files(Artifacts.open("artifacts")).models
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     assert model.losses == tuple((line["step"], line["loss"]) for line in lines)
@@ -104,7 +105,6 @@ def test_a_trained_model_has_the_losses_of_its_history(history):
 
 
 def test_a_page_has_a_bounded_number_of_losses(history, monkeypatch):
-
     monkeypatch.setattr("src.report.reading.MAX_LOSSES", 3)
     [model] = read_files(Artifacts.open("artifacts")).models
     assert [step for step, _ in model.losses] == [1, 4, 5]
@@ -112,7 +112,6 @@ def test_a_page_has_a_bounded_number_of_losses(history, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["edited", "a folder"])
 def test_a_history_that_is_not_as_recorded_is_a_fault(history, damage):
-
     if damage == "edited":
         history.write_text(history.read_text().replace("1", "2"))
     else:
@@ -126,7 +125,6 @@ def test_a_history_that_is_not_as_recorded_is_a_fault(history, damage):
 
 
 def test_a_deleted_history_is_a_fault(history):
-
     history.unlink()
     [model] = read_files(Artifacts.open("artifacts")).models
     assert len(model.faults) == 1

@@ -1,42 +1,26 @@
 """Tests of the search for temporary files of killed writers."""
 
 import os
-import signal
+import re
 from pathlib import Path
+
+import pytest
 
 from src.storage.leftovers import leftover_files
 
-WRITE = """
-import os, signal
+A_FILE = """
 from pathlib import Path
 from src.storage import FolderStore
+from src.storage.store import Update
 
 def endless():
     yield b"1"
     print("writing", flush=True)
     input()
 
-from src.storage.store import Update
 FolderStore(Path("root")).update("a/f", lambda _: Update(None, endless()))
 """
-
-
-def found(root):
-    return [str(path.relative_to(root)) for path in leftover_files(Path(root))]
-
-
-def test_a_temporary_file_is_a_leftover_once_its_writer_was_killed(tmp_path, monkeypatch, start):
-    monkeypatch.chdir(tmp_path)
-    Path("root").mkdir()
-    child = start(WRITE)
-    assert child.hear() == "writing"
-    assert found("root") == []
-    child.process.send_signal(signal.SIGKILL)
-    child.process.wait()
-    assert found("root") == ["a/.f.tmp"]
-
-
-NEW_FOLDER = """
+A_FOLDER = """
 from pathlib import Path
 from src.storage.new_folder import new_folder
 
@@ -47,16 +31,26 @@ with new_folder(Path("root/a")) as folder:
 """
 
 
-def test_a_new_folder_is_a_leftover_once_its_writer_was_killed(tmp_path, monkeypatch, start):
+def found(root):
+    return [str(path.relative_to(root)) for path in leftover_files(Path(root))]
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(A_FILE, r"a/\.f\.tmp"), (A_FOLDER, r"\.a\.[0-9a-f]{8}\.tmp")]
+)
+def test_what_is_written_is_a_leftover_once_its_writer_was_killed(
+    write, name, tmp_path, monkeypatch, start
+):
     monkeypatch.chdir(tmp_path)
     Path("root").mkdir()
-    child = start(NEW_FOLDER)
+    child = start(write)
     assert child.hear() == "writing"
     assert found("root") == []
     child.process.kill()
     child.process.wait()
-    [folder] = found("root")
-    assert (Path("root") / folder / "f").exists()
+    [path] = found("root")
+    assert re.fullmatch(name, path)
+    assert (Path("root") / path).exists()
 
 
 def test_other_files_are_no_leftovers(tmp_path):

@@ -27,7 +27,7 @@ from src.records.layout import EVALUATION_FILE, METADATA_FILE, STATEMENT_FILE
 from src.records.metadata import differences
 from src.records.statement import weights_of
 from src.records.verdicts import Verdict
-from src.rendering.text import one_line
+from src.rendering.text import counted, one_line
 from src.training.dataset import DatasetVersion, check_dataset_metadata
 
 __all__ = ["CHECKS", "Case", "Check", "Verdict", "failed_checks", "verdict"]
@@ -388,7 +388,7 @@ def _summary(retraining: Retraining, weights: str) -> str:
 
 def _count_and_size(files: Mapping[str, Digest]) -> str:
     size = sum(each.size for each in files.values())
-    return f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes"
+    return f"{counted(len(files), 'file')}, {size:,} bytes"
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ function drawing(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
-// The middle of a long name says the least.
+// Names often differ at the start or the end, so the middle is left out.
 function shorten(text, length) {
   if (text.length <= length) return text;
   const end = Math.floor((length - 1) / 2);

@@ -1,4 +1,4 @@
-// The models, and which of them the filters leave, in which order.
+// The models, the columns of the table, and the filters and the order of its rows.
 
 const content = JSON.parse(byId("content").textContent);
 const { models } = content;
@@ -9,7 +9,7 @@ const MISSING = "-";
 
 for (const [index, model] of models.entries()) {
   model.index = index;
-  model.short = new Map([...rowsOf(model, "config"), ...rowsOf(model, "metrics")]);
+  model.settings = new Map(rowsOf(model, "config"));
   model.metrics = new Map(rowsOf(model, "metrics").filter(([, text]) => isNumber(text)));
   const parts = [model.version, model.base_model, model.dataset, model.verdict];
   model.searched = [...parts, ...rowsOf(model, "trainer").flat()].join(" ").toLowerCase();
@@ -40,7 +40,7 @@ const columns = [
     title: name, isNumber: true, value: (model) => model.metrics.get(name) ?? null,
   })),
   ...content.settings.slice(0, MAX_COLUMNS).map((name) => ({
-    title: name, isNumber: true, value: (model) => model.short.get(name) ?? null,
+    title: name, isNumber: true, value: (model) => model.settings.get(name) ?? null,
   })),
   { title: "started", isTime: true, value: (model) => model.started_on },
 ];

@@ -1,4 +1,4 @@
-// The panel at the side: one model, or what differs between two. Its address is in the URL.
+// The panel at the side: one model, or what differs between two. The fragment of the URL names it.
 
 const OPEN_SECTIONS = ["metrics", "config", "trainer", "training", "data", "code"];
 
@@ -64,7 +64,7 @@ function modelDetails(model) {
   return [
     heading(model.version),
     element("p", { class: "note" }, badge(model), " ", facts.filter(Boolean).join(" · ")),
-    model.url && element("p", { class: "note" }, `Run: ${model.url}`), // text, as a record names it
+    model.url && element("p", { class: "note" }, `Run: ${model.url}`), // no link: the URL comes from a record
     model.is_registered ? null : element("p", { class: "fault" }, "It is not in the registry: its run has not ended."),
     ...model.faults.map((text) => element("p", { class: "fault" }, text)),
     ...model.details.map((text) => element("p", { class: "fault" }, text)),
