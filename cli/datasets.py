@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +19,7 @@ from cli.terminal import print_error, print_json, print_line
 from src.artifacts import Artifacts
 from src.names import check_version, is_version
 from src.records.layout import DATA_FILE, METADATA_FILE
-from src.rendering.text import truncated_list
+from src.rendering.text import as_text, truncated_list
 from src.storage import StorePath, open_file
 from src.training.dataset import resolve_dataset, unpinned_reason
 from src.training.hashing import count_and_hash_once
@@ -74,6 +75,8 @@ def add(
         print_json(asdict(added))
     else:
         _print_added(added)
+    if added.outcome == "unchanged" and source is not None:
+        _print_kept_source(source, Artifacts.open(artifacts_dir).datasets / name)
     if publish:
         click.echo(f"Published: a run starts for each config that uses {name}.", err=True)
 
@@ -101,6 +104,8 @@ def _opened(file: str) -> Iterator[Iterable[bytes]]:
         yield iter(partial(sys.stdin.buffer.read, PIECE_BYTES), b"")
         return
     path = open_file(file)
+    if path.stat() is None and not Path(file).exists():
+        raise FileNotFoundError(f"{file}: no such file.")
     with reading_progress(path) as progress:
         yield read_pieces(path, progress)
 
@@ -125,6 +130,15 @@ def _print_added(added: "AddedDataset") -> None:
         )
     if added.outcome == "added":
         click.echo(f"To use it, write in a config: `dataset_version: {added.dataset_version}`.")
+
+
+def _print_kept_source(source: str, folder: StorePath) -> None:
+    """Print the recorded source of a version if it is not the one that was given."""
+    from src.datasets.versions import read_summary
+
+    recorded = read_summary(folder).source
+    if recorded != source:
+        click.echo(f"Its recorded source is kept: {as_text(recorded)}.", err=True)
 
 
 @dataset.command("list")

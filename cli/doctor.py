@@ -9,7 +9,9 @@ import click
 
 from cli.options import artifacts_option, check_working_directory, json_option
 from cli.terminal import print_json, print_line
+from src.artifacts import Artifacts
 from src.diagnosis.configs import check_configs
+from src.diagnosis.datasets import check_datasets
 from src.diagnosis.environment import (
     extras_finding,
     locked_packages,
@@ -37,10 +39,10 @@ COLOURS = {"OK": "green", "WARNING": "yellow", "FAULT": "red"}
 def doctor(artifacts_dir: str, as_json: bool) -> None:
     """Check whether this set-up is sound.
 
-    Checks Python and its packages, the artifacts root, the configs, Prefect's settings, and the
-    server, deployments and workers if a server is configured. Prints a line for each: OK, WARNING
-    or FAULT, what was found, and what to do. Writes a file in the artifacts root, and removes it.
-    Exits with 1 if there is a fault.
+    Checks Python and its packages, the artifacts root, the datasets, the configs, Prefect's
+    settings, and the server, deployments and workers if a server is configured. Prints a line for
+    each: OK, WARNING or FAULT, what was found, and what to do. Writes a file in the artifacts root,
+    and removes it. Exits with 1 if there is a fault.
     """
     findings = []
     for finding in _findings(artifacts_dir):
@@ -57,7 +59,11 @@ def _findings(artifacts_dir: str) -> Iterator[Finding]:
     yield python_finding(sys.version_info[:2])
     yield from run_check(SECONDS, "packages", _packages)
     yield from check_root(Path(artifacts_dir))
-    yield from run_check(SECONDS, "configs", lambda: check_configs(CONFIGS / "training"))
+    configs = CONFIGS / "training"
+    yield from run_check(
+        SECONDS, "datasets", lambda: check_datasets(Artifacts.open(artifacts_dir), configs)
+    )
+    yield from run_check(SECONDS, "configs", lambda: check_configs(configs))
     try:
         check_working_directory(artifacts_dir)  # Prefect reads settings there
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links

@@ -1,7 +1,7 @@
 """Commands that run the pipeline: `run` and `sweep`."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -62,6 +62,7 @@ def run(
         )
         return
     path = _config_path(config, settings, artifacts_dir)
+    _check_no_grid(path)
     has_trainer = read_config_file(path).trainer is not None  # raises before a server is started
     if local:
         with printed_log():
@@ -83,6 +84,20 @@ def run(
     if has_trainer:
         model = Artifacts.open(artifacts_dir).models / evaluation["model_version"]
         click.echo(f"Weights: {one_line(model / WEIGHTS_FOLDER)}", err=True)
+
+
+def _check_no_grid(path: str) -> None:
+    """Check that a file that is not a valid config is no grid, which `sweep` takes as an option.
+
+    Raises:
+        click.UsageError: It is a grid.
+    """
+    with suppress(OSError, ValueError):
+        read_config_file(path)
+        return
+    with suppress(OSError, ValueError):
+        read_grid(path)
+        raise click.UsageError(f"{path} is a grid. Pass it as an option: `sweep --grid {path}`.")
 
 
 def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> str:
@@ -152,7 +167,9 @@ def sweep(
         raise click.UsageError("Pass one --grid; run a sweep for each.")
     grid = "".join(grids)
     # Their errors are raised before a server is started.
-    find_configs(configs)
+    found = find_configs(configs)
+    if len(found) == 1:
+        _check_no_grid(found[0])
     if grid:
         read_grid(grid)
     failure = None

@@ -4,6 +4,7 @@ A line has at most `MAX_LINE_BYTES` bytes, so that memory is bounded.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import takewhile
 from typing import Any
@@ -12,6 +13,7 @@ import orjson
 
 from src.errors import truncated_repr
 from src.progress import ignore_progress
+from src.rendering.text import counted
 from src.storage import StorePath
 
 __all__ = [
@@ -33,6 +35,12 @@ MAX_NUMBERS = 5  # line numbers that are remembered for a note
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_ADD = "llm-train dataset add - NAME"
+_FROM_CSV = (
+    'python -c "import csv, json, sys; '
+    '[print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"'
+)
 
 
 class InvalidLinesError(ValueError):
@@ -71,7 +79,7 @@ def read_lines(
     """
     for number, line in enumerate(_split(read_pieces(path, progress)), start=1):
         if len(line) > MAX_LINE_BYTES:
-            raise InvalidLinesError(f"{path}:{number}: {_fault(line, is_first=False)}")
+            raise InvalidLinesError(f"{path}:{number}: {_fault(line)}")
         yield number, line.removesuffix(b"\r")
 
 
@@ -130,7 +138,8 @@ class LineCheck:
 
         Raises:
             InvalidLinesError: At the end, or after `MAX_FAULTS` faults: there are no lines, or
-                lines that are not a JSON object in UTF-8; names each.
+                lines that are not a JSON object in UTF-8; names each. After the first line, if it
+                shows that the file has another format.
         """
         passed: list[bytes] = []
 
@@ -148,13 +157,15 @@ class LineCheck:
         if not self.num_lines:
             self._faults.append(f"{self._place}: no lines. Expected one JSON object per line.")
         if self._faults:
-            raise self._error(f"Found in {self.num_lines:,} lines.")
+            raise self._error(f"Found in {counted(self.num_lines, 'line')}.")
 
     def _check(self, line: bytes) -> None:
         self.num_lines += 1
         if parse_object(line) is None:
-            reason = _fault(line, is_first=self.num_lines == 1)
-            self._faults.append(f"{self._place}:{self.num_lines}: {reason}")
+            if self.num_lines == 1 and (reason := _wrong_format(line)):
+                self._faults.append(f"{self._place}: {reason}")
+                raise self._error("Expected one JSON object per line.")
+            self._faults.append(f"{self._place}:{self.num_lines}: {_fault(line)}")
             if len(self._faults) == MAX_FAULTS or len(line) > MAX_LINE_BYTES:
                 raise self._error("Not read further.")
         if line.endswith(b"\r"):
@@ -166,17 +177,28 @@ class LineCheck:
         return InvalidLinesError("\n".join([*self._faults, f"{end} Nothing was added."]))
 
 
-def _fault(line: bytes, *, is_first: bool) -> str:
-    """Return why a line is not a JSON object, and what to do.
+def _wrong_format(line: bytes) -> str | None:
+    """Return which other format a file has, by its first line, and what to do."""
+    text = line.decode(errors="replace").strip()
+    if line.startswith(_GZIP):
+        return f"compressed by gzip. Decompress it: `gunzip -c FILE | {_ADD}`."
+    if line.startswith(_UTF_16):
+        return f"in UTF-16. Convert it: `iconv -f UTF-16 -t UTF-8 FILE | {_ADD}`."
+    if line.startswith(b"PAR1"):
+        return "a Parquet file. Convert it to JSON lines, e.g. by `to_json(lines=True)` of pandas."
+    if text.startswith("["):
+        return f"begins as a JSON array. Write a line for each item: `jq -c '.[]' FILE | {_ADD}`."
+    if text == "{":
+        return f"has objects of several lines. Join them: `jq -c . FILE | {_ADD}`."
+    if not text.startswith("{") and re.search(r"\w[,;\t]\w", text):
+        return f"begins as CSV. Convert it: `{_FROM_CSV} < FILE | {_ADD}`."
+    return None
 
-    Args:
-        line: A line that is not a JSON object.
-        is_first: Whether it is the first line, which shows the format of the whole file.
-    """
+
+def _fault(line: bytes) -> str:
+    """Return why a line is not a JSON object, and what to do."""
     if len(line) > MAX_LINE_BYTES:
         return f"longer than {MAX_LINE_BYTES:,} bytes. Expected one JSON object per line."
-    if is_first and line.startswith(_GZIP):
-        return "compressed by gzip. Decompress it: `gunzip -c FILE | llm-train dataset add - NAME`."
     if line.startswith(_BYTE_ORDER_MARK):
         return "has a byte order mark. Save the file as UTF-8 without one."
     if not line.strip():
@@ -190,14 +212,8 @@ def _fault(line: bytes, *, is_first: bool) -> str:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        fault = f"column {error.colno:,}: not valid JSON, {error.msg}: {truncated_repr(text)}."
-    else:
-        fault = f"expected a JSON object, found {truncated_repr(value)}."
-    if is_first and text.startswith("["):
-        return f"{fault} If the file is one array, write a line for each item: `jq -c '.[]' FILE`."
-    if is_first and text == "{":
-        return f"{fault} If each object has several lines, join them: `jq -c . FILE`."
-    return fault
+        return f"column {error.colno:,}: not valid JSON, {error.msg}: {truncated_repr(text)}."
+    return f"expected a JSON object, found {truncated_repr(value)}."
 
 
 def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from src.records.canonical import parse_json
 from src.records.layout import DATA_FILE, METADATA_FILE, METADATA_LIMIT
 from src.storage import StorePath
 
-__all__ = ["DatasetSummary", "list_datasets"]
+__all__ = ["DatasetSummary", "list_datasets", "read_summary"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +45,11 @@ def list_datasets(artifacts: Artifacts) -> list[DatasetSummary]:
         OSError: The folder of the datasets cannot be listed.
     """
     names = filter(is_version, artifacts.datasets.folders(follow_links=True))
-    return [_summary(artifacts.datasets / name) for name in names]
+    return [read_summary(artifacts.datasets / name) for name in names]
 
 
-def _summary(folder: StorePath) -> DatasetSummary:
+def read_summary(folder: StorePath) -> DatasetSummary:
+    """Read the metadata.json of the dataset version in a folder."""
     data = (folder / DATA_FILE).stat()
     size = None if data is None else data.size
     try:

@@ -1,9 +1,9 @@
 """Find the datasets that hold a record, and so the models that were trained on it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from src.artifacts import Artifacts
@@ -30,7 +30,8 @@ class DatasetHit:
     """A dataset version that holds a record.
 
     Attributes:
-        record: The number of the record among those searched for, from 1.
+        record: The number of the record among those searched for, from 1; of a record that is
+            given twice, the first number.
         dataset_version: Name of the dataset version.
         sha256: SHA-256 of its data.
         count: The number of lines that hold the record.
@@ -91,38 +92,39 @@ def trace_lines(
     """
     artifacts = Artifacts.open(artifacts_dir)
     names = [dataset.dataset_version for dataset in list_datasets(artifacts)]
-    numbers = defaultdict(list)  # a record that is given many times is searched for once
+    numbers: dict[bytes, int] = {}
     for number, record in enumerate(records, start=1):
-        numbers[record].append(number)
+        numbers.setdefault(record, number)
     found: dict[tuple[int, str], DatasetHit] = {}
     unsearched = {}
     for name in names:
         path = artifacts.datasets / name / DATA_FILE
         try:
             with reading(path) as progress:
-                _search([*numbers], path, found, progress)
+                _search(numbers, path, found, progress)
         except (InvalidLinesError, CorruptFileError, OSError) as error:
             unsearched[name] = str(error)
     _add_models(found, artifacts)
     return LineTrace(
         num_records=len(records),
         num_datasets=len(names) - len(unsearched),
-        hits=tuple(_by_record(found.values(), numbers)),
+        hits=tuple(hit for _, hit in sorted(found.items())),
         unsearched=unsearched,
     )
 
 
 def _search(
-    records: list[bytes],
+    numbers: Mapping[bytes, int],
     path: StorePath,
     found: dict[tuple[int, str], DatasetHit],
     progress: Callable[[int], None],
 ) -> None:
-    name = path.parent.name
+    name, records = path.parent.name, [*numbers]
     for hit in search_records(records, path, progress):
-        if (dataset_hit := found.get((hit.record, name))) is None:
-            dataset_hit = found[hit.record, name] = DatasetHit(
-                record=hit.record + 1,
+        number = numbers[records[hit.record]]
+        if (dataset_hit := found.get((number, name))) is None:
+            dataset_hit = found[number, name] = DatasetHit(
+                record=number,
                 dataset_version=name,
                 sha256=count_and_hash_once(path)[1],
                 count=0,
@@ -134,19 +136,6 @@ def _search(
         dataset_hit.count += 1
         if len(dataset_hit.lines) < MAX_LINES:
             dataset_hit.lines.append(hit.line)
-
-
-def _by_record(
-    found: Iterable[DatasetHit], numbers: Mapping[bytes, list[int]]
-) -> Iterator[DatasetHit]:
-    """Yield the hits of each record, by the numbers that every distinct record has."""
-    by_position = defaultdict(list)
-    for hit in found:
-        by_position[hit.record].append(hit)
-    positions = enumerate(numbers.values(), start=1)
-    for number, position in sorted((number, at) for at, each in positions for number in each):
-        for hit in sorted(by_position[position], key=lambda hit: hit.dataset_version):
-            yield replace(hit, record=number)
 
 
 def _add_models(found: dict[tuple[int, str], DatasetHit], artifacts: Artifacts) -> None:

@@ -71,6 +71,14 @@ def test_add_prints_what_is_there_now_and_how_to_use_it(new, llm_train, as_json)
     }
 
 
+def test_add_of_the_same_data_keeps_the_recorded_source_and_says_so(new, llm_train):
+    llm_train("dataset", "add", "new.jsonl", "new", "--source", "our chats")
+    done = llm_train("dataset", "add", "new.jsonl", "new", "--source", "other")
+    assert (done.exit_code, done.stderr) == (0, "Its recorded source is kept: our chats.\n")
+    done = llm_train("dataset", "add", "new.jsonl", "new", "--source", "our chats")
+    assert done.stderr == ""
+
+
 def test_add_pins_data_that_is_there_by_the_command_that_the_warning_names(project, llm_train):
     Path("artifacts/datasets/dataset_v1/metadata.json").unlink()
     done = llm_train("dataset", "add", "artifacts/datasets/dataset_v1/data.jsonl", "dataset_v1")
@@ -120,7 +128,7 @@ def test_add_reports_lines_with_cr_lf(project, llm_train):
     [
         ("new.jsonl", "dataset_v1", "exists with other data"),
         ("new.jsonl", "../x", "NAME: expected a name of at most 128 letters"),
-        ("none.jsonl", "new", "none.jsonl"),
+        ("none.jsonl", "new", "error: none.jsonl: no such file.\n"),
         ("artifacts", "new", "'artifacts' is a directory"),
     ],
 )

@@ -28,7 +28,7 @@ main()
 MAIN = "from cli.main import main; main()"
 CHECKS = [
     *("python", "packages", "extras", "artifacts root", "file system", "disk", "registry"),
-    *("leftovers", "configs", "prefect", "server", "clock"),
+    *("leftovers", "datasets", "configs", "prefect", "server", "clock"),
 ]
 
 

@@ -242,3 +242,16 @@ def test_a_dry_run_within_the_artifacts_root_is_refused(config, llm_train, monke
     done = llm_train("run", "../config.yaml", "--dry-run", "--artifacts-dir", ".")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "the working directory is inside the artifacts root" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--local"], ["sweep"]])
+def test_a_grid_in_place_of_a_config_is_named_before_a_server_is_started(
+    project, llm_train, command
+):
+    config = "configs/training/mistral_finetune.yaml"
+    Path("grid.yaml").write_text(f"base_config: {config}\nepochs: [1, 2]\n")
+    done = llm_train(*command, "grid.yaml")
+    assert done.exit_code == 2
+    assert done.stderr.endswith(
+        "Error: grid.yaml is a grid. Pass it as an option: `sweep --grid grid.yaml`.\n"
+    )

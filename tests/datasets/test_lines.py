@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import subprocess
 from hashlib import sha256
 
 import pytest
@@ -85,15 +86,40 @@ def test_data_without_an_object_is_refused(data, fault):
     assert faults(data)[0] == fault
 
 
-def test_the_first_line_shows_that_a_file_has_another_format():
-    [fault, _] = faults(b'[{"a": 1}]\n')
-    assert fault.endswith("one array, write a line for each item: `jq -c '.[]' FILE`.")
-    assert (
-        "If each object has several lines, join them: `jq -c . FILE`." in faults(b'{\n"a": 1\n}')[0]
-    )
-    assert faults(gzip.compress(b'{"a": 1}\n'))[0] == (
-        "f:1: compressed by gzip. Decompress it: `gunzip -c FILE | llm-train dataset add - NAME`."
-    )
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (
+            gzip.compress(b'{"a": 1}\n' * 100),
+            "compressed by gzip. Decompress it: `gunzip -c FILE |",
+        ),
+        ('{"a": 1}\n'.encode("utf-16"), "in UTF-16. Convert it: `iconv -f UTF-16 -t UTF-8 FILE |"),
+        (
+            b"PAR1\x15\x04\n",
+            "a Parquet file. Convert it to JSON lines, e.g. by `to_json(lines=True)`",
+        ),
+        (
+            b'[{"a": 1}]\n',
+            "begins as a JSON array. Write a line for each item: `jq -c '.[]' FILE |",
+        ),
+        (b"[\n{},\n{}\n]\n", "begins as a JSON array."),
+        (b'{\n"a": 1\n}\n', "has objects of several lines. Join them: `jq -c . FILE |"),
+        (b"id,text\n1,a\n2,b\n", 'begins as CSV. Convert it: `python -c "import csv, json, sys;'),
+        (b"id\ttext\n1\ta\n", "begins as CSV."),
+    ],
+)
+def test_a_file_of_another_format_is_named_once_with_the_command_that_converts_it(data, reason):
+    [fault, end] = faults(data)
+    assert fault.startswith(f"f: {reason}")
+    assert end == f"Expected one JSON object per line. {END}"
+
+
+def test_the_command_of_the_error_converts_csv():
+    data = b'id,text\n1,"a, \xc3\xa9"\n'
+    [fault, _] = faults(data)
+    command = fault.partition("`")[2].partition(" < FILE")[0]
+    done = subprocess.run(command, shell=True, input=data, capture_output=True, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"id": "1", "text": "a, é"}]
 
 
 def test_lines_that_end_with_cr_lf_are_counted_and_pass_unchanged():
