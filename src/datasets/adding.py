@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from src.artifacts import Artifacts
 from src.datasets.lines import LineCheck
+from src.errors import truncated_repr
 from src.names import check_version
 from src.records.canonical import canonical_json
 from src.records.dataset_version import DatasetVersion
@@ -21,6 +22,7 @@ from src.training.hashing import HashDataset, count_and_hash
 __all__ = ["AddedDataset", "DatasetVersionConflict", "Outcome", "add_dataset"]
 
 GENERATOR = "llm-train dataset add/1"
+MAX_SOURCE = 10_000  # characters
 
 
 class DatasetVersionConflict(ValueError):
@@ -91,6 +93,7 @@ def add_dataset(
         OSError: The data cannot be read or written.
     """
     folder = Artifacts.open(artifacts_dir).datasets / check_version("dataset version", name)
+    _check_source(source)
     check = LineCheck(place)
 
     def metadata() -> bytes:
@@ -104,7 +107,6 @@ def add_dataset(
             }
         )
 
-    metadata()  # raises before the data is read if `source` is not valid
     checked = check.checked(pieces)
     outcome = Outcome.ADDED
     if not _create(folder, checked, metadata):
@@ -122,6 +124,23 @@ def add_dataset(
         num_crlf=check.num_crlf,
         first_crlf=check.first_crlf,
     )
+
+
+def _check_source(source: str | None) -> None:
+    if source is not None and (len(source) > MAX_SOURCE or not _is_unicode(source)):
+        raise ValueError(
+            f"source: expected at most {MAX_SOURCE:,} characters of text in UTF-8, found "
+            f"{truncated_repr(source)}. Describe in other words where the data comes from."
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8
+        return False
+    return True
 
 
 def _create(folder: StorePath, data: Iterable[bytes], metadata: Callable[[], bytes]) -> bool:

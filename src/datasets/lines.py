@@ -184,7 +184,7 @@ def _fault(line: bytes, *, is_first: bool) -> str:
     if (column := line.find(b"\0")) >= 0:
         return f"has a NUL byte, number {column + 1:,} of the line. Save the file as UTF-8."
     try:
-        text = line.decode().strip()
+        text = line.decode().strip(" \t\r")  # other spaces may be the fault
     except UnicodeDecodeError as error:
         return f"not UTF-8 text, byte {error.start + 1:,} of the line. Save the file as UTF-8."
     try:

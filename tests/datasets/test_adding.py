@@ -146,10 +146,11 @@ def test_a_name_that_is_not_valid_is_refused_before_the_data_is_read(artifacts, 
         add_dataset(unread(), name, artifacts.root)
 
 
-def test_a_source_that_is_not_text_is_refused(artifacts, files):
+@pytest.mark.parametrize("source", ["\udcff", "x" * 10_001])
+def test_a_source_that_is_not_text_or_too_long_is_refused(artifacts, files, source):
     before = files(artifacts)
-    with pytest.raises(ValueError, match="surrogates not allowed"):
-        add_dataset([NEW], "new", artifacts.root, source="\udcff")
+    with pytest.raises(ValueError, match=r"^source: expected at most 10,000 characters of text"):
+        add_dataset([NEW], "new", artifacts.root, source=source)
     assert files(artifacts) == before
 
 

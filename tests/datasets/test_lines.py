@@ -51,6 +51,10 @@ def test_objects_pass_unchanged_in_pieces_of_any_size(objects, size, has_end):
         (b'{"a": "\xff"}', "not UTF-8 text, byte 8 of the line. Save the file as UTF-8."),
         (b'{"a": "\0"}', "has a NUL byte, number 8 of the line. Save the file as UTF-8."),
         (b"\xef\xbb\xbf{}", "has a byte order mark. Save the file as UTF-8 without one."),
+        (
+            b"\xc2\xa0{}",
+            "column 1: not valid JSON, unexpected character, expected a JSON value: '\\xa0{}'.",
+        ),
         (b"[" * 2000, "column 1,026: not valid JSON, depth limit exceeded: '[[[[[["),
     ],
 )
