@@ -8,7 +8,7 @@ import click
 from cli.options import artifacts_dir_option, json_option
 from cli.terminal import print_error, print_json, print_line
 from src.artifacts import Artifacts
-from src.records.layout import MODELS_FOLDER, REPORTS_FOLDER
+from src.records.layout import MODELS_FOLDER, REPORTS_FOLDER, VERDICTS_FILE
 from src.rendering.text import counted
 from src.report import write_report
 from src.storage import open_file
@@ -65,7 +65,8 @@ def _check_output(output: str, artifacts_dir: str) -> None:
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: The file is below the artifacts root, and not in its folder for reports.
+        ValueError: The file is below the artifacts root, and not in its folder for reports, or it
+            has the verdicts of the last audit.
     """
     folder, root = Path(os.path.realpath(output)).parent, Path(os.path.realpath(artifacts_dir))
     if not folder.is_dir():
@@ -74,4 +75,9 @@ def _check_output(output: str, artifacts_dir: str) -> None:
         raise ValueError(
             f"{output}: expected a file outside of the artifacts root, or in its folder "
             f"{REPORTS_FOLDER}/. Use another name."
+        )
+    if folder / Path(output).name == root / REPORTS_FOLDER / VERDICTS_FILE:
+        raise ValueError(
+            f"{output}: expected another file than that of the last audit's verdicts. Use another "
+            "name."
         )

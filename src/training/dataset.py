@@ -144,7 +144,7 @@ def found_files(folder: StorePath) -> str:
         files = (file.key.removeprefix(f"{folder.key}/") for file in folder.files())
         names = list(islice(files, MAX_NAMES + 1))
     if not names:
-        return "The folder is empty."
+        return "The folder has no regular files."
     more = ", ..." if len(names) > MAX_NAMES else ""
     return f"The folder has {', '.join(map(truncated_repr, names[:MAX_NAMES]))}{more}."
 

@@ -166,3 +166,17 @@ def test_with_the_extra_the_page_has_its_charts(models, llm_train, real_extra):
     assert page.count("</script") == 4
     [charts] = re.findall('id="chart-specs">(.*)</script>', page)
     assert list(json.loads(charts)) == ["scatter", "times", "losses"]
+
+
+@pytest.mark.parametrize("output", ["artifacts/reports/verdicts.json", "link/verdicts.json"])
+def test_the_verdicts_of_the_audit_are_not_overwritten(output, models, llm_train):
+    verdicts = Path("artifacts/reports/verdicts.json")
+    verdicts.parent.mkdir(exist_ok=True)
+    verdicts.write_text("{}")
+    Path("link").symlink_to("artifacts/reports")
+    done = llm_train("report", "--output", output)
+    assert (done.exit_code, verdicts.read_text()) == (2, "{}")
+    assert done.stderr == (
+        f"error: {output}: expected another file than that of the last audit's verdicts. Use "
+        "another name.\n"
+    )

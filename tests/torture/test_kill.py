@@ -136,7 +136,8 @@ def test_a_run_killed_at_a_random_moment_loses_nothing_acknowledged_and_can_be_r
     torture.summary("at random moments")
 
 
-@pytest.mark.parametrize("others", [0, 1, 2] if LONG else [0])
+@pytest.mark.skipif(not LONG, reason="training/test_pipeline.py has a short form; TORTURE=long")
+@pytest.mark.parametrize("others", [0, 1, 2])
 def test_a_run_killed_at_any_step_can_be_repeated(torture, others):
     pool, before = torture.pool[1:2], torture.pool[2 : 2 + others]
     kill_at_all_steps(torture, pool, before, repeats=1)

@@ -237,9 +237,9 @@ def test_the_error_for_a_dataset_without_data_names_what_is_in_its_folder(datase
     assert not_found(datasets) == f"{start} The folder has {names}. {end}"
 
 
-def test_the_error_for_an_empty_folder_says_so(project):
+def test_the_error_for_a_folder_without_files_says_so(project):
     (project / "artifacts/datasets/empty").mkdir()
-    assert "no such file. The folder is empty. To add" in not_found("artifacts/datasets", "empty")
+    assert "no such file. The folder has no regular files. To add" in not_found("artifacts/datasets", "empty")
 
 
 # --- A dataset that nothing pins -----------------------------------------------------------------
