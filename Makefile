@@ -66,6 +66,7 @@ check: .venv/ready ## Check formatting, lint rules, types and import rules
 
 docs: .venv/docs/ready ## Build the documentation into site/; open site/index.html
 	@$(MKDOCS) build --strict --quiet
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
 
 # Material announces the end of its support at every start; docs/decisions/0019 is about it.
 MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/docs/bin/python -m mkdocs

@@ -39,6 +39,14 @@ def site(tmp_path_factory):
     return folder
 
 
+def test_the_target_of_make_names_the_page_to_open_and_a_server_for_the_search():
+    command = ["make", "--silent", "docs", "MKDOCS=true"]
+    assert subprocess.check_output(command, cwd=ROOT, text=True) == (
+        "site/index.html; with search: "
+        ".venv/bin/python -m http.server --bind 127.0.0.1 --directory site\n"
+    )
+
+
 def text(path) -> str:
     """Return the text of a page, without its elements."""
     return html.unescape(re.sub(r"<[^>]+>", "", path.read_text()))

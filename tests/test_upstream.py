@@ -6,6 +6,7 @@ from tests.checkout import copy_project, git, new_repository, use_environment
 from tests.docs import Terminal, blocks, follow
 from tests.examples import written
 
+RELEASE = "v9.0.0"
 IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -27,7 +28,7 @@ def test_a_clone_takes_a_release_and_keeps_its_config_its_trainer_and_its_models
     terminal = Terminal(clone, code=clone, variables=IDENTITY)
     before, outputs = {}, []
     try:
-        for block, output in follow(blocks("upstream.md"), terminal):
+        for block, output in follow(blocks("upstream.md"), terminal, {"v<X.Y.Z>": RELEASE}):
             outputs.append(output)
             if "git remote rename" in block.text:
                 before = written(clone / "artifacts")
@@ -44,8 +45,8 @@ def test_a_clone_takes_a_release_and_keeps_its_config_its_trainer_and_its_models
 
 
 def change_code(upstream):
-    """Commit a change of the core, and tag it as the release of the page."""
+    """Commit a change of the core, and tag it as a release."""
     with open(upstream / "src/digest.py", "a") as file:
         file.write("# changed\n")
     git(upstream, "commit", "--quiet", "--all", "--message", "A change")
-    git(upstream, "tag", "v0.2.0")
+    git(upstream, "tag", RELEASE)

@@ -56,5 +56,5 @@ def test_a_reader_gets_from_other_data_to_the_report(reader):
 
 def with_other_data(page):
     """Return the blocks of the page without those that make data, run a config again, or sweep."""
-    left_out = ("import json\n", "2>&1 | grep", "llm-train sweep")
+    left_out = ("import json\n", "make_data.py", "2>&1 | grep", "llm-train sweep")
     return [block for block in page if not any(text in block.text for text in left_out)]

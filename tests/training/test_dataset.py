@@ -239,7 +239,8 @@ def test_the_error_for_a_dataset_without_data_names_what_is_in_its_folder(datase
 
 def test_the_error_for_a_folder_without_files_says_so(project):
     (project / "artifacts/datasets/empty").mkdir()
-    assert "no such file. The folder has no regular files. To add" in not_found("artifacts/datasets", "empty")
+    message = not_found("artifacts/datasets", "empty")
+    assert "no such file. The folder has no regular files. To add" in message
 
 
 # --- A dataset that nothing pins -----------------------------------------------------------------
