@@ -36,7 +36,7 @@ MAX_NUMBERS = 5  # line numbers that are remembered for a note
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_ADD = "llm-train dataset add - NAME"
+_INTO = "> data.jsonl`, then add that file."
 _FROM_CSV = (
     'python -c "import csv, json, sys; '
     '[print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"'
@@ -181,17 +181,17 @@ def _wrong_format(line: bytes) -> str | None:
     """Return which other format a file has, by its first line, and what to do."""
     text = line.decode(errors="replace").strip()
     if line.startswith(_GZIP):
-        return f"compressed by gzip. Decompress it: `gunzip -c FILE | {_ADD}`."
+        return "compressed by gzip. Decompress it: `gunzip -k FILE`, then add that file."
     if line.startswith(_UTF_16):
-        return f"in UTF-16. Convert it: `iconv -f UTF-16 -t UTF-8 FILE | {_ADD}`."
+        return f"in UTF-16. Convert it: `iconv -f UTF-16 -t UTF-8 FILE {_INTO}"
     if line.startswith(b"PAR1"):
         return "a Parquet file. Convert it to JSON lines, e.g. by `to_json(lines=True)` of pandas."
     if text.startswith("["):
-        return f"begins as a JSON array. Write a line for each item: `jq -c '.[]' FILE | {_ADD}`."
+        return f"begins as a JSON array. Write a line for each item: `jq -c '.[]' FILE {_INTO}"
     if text == "{":
-        return f"has objects of several lines. Join them: `jq -c . FILE | {_ADD}`."
+        return f"has objects of several lines. Join them: `jq -c . FILE {_INTO}"
     if not text.startswith("{") and re.search(r"\w[,;\t]\w", text):
-        return f"begins as CSV. Convert it: `{_FROM_CSV} < FILE | {_ADD}`."
+        return f"begins as CSV. Convert it: `{_FROM_CSV} < FILE {_INTO}"
     return None
 
 

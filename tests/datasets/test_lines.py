@@ -91,19 +91,22 @@ def test_data_without_an_object_is_refused(data, fault):
     [
         (
             gzip.compress(b'{"a": 1}\n' * 100),
-            "compressed by gzip. Decompress it: `gunzip -c FILE |",
+            "compressed by gzip. Decompress it: `gunzip -k FILE`, then add",
         ),
-        ('{"a": 1}\n'.encode("utf-16"), "in UTF-16. Convert it: `iconv -f UTF-16 -t UTF-8 FILE |"),
+        (
+            '{"a": 1}\n'.encode("utf-16"),
+            "in UTF-16. Convert it: `iconv -f UTF-16 -t UTF-8 FILE > data.jsonl`, then",
+        ),
         (
             b"PAR1\x15\x04\n",
             "a Parquet file. Convert it to JSON lines, e.g. by `to_json(lines=True)`",
         ),
         (
             b'[{"a": 1}]\n',
-            "begins as a JSON array. Write a line for each item: `jq -c '.[]' FILE |",
+            "begins as a JSON array. Write a line for each item: `jq -c '.[]' FILE > data.jsonl`",
         ),
         (b"[\n{},\n{}\n]\n", "begins as a JSON array."),
-        (b'{\n"a": 1\n}\n', "has objects of several lines. Join them: `jq -c . FILE |"),
+        (b'{\n"a": 1\n}\n', "has objects of several lines. Join them: `jq -c . FILE > data.jsonl`"),
         (b"id,text\n1,a\n2,b\n", 'begins as CSV. Convert it: `python -c "import csv, json, sys;'),
         (b"id\ttext\n1\ta\n", "begins as CSV."),
     ],
