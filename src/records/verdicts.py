@@ -1,6 +1,6 @@
 """verdicts.json: the verdicts of the last audit, and what did not match."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -48,12 +48,16 @@ class Audit:
 
 
 def _to_dict(model: ModelVerdict) -> dict[str, Any]:
-    details = [each[:MAX_DETAIL] for each in model.details[:MAX_DETAILS]]
+    details = _bounded(model.details)
     return {"verdict": model.verdict, **({"details": details} if details else {})}
 
 
+def _bounded(details: Sequence[str]) -> list[str]:
+    return [each[:MAX_DETAIL] for each in details[:MAX_DETAILS]]
+
+
 def parse_audit(data: bytes, source: object) -> Audit:
-    """Parse a verdicts.json.
+    """Parse a verdicts.json; details that are longer, or more, than are written are cut off.
 
     Args:
         data: The bytes of the file.
@@ -85,7 +89,7 @@ def _parse_model(model: object, source: object, place: str) -> ModelVerdict:
         raise _fault(source, f"{place}.verdict", f"one of {', '.join(get_args(Verdict))}", verdict)
     if not isinstance(details, list) or not all(isinstance(each, str) for each in details):
         raise _fault(source, f"{place}.details", "a list of texts", details)
-    return ModelVerdict(verdict=verdict, details=tuple(details))
+    return ModelVerdict(verdict=verdict, details=tuple(_bounded(details)))
 
 
 def _fault(source: object, place: str, expected: str, found: object) -> CorruptFileError:

@@ -70,3 +70,9 @@ def test_a_file_of_another_form_is_an_error_that_names_the_field(change, fault):
     with pytest.raises(CorruptFileError) as raised:
         parse_audit(data, "verdicts.json")
     assert str(raised.value) == f"verdicts.json: {fault} Left as found."
+
+
+def test_details_of_a_file_that_another_program_wrote_are_bounded():
+    models = {"model_v1": {"verdict": "MISMATCH", "details": ["x" * 2000] * 100}}
+    audit = parse_audit(canonical_json({"audited_on": "now", "models": models}), "f")
+    assert audit.models["model_v1"].details == ("x" * 1000,) * 10
