@@ -3,6 +3,7 @@ import json
 import pytest
 
 from src.errors import CorruptFileError
+from src.records.canonical import canonical_json
 from src.records.verdicts import Audit, ModelVerdict, parse_audit
 
 AUDIT = Audit(
