@@ -10,6 +10,13 @@ from typing import Any
 __all__ = ["ExtraMissingError", "chart_specs", "check_extra", "javascript"]
 
 HEIGHT = 300
+CLOCK = {  # the labels of times, by the distance between them
+    "date": "%b %d",
+    "hours": "%H:%M",
+    "minutes": "%H:%M",
+    "seconds": "%H:%M:%S",
+    "milliseconds": "%H:%M:%S.%L",
+}
 HOW_TO_INSTALL = (
     "The report needs altair, which is not installed. `make report` installs it and writes the "
     "report; or run `pip install --require-hashes -r requirements/report.lock`."
@@ -42,7 +49,8 @@ def chart_specs() -> dict[str, Any]:
 
     scale = altair.Scale(zero=False, padding=14)  # pixels: no point is cut off
     x, y = altair.X("x:Q", scale=scale), altair.Y("y:Q", scale=scale)
-    time = altair.X("time:T", title="UTC", scale=altair.Scale(type="utc", padding=14))
+    times_scale, clock = altair.Scale(type="utc", padding=14), altair.Axis(format=CLOCK)
+    time = altair.X("time:T", title="UTC", scale=times_scale, axis=clock)
     common = {
         "color": altair.Color("series:N", title=None, sort=None),
         "tooltip": altair.Tooltip("version:N"),  # the page shows more, if a mark has one

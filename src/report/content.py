@@ -12,6 +12,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+from src.components.component import SIMULATED
 from src.evaluation.measuring import recorded_evaluator, weights_dependency
 from src.lineage.compare import SECTIONS, compare_records
 from src.lineage.record import Record
@@ -78,6 +79,7 @@ def _model(
         "version": files.version,
         "faults": [_bounded(each) for each in files.faults],
         "is_registered": files.is_registered,
+        "is_simulated": _evaluator_name(files) == SIMULATED,
         "verdict": verdict and verdict.verdict,
         "details": [_bounded(as_text(each)) for each in verdict.details] if verdict else [],
         "losses": [[step, _rounded(loss)] for step, loss in files.losses],
@@ -204,11 +206,17 @@ def _lineage(files: ModelFiles, record: Record) -> Iterator[tuple[str, str, str 
             yield _node("weights", name, weights_dependency(weights).digest["sha256"])
         yield _node("model", files.version, statement.subject_sha256)
     if evaluation is not None:
-        evaluator = recorded_evaluator(evaluation)
-        use = evaluator.get("use") if isinstance(evaluator, dict) else None
-        yield _node("evaluation", f"by {as_text(use)}", evaluation.subject_sha256)
+        name = f"by {as_text(_evaluator_name(files))}"
+        yield _node("evaluation", name, evaluation.subject_sha256)
         if data := evaluation.dependency("evaluation dataset"):
             yield _node("evaluation dataset", data.uri, data.digest.get("sha256"))
+
+
+def _evaluator_name(files: ModelFiles) -> Any:
+    """Return what the statement of an evaluation names as its evaluator; `None` without one."""
+    evaluation = files.evaluation_statement
+    evaluator = recorded_evaluator(evaluation) if evaluation else None
+    return evaluator.get("use") if isinstance(evaluator, dict) else None
 
 
 def _node(kind: str, name: Any, digest: str | None) -> tuple[str, str, str | None]:

@@ -9,10 +9,17 @@ from src.errors import CorruptFileError
 from src.evaluation.evaluator import load_evaluation
 from src.lineage.compare import DAMAGED, Losses, recorded_losses
 from src.lineage.record import Record, version_folders
-from src.records.layout import HISTORY_FILE, VERDICTS_FILE, VERDICTS_LIMIT
+from src.records.layout import (
+    HISTORY_FILE,
+    METADATA_FILE,
+    STATEMENT_FILE,
+    VERDICTS_FILE,
+    VERDICTS_LIMIT,
+)
 from src.records.statement import Statement
 from src.records.verdicts import Audit, parse_audit
 from src.rendering.text import one_line
+from src.storage import StorePath
 from src.training.registry import check_registry, list_models
 
 __all__ = ["ModelFiles", "RecordFiles", "read_files"]
@@ -34,7 +41,7 @@ class ModelFiles:
         is_registered: Whether the registry has an entry.
         evaluation_statement: The statement of its evaluation; `None` if there is none.
         losses: Steps and losses of its training.
-        faults: One sentence for each file that cannot be read.
+        faults: One sentence for each file that cannot be read, or that a registered model lost.
     """
 
     version: str
@@ -99,15 +106,17 @@ def _read_model(
 ) -> ModelFiles:
     """Read the files of a model; without a record and faults, its run wrote no metadata."""
     faults: list[str] = []
+    folder = artifacts.models / version
     is_registered = metadata is not None
-    if metadata is None:
-        metadata = _read(lambda: read_metadata(version, artifacts.models), faults)
+    required = (folder / METADATA_FILE, folder / STATEMENT_FILE) if is_registered else (None, None)
+    own_metadata = _read(lambda: read_metadata(version, artifacts.models), faults, required[0])
+    metadata = metadata or own_metadata
     if metadata is None:
         return ModelFiles(version=version, record=None, is_registered=False, faults=tuple(faults))
     evaluations = artifacts.evaluations / version
     record = Record(
         metadata=metadata,
-        statement=_read(lambda: read_statement(artifacts.models / version), faults),
+        statement=_read(lambda: read_statement(folder), faults, required[1]),
         evaluation=_read(lambda: load_evaluation(version, artifacts.evaluations), faults),
     )
     losses: Losses | None = ()
@@ -115,8 +124,7 @@ def _read_model(
         found: list[str] = []
         losses = _read(lambda: recorded_losses(record, artifacts, limit), found)
         if losses is None:
-            path = artifacts.models / version / HISTORY_FILE
-            faults += found or [one_line(f"{path}: {DAMAGED}.")]
+            faults += found or [one_line(f"{folder / HISTORY_FILE}: {DAMAGED}.")]
     return ModelFiles(
         version=version,
         record=record,
@@ -133,12 +141,25 @@ def _read_audit(artifacts: Artifacts) -> Audit | None:
     return None if data is None else parse_audit(data, path)
 
 
-def _read(read: Callable[[], T], faults: list[str]) -> T | None:
-    """Return what `read` returns; `None` if a file is missing, or has a fault, which is added."""
+def _read(
+    read: Callable[[], T | None], faults: list[str], required: StorePath | None = None
+) -> T | None:
+    """Return what `read` returns; `None` if a file is missing, or has a fault, which is added.
+
+    Args:
+        read: Reads the file.
+        faults: The faults.
+        required: The file of a registered model, which is a fault if it is missing.
+    """
+    found = None
     try:
-        return read()
+        found = read()
     except FileNotFoundError:
-        return None
+        pass
     except (CorruptFileError, OSError) as error:
         faults.append(one_line(error))
         return None
+    if found is None and required is not None:
+        text = f"{required}: no such file, but the model is registered. Restore it from a backup."
+        faults.append(one_line(text))
+    return found

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.hostile import KINDS, PLACES, SECRET, put
 
 PAGE = Path("report.html")
-READ = ("registry", "statement", "evaluation", "evaluation's statement")
+READ = ("registry", "metadata", "statement", "evaluation", "evaluation's statement")
 CHARTS = """
 import sys
 from cli.main import main
@@ -62,6 +63,20 @@ def test_a_damaged_file_is_an_error_and_all_models_are_on_the_page(models, llm_t
     [error] = done.stderr.splitlines()
     assert error.startswith("error: artifacts/evaluations/model_v1/evaluation.json: line 1, ")
     assert [each["faults"] for each in content()["models"]] == [[], [error.removeprefix("error: ")]]
+
+
+def test_a_lost_folder_of_a_model_is_an_error_and_its_model_is_on_the_page(models, llm_train):
+    shutil.rmtree("artifacts/models/model_v1")
+    done = llm_train("report")
+    assert done.exit_code == 1
+    faults = [
+        f"artifacts/models/model_v1/{name}: no such file, but the model is registered. Restore it "
+        "from a backup."
+        for name in ("metadata.json", "provenance.json")
+    ]
+    assert done.stderr.splitlines() == [f"error: {fault}" for fault in faults]
+    assert [each["faults"] for each in content()["models"]] == [[], faults]
+    assert llm_train("verify", "model_v1").exit_code == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,6 +21,7 @@ IMAGES = ROOT / "docs/images"
 SIZE = {"width": 1400, "height": 1000}
 BASE_MODELS = ("mistral-7b", "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-1.5B")
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+ZERO = "zero"
 DETAILS = ("evaluation.json: expected sha256 1, found not valid JSON",)
 CONFIG = """\
 base_model: {base_model}
@@ -86,6 +87,7 @@ def hostile_metrics(metadata):
         "latency_ms": 20,
         "<img src=x onerror='window.hacked = 3'>": 1,
         "x'] + (window.hacked = 4) + ['": 2,
+        ZERO: 0,
     }
 
 
@@ -226,6 +228,71 @@ def test_a_point_shows_its_model_and_its_metrics(page):
     expect(page.locator("#hint")).to_contain_text("quality_score")
 
 
+def labels(page, chart, place):
+    """Return the labels of an axis of a chart; `place` is 0 for the horizontal one."""
+    axis = page.locator(f"#{chart} svg .role-axis-label").nth(place)
+    return [text for text in axis.locator("text").all_text_contents() if text]
+
+
+def show_only(page, version):
+    page.get_by_role("searchbox").fill(version)
+    for chart in ("scatter", "times"):
+        expect(page.locator(f"#{chart} .mark-symbol.role-mark path")).to_have_count(1)
+
+
+def test_the_axes_of_one_model_have_labels_around_its_values(page):
+    show_only(page, "model_007")
+    assert column(page, "cost_per_1k_tokens") + column(page, "quality_score") == ["0.014", "0.7886"]
+    cost, quality = labels(page, "scatter", 0), labels(page, "scatter", 1)
+    assert (cost[0], cost[1], cost[-1]) == ("0.0120", "0.0125", "0.0160")
+    assert (quality[0], quality[1], quality[-1]) == ("0.70", "0.72", "0.88")
+
+
+def test_a_metric_of_zero_of_one_model_is_between_minus_one_and_one(page):
+    show_only(page, "model_hostile")
+    page.locator("#scatter-x").select_option(ZERO)
+    expect(page.locator("#scatter .role-axis-title").first).to_have_text(ZERO)
+    assert labels(page, "scatter", 0) == ["\u22121.0", "\u22120.5", "0.0", "0.5", "1.0"]
+
+
+def test_the_axes_fit_all_models_again_when_the_filter_is_cleared(page):
+    expect(page.locator("#times svg")).to_be_visible()
+    before = labels(page, "scatter", 1), labels(page, "times", 0)
+    show_only(page, "model_007")
+    assert labels(page, "scatter", 1) != before[0]
+    assert labels(page, "times", 0) != before[1]
+    page.get_by_role("searchbox").fill("")
+    for chart in ("scatter", "times"):
+        points = page.locator(f"#{chart} .mark-symbol.role-mark path")
+        expect(points).to_have_count(119)  # all but the damaged one
+    assert (labels(page, "scatter", 1), labels(page, "times", 0)) == before
+
+
+def test_times_have_24_hours_and_are_dates_where_they_span_days(page):
+    show_only(page, "model_007")  # which ran at 19:00
+    hours = labels(page, "times", 0)
+    assert (hours[0], hours[1], hours[-1]) == ("18:00", "18:15", "20:00")
+    page.get_by_role("searchbox").fill("model_00")
+    expect(page.locator("#times .mark-symbol.role-mark path")).to_have_count(9)
+    days = ["Sep 14", "Sep 15", "Sep 16", "Sep 17", "Sep 18", "Sep 19"]
+    assert labels(page, "times", 0) == days
+
+
+def test_the_page_says_that_metrics_are_simulated(page, project):
+    text = "are simulated: they depend only on the names of model and dataset."
+    expect(page.locator("#simulated")).to_have_text(f"The metrics of 118 models {text}")
+    page.get_by_role("searchbox").fill("model_012")
+    page.get_by_role("link", name="model_012").click()
+    simulated = page.get_by_label("Details").get_by_text("Evaluated by: simulated")
+    expect(simulated).to_be_visible()
+    page.goto(f"file://{project}/report.html#model=model_hostile")
+    panel = page.get_by_label("Details")
+    expect(panel.get_by_role("heading", name="model_hostile")).to_be_visible()
+    expect(simulated).to_have_count(0)
+    page.goto(f"file://{project}/shown.html")
+    expect(page.locator("#simulated")).to_have_text(f"The metrics {text}")
+
+
 def test_the_metrics_of_the_charts_are_chosen_on_the_page(page):
     page.locator("#scatter-x").select_option("latency_ms")
     expect(page.locator("#scatter .role-axis-title").first).to_have_text("latency_ms")
@@ -239,6 +306,7 @@ def test_two_picked_models_show_what_differs_first_and_everything_on_request(pag
         page.get_by_label(f"Compare {version}").check()
     page.get_by_role("button", name="Show what differs").click()
     assert page.url.endswith("#compare=model_010,model_014")
+    expect(page.locator("#picked")).to_be_hidden()
     rows = page.locator("table.difference tbody tr")
     expect(rows.first).to_contain_text("base_model")
     names = page.locator("table.difference tbody th:nth-child(2)")
@@ -247,6 +315,8 @@ def test_two_picked_models_show_what_differs_first_and_everything_on_request(pag
     assert page.locator("table.difference tbody tr.equal").count() == 0
     page.get_by_label("Show all values").check()
     assert {"batch_size", "sha256", "python"} <= set(names.all_inner_texts())
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#picked")).to_be_visible()
 
 
 def test_a_damaged_model_is_listed_with_what_could_not_be_read(page):
@@ -263,7 +333,7 @@ def test_a_damaged_model_is_listed_with_what_could_not_be_read(page):
 def test_hostile_names_are_text_in_the_table_the_panel_and_the_charts(page):
     page.get_by_role("searchbox").fill("model_hostile")
     assert column(page, "base model")[0].startswith("</script><script>")
-    for metric in list(hostile_metrics({}))[3:]:
+    for metric in list(hostile_metrics({}))[3:5]:
         for select in ("#scatter-x", "#scatter-y", "#times-y"):
             page.locator(select).select_option(metric)
         expect(page.locator("#scatter .role-axis-title").first).to_have_text(metric)

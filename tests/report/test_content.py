@@ -1,6 +1,7 @@
 """The content of the report, from records as values."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,7 @@ def test_the_content_of_a_model_has_its_values_as_texts_and_its_lineage():
         "version": "model_v1",
         "faults": [],
         "is_registered": True,
+        "is_simulated": True,
         "verdict": None,
         "details": [],
         "losses": [],
@@ -135,6 +137,28 @@ def test_a_model_without_a_statement_has_no_time_and_no_inputs():
     [found] = page["models"]
     assert (found["started_on"], found["url"]) == (None, None)
     assert [page["inputs"][index][0] for index in found["lineage"]] == ["evaluation"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_simulated"),
+    [
+        ({}, True),  # as the statements of the simulated evaluator are
+        ({"evaluator": {"use": "simulated"}}, True),
+        ({"evaluator": {"use": "held-out-loss"}}, False),
+        ({"evaluator": "simulated"}, False),
+    ],
+)
+def test_a_model_is_marked_if_its_evaluation_names_the_simulated_evaluator(
+    parameters, is_simulated
+):
+    files = replace(model(), evaluation_statement=replace(EVALUATION, parameters=parameters))
+    [found] = content(files)["models"]
+    assert found["is_simulated"] is is_simulated
+
+
+def test_a_model_whose_evaluation_has_no_statement_is_not_marked_as_simulated():
+    [found] = content(replace(model(metrics={"loss": 1}), evaluation_statement=None))["models"]
+    assert found["is_simulated"] is False
 
 
 def test_a_model_without_readable_metadata_has_its_name_and_its_faults():

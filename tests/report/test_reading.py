@@ -7,6 +7,7 @@ import pytest
 from src.artifacts import Artifacts
 from src.report.reading import read_files
 from src.training.pipeline import run_training_pipeline
+from tests.stores import delete
 from tests.trainers import trained
 
 CONFIG_FILE = "configs/training/mistral_finetune.yaml"
@@ -72,6 +73,28 @@ def test_without_a_readable_registry_the_models_are_those_with_a_folder(models):
 def test_a_folder_without_metadata_is_no_model(models):
     (models.root / "models/model_v3/provenance.json").replace(b"{")
     assert len(read_files(models).models) == 2
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "provenance.json"])
+def test_a_file_that_a_registered_model_lost_is_a_fault(models, name):
+    delete(models.root / "models/model_v1" / name)
+    other, lost = read_files(models).models
+    assert (other.faults, lost.record.metadata["model_version"]) == ((), "model_v1")
+    assert lost.faults == (
+        f"artifacts/models/model_v1/{name}: no such file, but the model is registered. Restore it "
+        "from a backup.",
+    )
+
+
+def test_a_model_that_is_not_finished_has_no_fault(models):
+    path = models.registry
+    registry = json.loads(path.read(1 << 20))
+    path.replace(json.dumps({"models": registry["models"][1:]}).encode())
+    delete(models.root / "models/model_v1/provenance.json")
+    delete(models.root / "evaluations/model_v2/evaluation.json")
+    files = read_files(models)
+    assert versions(files) == [("model_v1", False), ("model_v2", True)]
+    assert files.all_faults == []
 
 
 def test_damaged_verdicts_are_a_fault_of_no_model(models):

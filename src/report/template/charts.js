@@ -3,8 +3,10 @@
 const specs = JSON.parse(byId("chart-specs").textContent);
 const views = new Map(); // by chart
 const drawings = new Map(); // the number of times that each chart was drawn
+const domains = new Map(); // by chart: what `narrowDomains` returned when it was drawn
 const MAX_SERIES = 7;
 const MAX_CURVES = 8;
+const HOUR = 3600 * 1000; // milliseconds
 const MAX_SVG = 1000; // with more points, a canvas is faster
 const OTHERS = "other base models";
 const PALETTE = ["#3b7dd8", "#e0752d", "#2a9d75", "#c2519c", "#8a6fd1", "#b8941f", "#4fa3b5", "#8c8c8c"];
@@ -53,6 +55,18 @@ function chartTheme() {
   };
 }
 
+// By axis, the domain around the value that all points have; `null` if they have several values.
+function narrowDomains(name, rows) {
+  const { x, y } = specs[name].encoding;
+  return Object.fromEntries([["x", x.field], ["y", y.field]].map(([axis, field]) => {
+    const value = rows[0]?.[field];
+    if (!rows.length || rows.some((row) => row[field] !== value)) return [axis, null];
+    const margin = field === "time" ? HOUR : Math.abs(value) / 10 || 1;
+    const domain = [value - margin, value + margin];
+    return [axis, domain.every(Number.isFinite) ? domain : null];
+  }));
+}
+
 async function draw(name, rows, { titles = {}, domain = series } = {}) {
   const number = (drawings.get(name) ?? 0) + 1;
   drawings.set(name, number);
@@ -67,6 +81,11 @@ async function draw(name, rows, { titles = {}, domain = series } = {}) {
     spec.config.legend.symbolStrokeWidth = 0;
   }
   for (const [axis, title] of Object.entries(titles)) spec.encoding[axis].title = title;
+  const narrow = narrowDomains(name, rows);
+  domains.set(name, JSON.stringify(narrow));
+  for (const axis of ["x", "y"]) { // an expression, as Vega-Lite makes dates of bare numbers
+    if (narrow[axis]) spec.encoding[axis].scale.domain = { expr: JSON.stringify(narrow[axis]) };
+  }
   const host = byId(name);
   host.hidden = rows.length === 0;
   if (host.hidden) return;
@@ -93,10 +112,11 @@ async function draw(name, rows, { titles = {}, domain = series } = {}) {
   });
 }
 
-// Replace the points of a chart; its zoom stays.
+// Replace the points of a chart; its zoom stays, unless a domain has to be another one.
 function redraw(name, rows, options) {
   const shown = views.get(name);
-  if (shown && rows.length) shown.view.data("points", rows).runAsync();
+  const isSame = domains.get(name) === JSON.stringify(narrowDomains(name, rows));
+  if (shown && rows.length && isSame) shown.view.data("points", rows).runAsync();
   else draw(name, rows, options);
 }
 

@@ -93,7 +93,7 @@ function togglePick(model) {
 function showPicked() {
   const bar = byId("picked");
   const [one, other] = state.picked.map(({ version }) => element("b", {}, shorten(version, 36)));
-  bar.hidden = !one;
+  bar.hidden = !one || state.isComparing;
   if (bar.hidden) return;
   const clear = () => { state.picked = []; closePanel(); };
   bar.replaceChildren(
@@ -105,6 +105,7 @@ function showPicked() {
 
 function showOverview() {
   const audited = content.audited_on ? timeText(content.audited_on) : null;
+  byId("simulated").textContent = simulatedText();
   byId("about").textContent = `${content.root} · made ${timeText(content.made_on)} UTC`;
   byId("faults").replaceChildren(...content.faults.map((text) => element("li", { class: "fault" }, text)));
   const verdicts = frequent(models.map((model) => model.verdict));
@@ -121,6 +122,14 @@ function showOverview() {
       : []),
     element("li", { class: "note" }, audited ? `Last audit: ${audited} UTC` : "No audit has written its verdicts yet."),
   );
+}
+
+function simulatedText() {
+  const evaluated = models.filter((model) => rowsOf(model, "metrics").length);
+  const simulated = evaluated.filter((model) => model.is_simulated);
+  if (!simulated.length) return "";
+  const which = simulated.length === evaluated.length ? "" : ` of ${counted(simulated.length, "model")}`;
+  return `The metrics${which} are simulated: they depend only on the names of model and dataset.`;
 }
 
 function badgeKind(verdict) {

@@ -49,6 +49,7 @@ const state = {
   words: [], base_model: "", dataset: "", verdict: "", // filters
   column: null, isDescending: false, page: 0, // order; null is that of the records
   selected: null, picked: [], // models
+  isComparing: false, // whether the panel shows what differs
 };
 
 function filteredModels() {

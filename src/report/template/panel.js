@@ -21,12 +21,14 @@ function followAddress() {
   const named = value.split(",").map(decoded).map((version) => byVersion.get(version)).filter(Boolean);
   const panel = byId("panel");
   state.selected = null;
+  state.isComparing = false;
   panel.hidden = false;
   if (name === "model" && named.length === 1) {
     [state.selected] = named;
     panel.replaceChildren(...modelDetails(named[0]));
   } else if (name === "compare" && named.length === 2) {
     state.picked = named;
+    state.isComparing = true;
     panel.replaceChildren(...comparison(...named));
   } else {
     panel.hidden = true;
@@ -65,6 +67,7 @@ function modelDetails(model) {
     heading(model.version),
     element("p", { class: "note" }, badge(model), " ", facts.filter(Boolean).join(" · ")),
     model.url && element("p", { class: "note" }, `Run: ${model.url}`), // no link: the URL comes from a record
+    model.is_simulated ? element("p", { class: "note" }, "Evaluated by: simulated") : null,
     model.is_registered ? null : element("p", { class: "fault" }, "It is not in the registry: its run has not ended."),
     ...model.faults.map((text) => element("p", { class: "fault" }, text)),
     ...model.details.map((text) => element("p", { class: "fault" }, text)),
