@@ -16,7 +16,7 @@ from src.components.component import SIMULATED
 from src.evaluation.measuring import recorded_evaluator, weights_dependency
 from src.lineage.compare import SECTIONS, compare_records
 from src.lineage.record import Record
-from src.records.canonical import sha256
+from src.records.canonical import canonical_json, sha256
 from src.records.evaluation import is_metric
 from src.records.statement import weights_of
 from src.records.verdicts import Audit
@@ -94,8 +94,7 @@ def _model(
         return model
     rows: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
     for row in compare_records([record]).every_row:
-        if row.values[0] is not None and len(rows[row.section]) < MAX_VALUES:
-            value = row.values[0]
+        if (value := row.values[0]) is not None:
             text = _text(value) if isinstance(value, str) else _bounded(value_text(value))
             rows[row.section].append((_name(row.name), text))
     statement = record.statement
@@ -105,11 +104,20 @@ def _model(
         "started_on": statement and _bounded(as_text(statement.started_on)),
         "url": statement and statement.url and _bounded(as_text(statement.url)),
         "values": [
-            pool.index(tuple(rows[section]))
+            pool.index(tuple(_first_values(rows[section])))
             for section, pool in zip(SECTIONS, sections, strict=True)
         ],
         "lineage": [inputs.index(node) for node in _lineage(files, record)],
     }
+
+
+def _first_values(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the values of a section; of too many, the first ones, and a digest of the others."""
+    if len(rows) <= MAX_VALUES:
+        return rows
+    others = rows[MAX_VALUES:]
+    digest = sha256(canonical_json(others))[:12]
+    return [*rows[:MAX_VALUES], (f"{len(others):,} more values", f"sha256 {digest}")]
 
 
 def value_text(value: Any) -> str:

@@ -202,7 +202,7 @@ def test_long_texts_and_many_values_are_bounded_and_stay_different():
     names = [each["base_model"] for each in page["models"]]
     assert all(name.startswith("x" * 500 + "... (1,000,000 characters, sha256 ") for name in names)
     assert names[0] != names[1]
-    assert len(values(page)["config"]) == 1000
+    assert len(values(page)["config"]) == 1001
 
 
 def test_losses_have_five_digits():
@@ -237,3 +237,13 @@ def test_a_value_is_one_line_of_printable_text(value, text):
 def test_equal_texts_are_equal_values(one, other):
     is_same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert (value_text(one) == value_text(other)) == is_same
+
+
+def test_of_too_many_values_the_others_differ_by_a_digest():
+    metrics = {f"m{number:04}": number for number in range(1500)}
+    other = metrics | {"m1400": 0}
+    page = content(model(metrics=metrics), model(metrics=other))
+    one, two = values(page, 0)["metrics"], values(page, 1)["metrics"]
+    assert len(one) == 1001
+    assert one.pop("500 more values") != two.pop("500 more values")
+    assert one == two
