@@ -373,7 +373,8 @@ def test_an_address_opens_its_model(page):
 
 def test_the_page_fits_a_narrow_window_and_the_docs_show_it(page, project):
     page.set_viewport_size({"width": 800, "height": 1000})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 800
+    page.locator("#losses svg").wait_for()
+    page.wait_for_function("document.documentElement.scrollWidth <= 800")  # once they are resized
     page.set_viewport_size(SIZE)
     IMAGES.mkdir(exist_ok=True)
     page.goto(f"file://{project}/shown.html")
