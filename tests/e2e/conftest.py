@@ -22,6 +22,11 @@ AUTH_STRING = "admin:a secret"
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest test first: it takes five minutes, in which it mostly waits."""
+    items.sort(key=lambda item: item.path.name != "test_operations.py")
+
+
 def eventually(condition: Callable[[], Any], seconds: float = 240, every: float = 0.5) -> Any:
     """Call `condition` until its result is true; return this result."""
     deadline = time.monotonic() + seconds

@@ -43,6 +43,7 @@ def site(tmp_path_factory):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_site_works_in_a_browser_without_a_network(scheme, site):
+    expect.set_options(timeout=60_000)  # on a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
