@@ -37,7 +37,7 @@ test: .venv/ready ## Run all tests except those of make e2e and make e2e-train
 
 e2e: .venv/e2e .venv/report ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/e2e
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
 e2e-train: .venv/ready .venv-train/examples ## Run the tests that train language models for real
 	$(BIN)/pytest tests/e2e_train
