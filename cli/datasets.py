@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["dataset"]
 
-PIECE_BYTES = 1 << 20
 SHORT_DIGEST = 12
 MAX_TEXT = 300  # characters of a line of data that are printed
 
@@ -98,7 +97,7 @@ def _add(file: str, name: str, source: str | None, artifacts_dir: str) -> "Added
 @contextmanager
 def _opened(file: str) -> Iterator[Iterable[bytes]]:
     """Yield the bytes of a file, or of stdin, in pieces."""
-    from src.datasets.lines import read_pieces
+    from src.datasets.lines import PIECE_BYTES, read_pieces
 
     if file == "-":
         yield iter(partial(sys.stdin.buffer.read, PIECE_BYTES), b"")

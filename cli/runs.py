@@ -15,7 +15,7 @@ from cli.terminal import print_error, print_json, printed_log
 from src.artifacts import Artifacts
 from src.records.layout import WEIGHTS_FOLDER
 from src.rendering.text import as_text, one_line
-from src.training.config import read_config_file
+from src.training.config import ConfigFile, read_config_file
 from src.training.grids import find_configs, read_grid, write_variant
 from src.training.pipeline import run_training_pipeline
 
@@ -62,8 +62,7 @@ def run(
         )
         return
     path = _config_path(config, settings, artifacts_dir)
-    _check_no_grid(path)
-    has_trainer = read_config_file(path).trainer is not None  # raises before a server is started
+    has_trainer = _read_config(path).trainer is not None  # raises before a server is started
     if local:
         with printed_log():
             evaluation = run_training_pipeline(
@@ -86,18 +85,21 @@ def run(
         click.echo(f"Weights: {one_line(model / WEIGHTS_FOLDER)}", err=True)
 
 
-def _check_no_grid(path: str) -> None:
-    """Check that a file that is not a valid config is no grid, which `sweep` takes as an option.
+def _read_config(path: str) -> ConfigFile:
+    """Read a training config; see `read_config_file`.
 
     Raises:
-        click.UsageError: It is a grid.
+        click.UsageError: It is a grid, which `sweep` takes as an option.
     """
-    with suppress(OSError, ValueError):
-        read_config_file(path)
-        return
-    with suppress(OSError, ValueError):
-        read_grid(path)
-        raise click.UsageError(f"{path} is a grid. Pass it as an option: `sweep --grid {path}`.")
+    try:
+        return read_config_file(path)
+    except ValueError as error:
+        with suppress(OSError, ValueError):
+            read_grid(path)
+            raise click.UsageError(
+                f"{path} is a grid. Pass it as an option: `sweep --grid {path}`."
+            ) from error
+        raise
 
 
 def _config_path(config: str, settings: tuple[str, ...], artifacts_dir: str) -> str:
@@ -169,7 +171,8 @@ def sweep(
     # Their errors are raised before a server is started.
     found = find_configs(configs)
     if len(found) == 1:
-        _check_no_grid(found[0])
+        with suppress(OSError, ValueError):  # errors of a config are reported by the sweep
+            _read_config(found[0])
     if grid:
         read_grid(grid)
     failure = None

@@ -91,6 +91,6 @@ def _configs_using(dataset_version: str, configs_dir: str) -> list[str]:
 
 def _check_interpreters(config_file: ConfigFile) -> None:
     """Check that the environments of the trainer and the evaluator of a config exist here."""
-    for key, component in (("trainer", config_file.trainer), ("evaluator", config_file.evaluator)):
-        if component is not None and (reason := missing_interpreter(component)):
+    for key, component in config_file.components.items():
+        if reason := missing_interpreter(component):
             raise ValueError(f"{config_file.component_path}: {key}.python: {reason}")

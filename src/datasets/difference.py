@@ -151,8 +151,7 @@ def _rows(
     side: str, path: StorePath, key: str | None, progress: Callable[[int], None]
 ) -> Iterator[tuple[str, bytes, bytes | None, int]]:
     for number, line in read_lines(path, progress):
-        digest = hashlib.blake2b(line, digest_size=DIGEST_BYTES).digest()
-        yield side, digest, _key(line, number, key), number
+        yield side, _digest(line), _key(line, number, key), number
 
 
 def _key(line: bytes, number: int, key: str | None) -> bytes | None:
@@ -163,4 +162,8 @@ def _key(line: bytes, number: int, key: str | None) -> bytes | None:
     if values is None or key not in values:
         return None
     value = sorted_json(values[key])
-    return value and hashlib.blake2b(value, digest_size=DIGEST_BYTES).digest()
+    return value and _digest(value)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()

@@ -19,6 +19,7 @@ from src.storage import StorePath
 __all__ = [
     "MAX_FAULTS",
     "MAX_LINE_BYTES",
+    "PIECE_BYTES",
     "InvalidLinesError",
     "LineCheck",
     "parse_object",

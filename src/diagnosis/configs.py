@@ -45,8 +45,8 @@ def _reasons(path: Path) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield str(error).splitlines()[0]
         return
-    for kind, component in (("trainer", config_file.trainer), ("evaluator", config_file.evaluator)):
-        if component is not None and (reason := missing_code(component, kind)):
+    for kind, component in config_file.components.items():
+        if reason := missing_code(component, kind):
             yield reason
 
 

@@ -119,14 +119,15 @@ def _search(
     found: dict[tuple[int, str], DatasetHit],
     progress: Callable[[int], None],
 ) -> None:
-    name, records = path.parent.name, [*numbers]
+    name, records, sha256 = path.parent.name, [*numbers], None
     for hit in search_records(records, path, progress):
         number = numbers[records[hit.record]]
         if (dataset_hit := found.get((number, name))) is None:
+            sha256 = sha256 or count_and_hash_once(path)[1]
             dataset_hit = found[number, name] = DatasetHit(
                 record=number,
                 dataset_version=name,
-                sha256=count_and_hash_once(path)[1],
+                sha256=sha256,
                 count=0,
                 lines=[],
                 is_same_text=hit.is_same_text,

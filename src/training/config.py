@@ -66,7 +66,13 @@ class ConfigFile:
     @property
     def has_component(self) -> bool:
         """Whether it names a trainer or an evaluator."""
-        return self.trainer is not None or self.evaluator is not None
+        return bool(self.components)
+
+    @property
+    def components(self) -> dict[str, Component]:
+        """Those of `trainer` and `evaluator` that it names, by key."""
+        named = {"trainer": self.trainer, "evaluator": self.evaluator}
+        return {key: component for key, component in named.items() if component is not None}
 
     @property
     def component_path(self) -> str:
