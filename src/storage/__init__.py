@@ -32,6 +32,7 @@ __all__ = [
     "Store",
     "StorePath",
     "Update",
+    "is_url",
     "open_file",
     "open_path",
     "read_file",
@@ -48,23 +49,33 @@ def open_path(location: Location) -> StorePath:
     first write.
 
     Raises:
-        ValueError: `location` is a URL; no back end for URLs is available.
+        ValueError: `location` is an address that is not valid, or the libraries for object stores
+            are not installed.
     """
     if isinstance(location, StorePath):
         return location
-    return StorePath(FolderStore(Path(_local(location))))
+    text = os.fspath(location)
+    if is_url(text):
+        return StorePath(_open_bucket(text))
+    return StorePath(FolderStore(Path(text)))
+
+
+def _open_bucket(url: str) -> Store:
+    from src.storage.bucket import BucketStore  # needs the extra `cloud`
+    from src.storage.object_client import ObjectClient, check_extra
+
+    check_extra(url)
+    return BucketStore(ObjectClient(url))
 
 
 def open_file(location: Location) -> StorePath:
     """Return the path of one file, in a store whose root is the folder that holds the file."""
     if isinstance(location, StorePath):
         return location
-    folder, name = os.path.split(_local(location).rstrip("/"))
+    folder, name = os.path.split(os.fspath(location).rstrip("/"))
     return open_path(folder) / name
 
 
-def _local(location: str | os.PathLike[str]) -> str:
-    text = os.fspath(location)
-    if "://" in text:
-        raise ValueError(f"{text}: expected a folder, found a URL. Use a path of the file system.")
-    return text
+def is_url(location: str) -> bool:
+    """Return whether a location is an address, e.g. of an object store, and no path."""
+    return "://" in location

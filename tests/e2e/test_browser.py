@@ -143,11 +143,18 @@ def test_a_failed_run_shows_the_fault_of_the_config(page, platform):
     open_form(page, platform).nth(0).fill(config)
     submit(page, platform)
     expect(page.get_by_text("Failed").first).to_be_visible()
+
+    def shows_its_step():  # a page that was opened before the step was recorded never does
+        page.reload()
+        expect(page.get_by_text("Failed").first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        return page.get_by_text("did not generate any task").is_hidden()
+
+    eventually(shows_its_step)
     page.get_by_text("Details", exact=True).first.click()
     page.get_by_text("See More").click()
     message = page.get_by_text(re.compile(r"unknown key 'epoch', did you mean 'epochs'\?")).first
     expect(message).to_be_visible()
-    expect(page.get_by_text("did not generate any task")).to_be_hidden()  # until it is recorded
     page.set_viewport_size({"width": 1400, "height": 1000})  # shows the message, too
     take_screenshot(page, "failed")
     page.set_viewport_size(SIZE)

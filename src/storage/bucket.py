@@ -1,0 +1,469 @@
+"""The bucket back end: a store in an object store (S3, Google Cloud Storage, Azure).
+
+There are no locks. A file is written on the condition that it does not exist, or that it was not
+written since it was read; of several writers the server lets one win, and the others read and
+decide again. After an error of such a write the file is read: see `src.storage.readback`. A write
+that arrives late has no effect, because its condition no longer holds.
+"""
+
+import json
+import os
+import posixpath
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from src.digest import Digest, digests_to_json
+from src.errors import CorruptFileError
+from src.progress import ignore_progress
+from src.storage.file_cache import FileCache
+from src.storage.memo import memo_path, read_facts, write_facts
+from src.storage.object_client import (
+    PART_BYTES,
+    ObjectClient,
+    ObjectInfo,
+    RefusedError,
+    StoredObject,
+    UnknownOutcomeError,
+)
+from src.storage.readback import Outcome, outcome_of_create, outcome_of_swap
+from src.storage.store import Key, NewFolder, Reader, Stat, Update
+from src.storage.tree import copy_pieces, first_difference
+
+__all__ = ["BucketStore"]
+
+T = TypeVar("T")
+
+CREATE_LIMIT = 1 << 26  # bytes of an existing file that `create` returns
+UPDATE_LIMIT = 1 << 30  # bytes of a file that is read in order to be updated
+PARTS_AHEAD = 4
+WRITES_AT_ONCE = 16
+
+
+class BucketStore:
+    """Files below one address; implements `Store`.
+
+    The files of `put_files` lie in a folder that is named after their contents; see `place`.
+    """
+
+    def __init__(self, client: ObjectClient) -> None:
+        self._client = client
+        self._is_usable = False
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        return self._client.url
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BucketStore) and self._client.place == other._client.place
+
+    def __hash__(self) -> int:
+        return hash(self._client.place)
+
+    # --- Reading ---------------------------------------------------------------------------------
+
+    def read(self, key: Key, limit: int) -> bytes | None:
+        """Implement `Store.read`."""
+        found = self._client.get(key, limit)
+        return None if found is None else found.data
+
+    def stat(self, key: Key) -> Stat | None:
+        """Implement `Store.stat`."""
+        info = self._client.head(key)
+        return None if info is None else _stat(info)
+
+    @contextmanager
+    def open(self, key: Key) -> Iterator[Reader]:
+        """Implement `Store.open`: all bytes are those of one write."""
+        first = self._client.get_first_part(key)
+        if first is None:
+            raise FileNotFoundError(2, os.strerror(2), self._message(key))
+        with closing(_pieces(self._client, first)) as pieces:
+            yield _ObjectReader(_stat(first.info), pieces)
+
+    def files(self, prefix: Key) -> Iterator[Stat]:
+        """Implement `Store.files`; the identities are not known."""
+        for info in self._client.list(prefix):
+            yield Stat(info.key, info.size, None)
+
+    def folders(self, prefix: Key, *, follow_links: bool = False) -> list[str]:  # noqa: ARG002
+        """Implement `Store.folders`."""
+        return list(self._client.folders(prefix))
+
+    # --- Writing ---------------------------------------------------------------------------------
+
+    def create(self, key: Key, data: bytes) -> bytes:
+        """Implement `Store.create`."""
+        self._check_usable()
+        patience = self._client.patience()
+        while True:
+            try:
+                self._client.put(key, data, None)
+            except UnknownOutcomeError as error:
+                found = self._client.get(key, CREATE_LIMIT)
+                if found is not None:
+                    return found.data
+                patience.wait(error)
+            else:
+                return data
+
+    def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
+        """Implement `Store.create_many`: several folders at the same time."""
+        from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+        folders: dict[str, list[Key]] = {}
+        for key in files:
+            folders.setdefault(posixpath.dirname(key), []).append(key)
+
+        def create(keys: list[Key]) -> list[Key]:
+            done: list[Key] = []
+            for key in keys:
+                try:
+                    if self.create(key, files[key]) == files[key]:
+                        done.append(key)
+                except (OSError, CorruptFileError):
+                    break
+            return done
+
+        self._check_usable()
+        with ThreadPoolExecutor(min(WRITES_AT_ONCE, len(folders) or 1)) as pool:
+            return {key for done in pool.map(create, folders.values()) for key in done}
+
+    def replace(self, key: Key, data: bytes) -> None:
+        """Implement `Store.replace`; a write that arrives late cannot undo another one."""
+        self._update(key, lambda _: Update(None, [data]))
+
+    def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
+        """Implement `Store.update`, by compare-and-swap."""
+        return self._update(key, decide)
+
+    def _update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
+        patience = self._client.patience()
+        found = self._client.get(key, UPDATE_LIMIT)
+        while True:
+            before, tag = (None, None) if found is None else (found.data, found.info.tag)
+            update = decide(before)
+            if update.data is None:
+                return update.result
+            new = b"".join(update.data)
+            if new == before:
+                return update.result
+            self._check_usable()
+            try:
+                self._client.put(key, new, tag)
+            except UnknownOutcomeError as error:
+                found = self._client.get(key, UPDATE_LIMIT)
+                outcome = outcome_of_swap(before, new, found and found.data)
+                if outcome is Outcome.WRITTEN:
+                    return update.result
+                patience.wait(_too_slow(error) if outcome is Outcome.OVERTAKEN else error)
+            else:
+                return update.result
+
+    # --- Many files ------------------------------------------------------------------------------
+
+    def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
+        """Implement `Store.place`: a folder that is named after the contents of the files."""
+        text = json.dumps(digests_to_json(files), sort_keys=True, separators=(",", ":"))
+        return f"{prefix}/{sha256(text.encode()).hexdigest()}"
+
+    def digests(
+        self,
+        prefix: Key,
+        *,
+        use_memos: bool = False,
+        progress: Callable[[int], None] = ignore_progress,
+    ) -> dict[str, Digest]:
+        """Implement `Store.digests`."""
+        return {
+            info.key.removeprefix(f"{prefix}/"): self._digest(info.key, use_memos, progress)
+            for info in self._client.list(prefix)
+        }
+
+    def _digest(self, key: Key, use_memos: bool, progress: Callable[[int], None]) -> Digest:
+        memo = self.memo(key) if use_memos else None
+        info = self._client.head(key) if use_memos else None
+        if info is not None and (known := _known_digest(memo, info)) is not None:
+            return known
+        digest = sha256()
+        with self.open(key) as file:
+            buffer = memoryview(bytearray(1 << 20))
+            while read := file.readinto(buffer):
+                digest.update(buffer[:read])
+                progress(read)
+        found = Digest(file.stat.size, digest.hexdigest())
+        write_facts(memo, str(file.stat.identity), *found)
+        return found
+
+    def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
+        """Implement `Store.put_files`; `prefix` is the place of these files, and has no others."""
+        self._check_usable()
+        for name, digest in files.items():
+            key = f"{prefix}/{name}"
+            info, memo = self._client.head(key), self.memo(key)
+            if info is not None and _known_digest(memo, info) == digest:
+                continue
+            if digest.size <= PART_BYTES:
+                with closing(copy_pieces(folder, name, digest)) as data:
+                    self.replace(key, b"".join(data))
+            else:
+                pieces = partial(copy_pieces, folder, name, digest)
+                self._client.upload(key, pieces, digest.size)
+            if (info := self._client.head(key)) is not None:
+                write_facts(memo, info.identity, *digest)
+
+    @contextmanager
+    def new_folder(self, prefix: Key) -> Iterator[NewFolder]:
+        """Implement `Store.new_folder`.
+
+        The files are kept on this host until the end of the block. Then the file that was written
+        first is uploaded last: with it, the folder is complete. If that fails, a second try with
+        the same bytes completes it.
+        """
+        with tempfile.TemporaryDirectory(prefix="llm-train-") as spool:
+            folder = _Spool(Path(spool), self._refuse_existing(prefix))
+            yield folder
+            if not folder.files:
+                return
+            first, *others = folder.files
+            self._check_only(prefix, folder.files)
+            for name in others:
+                data = Path(spool, name).read_bytes()
+                if self.create(f"{prefix}/{name}", data) != data:
+                    raise self._exists(prefix)
+            self._put_new(f"{prefix}/{first}", Path(spool, first))
+
+    def _refuse_existing(self, prefix: Key) -> Callable[[str], None]:
+        """Return a function that raises if the folder is complete: it has the first file."""
+
+        def check(name: str) -> None:
+            if self._client.head(f"{prefix}/{name}") is not None:
+                raise self._exists(prefix)
+
+        return check
+
+    def _check_only(self, prefix: Key, names: Iterable[str]) -> None:
+        """Raise if the folder has other files, or if there is a file in its place."""
+        found = {info.key for info in self._client.list(prefix)}
+        if found - {f"{prefix}/{name}" for name in names} or self._client.head(prefix):
+            raise self._exists(prefix)
+
+    def _put_new(self, key: Key, path: Path) -> None:
+        """Write the first file of a new folder, whose others say what its bytes are."""
+        size = path.stat().st_size
+        if size > PART_BYTES:
+            self._client.upload(key, lambda: _file_pieces(path), size)
+        else:
+            data = path.read_bytes()
+            if outcome_of_create(data, self.create(key, data)) is not Outcome.WRITTEN:
+                raise self._exists(posixpath.dirname(key))
+
+    def _exists(self, prefix: Key) -> FileExistsError:
+        return FileExistsError(17, os.strerror(17), self._message(prefix))
+
+    @contextmanager
+    def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
+        """Implement `Store.local_files`: copies in the user's cache folder."""
+        found = {
+            info.key.removeprefix(f"{prefix}/"): info.size for info in self._client.list(prefix)
+        }
+        if found != {name: digest.size for name, digest in files.items()}:
+            raise CorruptFileError(
+                first_difference(self._message(prefix), self.digests(prefix), files)
+            )
+        with self._copies(prefix, files) as folder:
+            yield folder
+
+    @contextmanager
+    def local_file(self, key: Key, digest: Digest) -> Iterator[Path]:
+        """Implement `Store.local_file`: a copy in the user's cache folder."""
+        prefix, name = posixpath.split(key)
+        with self._copies(prefix, {name: digest}) as folder:
+            yield folder / name
+
+    @contextmanager
+    def _copies(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
+        def fetch(name: str) -> Iterator[bytes]:
+            key = f"{prefix}/{name}" if prefix else name
+            first = self._client.get_first_part(key)
+            if first is None:
+                raise CorruptFileError(
+                    f"{self._message(key)}: no such file. Restore it from a backup."
+                )
+            yield from _pieces(self._client, first)
+
+        with ExitStack() as stack:
+            base = self._cache_folder("files")
+            if base is None:
+                base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llm-train-")))
+            try:
+                folder = stack.enter_context(FileCache(base).provide(files, fetch))
+            except CorruptFileError as error:
+                raise CorruptFileError(f"{self._message(prefix)}/{error}") from error
+            yield folder
+
+    def local_folder(self, key: Key) -> Path:
+        """Implement `Store.local_folder`: a folder in the user's cache folder, of this host."""
+        name = sha256(self._client.place.encode()).hexdigest()[:16]
+        base = self._cache_folder("work") or Path(tempfile.gettempdir(), f"llm-train-{os.getuid()}")
+        folder = base / name / key
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder.resolve()
+
+    def _cache_folder(self, name: str) -> Path | None:
+        """Return a folder beside the memos; `None` if the user has no cache folder."""
+        memo = self.memo("")
+        return None if memo is None else memo.parent / name
+
+    def memo(self, key: Key) -> Path | None:
+        """Implement `Store.memo`."""
+        return memo_path(f"{self._client.place}/{key}", outside=self.url)
+
+    # --- Probe -----------------------------------------------------------------------------------
+
+    def probe(self) -> None:
+        """Implement `Store.probe`: ask whether the server heeds the conditions of writes.
+
+        Some servers ignore them and answer that the file was written: all but the last writer
+        would lose their entries without a word.
+        """
+        key = f".probe/{uuid4().hex}"
+        client = self._client
+
+        def is_written(data: bytes, tag: str | None) -> bool:
+            try:
+                client.put(key, data, tag)
+            except UnknownOutcomeError:
+                found = client.get(key, 1 << 10)
+                return found is not None and found.data == data
+            return True
+
+        def require(is_met: bool, promise: str) -> None:
+            if not is_met:
+                raise RefusedError(
+                    f"{self.url}: {promise}. Without that, runs at the same time would lose each "
+                    "other's models. Nothing was written; use another server, or a newer version "
+                    "of it."
+                )
+
+        try:
+            require(is_written(b"1", None), "the server does not write a new file on a condition")
+            first = client.get(key, 1 << 10)
+            is_new = is_written(b"2", None)
+            require(not is_new, "the server replaces a file that was to be new")
+            tag = first.info.tag if first else ""
+            require(is_written(b"3", tag), "the server does not replace a file that is unchanged")
+            is_stale = is_written(b"4", tag)
+            require(not is_stale, "the server replaces a file that was written since it was read")
+        finally:
+            self._delete_probe(key)
+
+    def _delete_probe(self, key: Key) -> None:
+        """Delete the file of a probe, if the credentials have that right."""
+        try:
+            self._client.delete(key)
+        except OSError:
+            return
+
+    def _check_usable(self) -> None:
+        """Probe the server before the first write of this user on this host."""
+        if self._is_usable:
+            return
+        memo = self.memo(".probe")
+        if read_facts(memo, self._client.place) != ["conditional writes"]:
+            self.probe()
+            write_facts(memo, self._client.place, "conditional writes")
+        self._is_usable = True
+
+    def _message(self, key: Key) -> str:
+        return f"{self.url}/{key}" if key else self.url
+
+
+class _ObjectReader:
+    """An open object; implements `Reader`."""
+
+    def __init__(self, stat: Stat, pieces: Iterator[bytes]) -> None:
+        self.stat = stat
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Implement `Reader.readinto`."""
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._piece = memoryview(piece)
+        size = min(len(buffer), len(self._piece))
+        buffer[:size] = self._piece[:size]
+        self._piece = self._piece[size:]
+        return size
+
+
+def _pieces(client: ObjectClient, first: StoredObject) -> Generator[bytes, None, None]:
+    """Yield the bytes of an object; parts are fetched ahead, in threads."""
+    yield first.data
+    starts = deque(range(len(first.data), first.info.size, PART_BYTES))
+    if not starts:
+        return
+    from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+    with ThreadPoolExecutor(PARTS_AHEAD) as pool:
+        parts: deque[Any] = deque()
+        try:
+            while starts or parts:
+                while starts and len(parts) < PARTS_AHEAD:
+                    parts.append(pool.submit(client.get_part, first.info, starts.popleft()))
+                yield parts.popleft().result()
+        finally:
+            for part in parts:
+                part.cancel()
+
+
+class _Spool:
+    """The files of a folder that is being written, on this host; implements `NewFolder`."""
+
+    def __init__(self, folder: Path, check_first: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._check_first = check_first
+        self.files: list[str] = []
+
+    def write(self, name: str, data: Iterable[bytes | memoryview]) -> None:
+        """Implement `NewFolder.write`."""
+        if name in self.files:
+            raise FileExistsError(17, os.strerror(17), name)
+        if not self.files:
+            self._check_first(name)
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "xb") as file:
+            file.writelines(data)
+        self.files.append(name)
+
+
+def _file_pieces(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
+
+
+def _stat(info: ObjectInfo) -> Stat:
+    return Stat(info.key, info.size, info.identity)
+
+
+def _known_digest(memo: Path | None, info: ObjectInfo) -> Digest | None:
+    known = read_facts(memo, info.identity)
+    if len(known) == 2 and known[0].isdecimal():
+        return Digest(int(known[0]), known[1])
+    return None
+
+
+def _too_slow(error: OSError) -> TimeoutError:
+    return TimeoutError(f"{error} Other writers were faster each time.")
