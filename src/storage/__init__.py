@@ -6,6 +6,7 @@ an artifacts root. A further back end is one module that implements `Store`, and
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from src.storage.folder import FolderStore
@@ -61,10 +62,14 @@ def open_path(location: Location) -> StorePath:
 
 
 def _open_bucket(url: str) -> Store:
-    from src.storage.bucket import BucketStore  # needs the extra `cloud`
-    from src.storage.object_client import ObjectClient, check_extra
+    if not (find_spec("obstore") and find_spec("boto3")):
+        raise ValueError(
+            f"{url}: the libraries for object stores are not installed. Run `make .venv/cloud`, or "
+            "`pip install --require-hashes -r requirements/cloud.lock`."
+        )
+    from src.storage.bucket import BucketStore  # slow to import
+    from src.storage.objects.client import ObjectClient
 
-    check_extra(url)
     return BucketStore(ObjectClient(url))
 
 

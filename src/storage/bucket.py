@@ -24,14 +24,8 @@ from src.errors import CorruptFileError
 from src.progress import ignore_progress
 from src.storage.file_cache import FileCache
 from src.storage.memo import memo_path, read_facts, write_facts
-from src.storage.object_client import (
-    PART_BYTES,
-    ObjectClient,
-    ObjectInfo,
-    RefusedError,
-    StoredObject,
-    UnknownOutcomeError,
-)
+from src.storage.objects.client import PART_BYTES, ObjectClient, ObjectInfo, StoredObject
+from src.storage.objects.errors import RefusedError, UnknownOutcomeError
 from src.storage.readback import Outcome, outcome_of_create, outcome_of_swap
 from src.storage.store import Key, NewFolder, Reader, Stat, Update
 from src.storage.tree import copy_pieces, first_difference

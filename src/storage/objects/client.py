@@ -1,4 +1,4 @@
-"""Requests to an object store, by obstore: the only module that imports it.
+"""Requests to an object store, by obstore.
 
 A write is one request, which is never repeated here: only a read can tell whether it was carried
 out. All other requests are repeated while their error may pass. The errors of obstore are no
@@ -10,53 +10,30 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import obstore
+from obstore.exceptions import BaseError, GenericError, PreconditionError
+
 from src.errors import too_large
+from src.storage.objects.address import is_valid_key, parse_address
+from src.storage.objects.errors import RefusedError, UnknownOutcomeError, translated
+from src.storage.objects.opening import open_store, server_address
 from src.storage.store import FileChangedError, Key
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = [
-    "ObjectClient",
-    "ObjectInfo",
-    "Patience",
-    "RefusedError",
-    "StoredObject",
-    "UnknownOutcomeError",
-    "check_extra",
-]
+__all__ = ["PART_BYTES", "ObjectClient", "ObjectInfo", "Patience", "StoredObject"]
 
 T = TypeVar("T")
 
-SCHEMES = ("s3", "gs", "az")
-EXTRA = "llm-training-pipeline[cloud]"
 PATIENCE_SECONDS = 90.0  # of an operation, while a server does not answer
 FIRST_PATIENCE_SECONDS = 10.0  # before the first answer: the address may be wrong
 MAX_WAIT_SECONDS = 0.5
 PART_BYTES = 1 << 23
 MAX_PARTS = 9_000  # of an upload; S3 has 10,000
 UPLOADS_AT_ONCE = 4
-TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "120s"}
-_URL = re.compile("(?P<scheme>[a-z0-9+.-]+)://(?P<bucket>[^/]*)(?:/(?P<prefix>.*))?", re.DOTALL)
-_BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_SEGMENT = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/?#%\\]+")
-_CODE = re.compile("<Code>([A-Za-z]{3,60})</Code>")
-_STATUS = re.compile("non-2xx status code: ([0-9]{3})")
-
-
-class RefusedError(PermissionError):
-    """Raised when the server refuses, and would refuse again: no bucket, right or credentials."""
-
-
-class UnknownOutcomeError(OSError):
-    """Raised by a write of which only a read can tell whether it was carried out."""
 
 
 class ObjectInfo(NamedTuple):
@@ -101,34 +78,6 @@ class Patience:
         self._longest = min(MAX_WAIT_SECONDS, 2 * self._longest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
-    scheme: str
-    bucket: str
-    prefix: str
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
-
-
-def _parse(url: str) -> _Address:
-    match = _URL.fullmatch(url)
-    scheme, bucket, prefix = match.group("scheme", "bucket", "prefix") if match else ("", "", "")
-    segments = (prefix or "").rstrip("/").split("/") if prefix else []
-    if (
-        scheme not in SCHEMES
-        or not _BUCKET.fullmatch(bucket)
-        or not all(_SEGMENT.fullmatch(each) for each in segments)
-    ):
-        raise ValueError(
-            f"{url[:200]!r}: expected the address of an object store: s3://BUCKET/PREFIX, "
-            "gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without a name of a user, a query or the "
-            "characters ? # % \\."
-        )
-    return _Address(scheme, bucket, "/".join(segments))
-
-
 class ObjectClient:
     """The objects below one address.
 
@@ -144,10 +93,10 @@ class ObjectClient:
     """
 
     def __init__(self, url: str) -> None:
-        self._address = _parse(url)
+        self._address = parse_address(url)
         self.url = self._address.url
-        self._endpoint = _endpoint(self._address.scheme)
-        self.place = f"{self._endpoint or ''}|{self.url}"
+        self._server = server_address(self._address.scheme)
+        self.place = f"{self._server or ''}|{self.url}"
         self._stores: tuple[ObjectStore, ObjectStore] | None = None
         self._has_answered = self._is_checked = False
 
@@ -163,7 +112,6 @@ class ObjectClient:
         Raises:
             CorruptFileError: It is larger than `limit` bytes.
         """
-        import obstore
 
         def get() -> StoredObject:
             found = obstore.get(self._single, self._checked(key))
@@ -176,13 +124,10 @@ class ObjectClient:
 
     def head(self, key: Key) -> ObjectInfo | None:
         """Return size and ETag of an object; `None` if there is none."""
-        import obstore
-
         return self._found(lambda: _info(key, obstore.head(self._single, self._checked(key))), key)
 
     def get_first_part(self, key: Key) -> StoredObject | None:
         """Return an object with its first `PART_BYTES` bytes; `None` if there is none."""
-        import obstore
 
         def get() -> StoredObject:
             options: Any = {"range": (0, PART_BYTES)}
@@ -203,8 +148,6 @@ class ObjectClient:
         Raises:
             FileChangedError: The object was written or deleted meanwhile.
         """
-        import obstore
-        from obstore.exceptions import PreconditionError
 
         def get() -> bytes:
             options: Any = {"range": (start, start + PART_BYTES), "if_match": info.tag}
@@ -220,7 +163,6 @@ class ObjectClient:
 
     def list(self, prefix: Key) -> Sequence[ObjectInfo]:
         """Return all objects below a prefix, in the order of their keys."""
-        import obstore
 
         def found() -> list[ObjectInfo]:
             pages = obstore.list(self._single, prefix=prefix or None)
@@ -233,7 +175,6 @@ class ObjectClient:
 
     def folders(self, prefix: Key) -> Sequence[str]:
         """Return the names of the folders directly below a prefix, sorted."""
-        import obstore
 
         def found() -> list[str]:
             result = obstore.list_with_delimiter(self._single, prefix=prefix or None)
@@ -256,18 +197,15 @@ class ObjectClient:
                 condition did not hold.
             RefusedError: A right is missing.
         """
-        import obstore
-        from obstore.exceptions import BaseError
-
         mode: Any = "create" if tag is None else {"e_tag": tag}
         try:
             obstore.put(self._single, self._checked(key), data, mode=mode, use_multipart=False)
         except (BaseError, FileNotFoundError) as error:
-            translated = self._translated(error, key)
-            if isinstance(translated, RefusedError):
-                raise translated from error
+            reason = self._translated(error, key)
+            if isinstance(reason, RefusedError):
+                raise reason from error
             raise UnknownOutcomeError(
-                f"{self._message(key)}: not known whether it was written. {translated} Run again: "
+                f"{self._message(key)}: not known whether it was written. {reason} Run again: "
                 "what was written is found."
             ) from error
         self._has_answered = True
@@ -281,9 +219,6 @@ class ObjectClient:
                 object is written.
             size: Its size in bytes.
         """
-        import obstore
-        from obstore.exceptions import GenericError
-
         part = max(PART_BYTES, -(-size // MAX_PARTS))
 
         def put() -> None:
@@ -305,8 +240,6 @@ class ObjectClient:
 
     def delete(self, key: Key) -> None:
         """Delete an object, if there is one."""
-        import obstore
-
         self._repeated(lambda: obstore.delete(self._single, self._checked(key)), key)
 
     # --- Errors ----------------------------------------------------------------------------------
@@ -329,8 +262,6 @@ class ObjectClient:
             CorruptFileError, FileChangedError: As by `call`.
             RefusedError, OSError: The translated error.
         """
-        from obstore.exceptions import BaseError, PreconditionError
-
         patience = self.patience()
         while True:
             try:
@@ -339,41 +270,22 @@ class ObjectClient:
                 self._has_answered = True
                 raise
             except BaseError as error:
-                translated = self._translated(error, key)
-                if isinstance(translated, RefusedError):
-                    raise translated from error
-                patience.wait(translated)
+                reason = self._translated(error, key)
+                if isinstance(reason, RefusedError):
+                    raise reason from error
+                patience.wait(reason)
             else:
                 self._has_answered = True
                 return result
 
-    def _translated(self, error: Exception, key: Key) -> OSError:
-        """Return the project's error for one of obstore, whose text may contain credentials."""
-        text = str(error)
-        code, status = _CODE.search(text), _STATUS.search(text)
-        found = code[1] if code else f"status {status[1]}" if status else ""
-        place, at = self._message(key), f" at {self._endpoint}" if self._endpoint else ""
-        if isinstance(error, FileNotFoundError) or found in ("NoSuchBucket", "ContainerNotFound"):
-            bucket = f"{self._address.scheme}://{self._address.bucket}"
-            return RefusedError(f"{bucket}: no such bucket{at}. Create it, or correct the address.")
-        for pattern, sentence in _REFUSALS.items():
-            if re.search(pattern, text):
-                return RefusedError(f"{place}: {sentence} ({found or type(error).__name__}{at})")
-        if found in ("SlowDown", "ServerBusy", "TooManyRequests", "status 429", "status 503"):
-            return OSError(f"{place}: the server asks for fewer requests ({found}{at}).")
-        if status and status[1].startswith("4") and status[1] not in ("408", "409", "412", "425"):
-            return RefusedError(f"{place}: the server refuses the request ({found}{at}).")
-        return OSError(
-            f"{place}: the server{at} does not answer ({found})."
-            if found
-            else f"{place}: no complete answer from the server{at}. Check the network and the "
-            "address of the server."
-        )
-
     def _checked(self, key: Key) -> Key:
-        if not all(map(_SEGMENT.fullmatch, key.split("/"))):
+        if not is_valid_key(key):
             raise ValueError(f"{self.url}/{key}: leads out of {self.url}, or is no valid key.")
         return key
+
+    def _translated(self, error: Exception, key: Key) -> OSError:
+        bucket = f"{self._address.scheme}://{self._address.bucket}"
+        return translated(error, self._message(key), bucket=bucket, server=self._server)
 
     def _message(self, key: Key) -> str:
         return f"{self.url}/{key}" if key else self.url
@@ -393,52 +305,11 @@ class ObjectClient:
     def _opened(self) -> "tuple[ObjectStore, ObjectStore]":
         _check_not_forked()
         if self._stores is None:
-            with _as_refused(self.url):
-                self._stores = (
-                    _open(self._address, self._endpoint, max_retries=0),
-                    _open(self._address, self._endpoint, max_retries=5),
-                )
+            single, repeating = (
+                open_store(self._address, self._server, max_retries=number) for number in (0, 5)
+            )
+            self._stores = single, repeating
         return self._stores
-
-
-_REFUSALS = {
-    "ExpiredToken|TokenRefreshRequired|ExpiredAuthenticationToken": (
-        "the credentials have expired. Renew them."
-    ),
-    "RequestTimeTooSkewed|RequestExpired": (
-        "the clock of this machine differs too much from the server's. Set it."
-    ),
-    "incorrectly configured region|AuthorizationHeaderMalformed|PermanentRedirect": (
-        "the bucket is in another region. Set AWS_REGION."
-    ),
-    "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed": (
-        "the server does not know these credentials. Correct them."
-    ),
-    "Unauthenticated|status code: 401": (
-        "the server does not know these credentials. Correct them."
-    ),
-    "PermissionDenied|AccessDenied|status code: 403": (
-        "the credentials lack the right. See docs/operations.md for the rights that are needed."
-    ),
-    "builder error": (
-        "the address of the server cannot be used. Expected one such as https://HOST:PORT."
-    ),
-}
-
-
-@contextmanager
-def _as_refused(url: str) -> Iterator[None]:
-    """Raise the errors of opening a store, such as those of a variable, without their text."""
-    from obstore.exceptions import BaseError
-
-    try:
-        yield
-    except (BaseError, ValueError, TypeError) as error:
-        kind = type(error).__name__
-        raise RefusedError(
-            f"{url}: the settings of the object store are not valid ({kind}). Check the variables "
-            "that begin with AWS_, GOOGLE_ or AZURE_."
-        ) from None
 
 
 def _ends_of_folders(key: Key) -> Iterator[int]:
@@ -464,92 +335,4 @@ def _check_not_forked() -> None:
         raise RefusedError(
             "This process was forked from one that had used an object store. Start it anew, e.g. "
             'by multiprocessing.get_context("spawn").'
-        )
-
-
-# --- Settings ------------------------------------------------------------------------------------
-
-
-def _endpoint(scheme: str) -> str | None:
-    """Return the address of the server, if it is not the usual one; without credentials."""
-    names = {
-        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    }
-    for name in names.get(scheme, ()):
-        if value := os.environ.get(name):
-            return re.sub("//[^/@]*@", "//", value.partition("?")[0])
-    return None
-
-
-def _open(address: _Address, endpoint: str | None, *, max_retries: int) -> "ObjectStore":
-    from obstore.store import AzureStore, GCSStore, S3Store
-
-    options: dict[str, Any] = {
-        "client_options": {
-            **TIMEOUTS,
-            "allow_http": endpoint is not None and endpoint.startswith("http://"),
-        },
-        "retry_config": {"max_retries": max_retries, "retry_timeout": timedelta(seconds=60)},
-        "prefix": address.prefix or None,
-    }
-    if address.scheme == "s3":
-        return S3Store(address.bucket, **_aws_settings(), **options)
-    if address.scheme == "gs":
-        _check_gcp_credentials(address)
-        return GCSStore(address.bucket, **options)
-    return AzureStore(address.bucket, **options)
-
-
-def _aws_settings() -> dict[str, Any]:
-    """Return where S3 gets credentials: from the environment, or as the tools of AWS do."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if os.environ.get("AWS_ACCESS_KEY_ID"):
-        return {"region": region or "us-east-1"}
-    import boto3
-    from botocore.exceptions import BotoCoreError
-    from obstore.auth.boto3 import Boto3CredentialProvider
-
-    try:
-        session = boto3.Session()
-        credentials = session.get_credentials()
-    except BotoCoreError as error:
-        raise RefusedError(f"Credentials of AWS: {error}") from None
-    if credentials is None:
-        raise RefusedError(
-            "No credentials of AWS were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE with a profile of ~/.aws/config."
-        )
-    return {
-        "region": region or session.region_name or "us-east-1",
-        "credential_provider": Boto3CredentialProvider(session),
-    }
-
-
-def _check_gcp_credentials(address: _Address) -> None:
-    """Refuse Google's storage without credentials: obstore would ask an address of the network."""
-    names = (
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "GOOGLE_SERVICE_ACCOUNT",
-        "GOOGLE_SERVICE_ACCOUNT_PATH",
-        "GOOGLE_SERVICE_ACCOUNT_KEY",
-    )
-    default = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-    if not any(os.environ.get(name) for name in names) and not default.exists():
-        raise RefusedError(
-            f"{address.url}: no credentials of Google Cloud were found. Set "
-            "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`."
-        )
-
-
-def check_extra(url: str) -> None:
-    """Check that the libraries for object stores are installed.
-
-    Raises:
-        ValueError: They are not; says how to install them.
-    """
-    if find_spec("obstore") is None or find_spec("boto3") is None:
-        raise ValueError(
-            f"{url}: the libraries for object stores are not installed. Run "
-            f"`pip install '{EXTRA}'`, or `make .venv/cloud` in a clone."
         )

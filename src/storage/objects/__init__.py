@@ -1,0 +1,1 @@
+"""Requests to object stores, by obstore; needs the extra `cloud`. Used by `src.storage.bucket`."""

@@ -1,0 +1,80 @@
+"""The errors of obstore as errors of the project: one sentence each, without credentials.
+
+The text of an error of obstore can contain a signed address, so only the code and the status of the
+server's answer are taken from it.
+"""
+
+import re
+
+__all__ = ["RefusedError", "UnknownOutcomeError", "translated"]
+
+_CODE = re.compile("<Code>([A-Za-z]{3,60})</Code>")
+_STATUS = re.compile("non-2xx status code: ([0-9]{3})")
+_THROTTLED = ("SlowDown", "ServerBusy", "TooManyRequests", "status 429", "status 503")
+_PASSING = ("408", "409", "412", "425", "429")  # of the statuses that begin with 4
+
+
+class RefusedError(PermissionError):
+    """Raised when the server refuses, and would refuse again: no bucket, right or credentials."""
+
+
+class UnknownOutcomeError(OSError):
+    """Raised by a write of which only a read can tell whether it was carried out."""
+
+
+_REFUSALS = {
+    "ExpiredToken|TokenRefreshRequired|ExpiredAuthenticationToken": (
+        "the credentials have expired. Renew them."
+    ),
+    "RequestTimeTooSkewed|RequestExpired": (
+        "the clock of this machine differs too much from the server's. Set it."
+    ),
+    "incorrectly configured region|AuthorizationHeaderMalformed|PermanentRedirect": (
+        "the bucket is in another region. Set AWS_REGION."
+    ),
+    "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed": (
+        "the server does not know these credentials. Correct them."
+    ),
+    "Unauthenticated|status code: 401": (
+        "the server does not know these credentials. Correct them."
+    ),
+    "PermissionDenied|AccessDenied|status code: 403": (
+        "the credentials lack the right. See docs/operations.md for the rights that are needed."
+    ),
+    "builder error": (
+        "the address of the server cannot be used. Expected one such as https://HOST:PORT."
+    ),
+}
+
+
+def translated(error: Exception, place: str, *, bucket: str, server: str | None) -> OSError:
+    """Return the error of the project for one of obstore.
+
+    Args:
+        error: The error.
+        place: The address of the object.
+        bucket: The address of the bucket.
+        server: The address of the server, if it is not the usual one.
+
+    Returns:
+        A `RefusedError` if the server would refuse again; otherwise an `OSError` that may pass.
+    """
+    text = str(error)
+    code, status = _CODE.search(text), _STATUS.search(text)
+    found = code[1] if code else f"status {status[1]}" if status else ""
+    at = f" at {server}" if server else ""
+    if isinstance(error, FileNotFoundError) or found in ("NoSuchBucket", "ContainerNotFound"):
+        return RefusedError(f"{bucket}: no such bucket{at}. Create it, or correct the address.")
+    for pattern, sentence in _REFUSALS.items():
+        if re.search(pattern, text):
+            return RefusedError(f"{place}: {sentence} ({found or type(error).__name__}{at})")
+    if found in _THROTTLED:
+        return OSError(f"{place}: the server asks for fewer requests ({found}{at}).")
+    if status and status[1].startswith("4") and status[1] not in _PASSING:
+        return RefusedError(f"{place}: the server refuses the request ({found}{at}).")
+    if found:
+        return OSError(f"{place}: the server{at} does not answer ({found}).")
+    return OSError(
+        f"{place}: no complete answer from the server{at}. Check the network and the address of "
+        "the server."
+    )

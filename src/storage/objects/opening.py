@@ -1,0 +1,115 @@
+"""Opening an object store with the usual variables and profiles of its provider."""
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from src.storage.objects.address import Address
+from src.storage.objects.errors import RefusedError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+__all__ = ["open_store", "server_address"]
+
+TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "120s"}
+RETRY_TIMEOUT = timedelta(seconds=60)
+
+
+def server_address(scheme: str) -> str | None:
+    """Return the address of the server, if it is not the usual one; without credentials."""
+    names = {
+        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    }
+    for name in names.get(scheme, ()):
+        if value := os.environ.get(name):
+            return re.sub("//[^/@]*@", "//", value.partition("?")[0])
+    return None
+
+
+def open_store(address: Address, server: str | None, *, max_retries: int) -> "ObjectStore":
+    """Return the object store at an address; no request is sent.
+
+    Credentials are those of the usual variables and profiles of the provider.
+
+    Args:
+        address: The address.
+        server: The address of the server; see `server_address`.
+        max_retries: How often obstore repeats a request.
+
+    Raises:
+        RefusedError: There are no credentials, or a setting is not valid.
+    """
+    try:
+        return _open(address, server, max_retries)
+    except (BaseError, TypeError, ValueError) as error:
+        # Their texts can contain the values of variables.
+        raise RefusedError(
+            f"{address.url}: the settings of the object store are not valid "
+            f"({type(error).__name__}). Check the variables that begin with AWS_, GOOGLE_ or "
+            "AZURE_."
+        ) from None
+
+
+def _open(address: Address, server: str | None, max_retries: int) -> "ObjectStore":
+    options: dict[str, Any] = {
+        "client_options": {
+            **TIMEOUTS,
+            "allow_http": server is not None and server.startswith("http://"),
+        },
+        "retry_config": {"max_retries": max_retries, "retry_timeout": RETRY_TIMEOUT},
+        "prefix": address.prefix or None,
+    }
+    if address.scheme == "s3":
+        return S3Store(address.bucket, **_aws_settings(), **options)
+    if address.scheme == "gs":
+        _check_gcp_credentials(address)
+        return GCSStore(address.bucket, **options)
+    return AzureStore(address.bucket, **options)
+
+
+def _aws_settings() -> dict[str, Any]:
+    """Return where S3 gets credentials: from the environment, or as the tools of AWS do."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return {"region": region or "us-east-1"}
+    import boto3
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        session = boto3.Session()
+        credentials = session.get_credentials()
+    except BotoCoreError as error:
+        raise RefusedError(f"Credentials of AWS: {error}") from None
+    if credentials is None:
+        raise RefusedError(
+            "No credentials of AWS were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE with a profile of ~/.aws/config."
+        )
+    return {
+        "region": region or session.region_name or "us-east-1",
+        "credential_provider": Boto3CredentialProvider(session),
+    }
+
+
+def _check_gcp_credentials(address: Address) -> None:
+    """Refuse Google's storage without credentials: obstore would ask an address of the network."""
+    names = (
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_PATH",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+    )
+    default = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
+    if not any(os.environ.get(name) for name in names) and not default.exists():
+        raise RefusedError(
+            f"{address.url}: no credentials of Google Cloud were found. Set "
+            "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`."
+        )
