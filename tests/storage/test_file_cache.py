@@ -74,17 +74,22 @@ def test_a_copy_that_is_a_link_is_not_followed(folder, tmp_path):
 
 @pytest.mark.parametrize("data", [b"[]", b"{", b"{} ", b"x" * 1_000_000])
 def test_other_bytes_than_expected_are_refused_and_not_kept(data, folder):
-    with pytest.raises(CorruptFileError, match=r"config\.json: expected sha256 44136fa3"):
-        with FileCache(folder).provide(DIGESTS, Source({"config.json": data})):
-            raise AssertionError
+    source = Source({"config.json": data})
+    with (
+        pytest.raises(CorruptFileError, match=r"config\.json: expected sha256 44136fa3"),
+        FileCache(folder).provide(DIGESTS, source),
+    ):
+        raise AssertionError
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", ".", "a//b", ""])
 def test_no_name_leads_out_of_the_folder(name, folder, tmp_path):
-    with pytest.raises(CorruptFileError, match="not a path below a folder"):
-        with FileCache(folder).provide({name: Digest.of(b"")}, lambda _: [b""]):
-            raise AssertionError
+    with (
+        pytest.raises(CorruptFileError, match="not a path below a folder"),
+        FileCache(folder).provide({name: Digest.of(b"")}, lambda _: [b""]),
+    ):
+        raise AssertionError
     assert list(tmp_path.rglob("x")) == []
 
 
@@ -108,9 +113,11 @@ def test_files_in_use_stay_although_they_are_larger_than_the_limit(folder, monke
 @pytest.mark.parametrize("value", ["many", "-1", "nan", "inf", "1e30"])
 def test_a_limit_that_is_no_number_is_refused(value, folder, monkeypatch):
     monkeypatch.setenv("LLM_TRAIN_CACHE_GB", value)
-    with pytest.raises(ValueError, match="LLM_TRAIN_CACHE_GB: expected a number of gigabytes"):
-        with FileCache(folder).provide({}, Source()):
-            raise AssertionError
+    with (
+        pytest.raises(ValueError, match="LLM_TRAIN_CACHE_GB: expected a number of gigabytes"),
+        FileCache(folder).provide({}, Source()),
+    ):
+        raise AssertionError
 
 
 def test_threads_that_use_the_same_files_all_get_them(folder):
