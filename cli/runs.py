@@ -12,8 +12,8 @@ from cli.prediction import dry_run as print_dry_run
 from cli.progress import sweep_progress
 from cli.tables import print_table
 from cli.terminal import print_error, print_json, printed_log
-from src.artifacts import Artifacts
-from src.records.layout import WEIGHTS_FOLDER
+from src.artifacts import Artifacts, read_statement, weights_folder
+from src.records.statement import weights_of
 from src.rendering.text import as_text, one_line
 from src.training.config import ConfigFile, read_config_file
 from src.training.grids import find_configs, read_grid, write_variant
@@ -82,7 +82,9 @@ def run(
     print_json(evaluation)
     if has_trainer:
         model = Artifacts.open(artifacts_dir).models / evaluation["model_version"]
-        click.echo(f"Weights: {one_line(model / WEIGHTS_FOLDER)}", err=True)
+        statement = read_statement(model)
+        weights = weights_folder(model, weights_of(statement.files) if statement else {})
+        click.echo(f"Weights: {one_line(weights)}", err=True)
 
 
 def _read_config(path: str) -> ConfigFile:

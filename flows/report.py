@@ -14,7 +14,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.chart import Point, as_image, curve, scatter
 from flows.tables import CELL, FittedTable, fit_table, fold, shorten
-from src.artifacts import Artifacts, read_statement
+from src.artifacts import Artifacts, history_path, read_statement
 from src.environment import CORE, source_digest
 from src.evaluation.evaluator import evaluation_path, load_evaluation
 from src.records.layout import METADATA_FILE, STATEMENT_FILE
@@ -123,7 +123,7 @@ def _training(version: str, artifacts: Artifacts) -> str:
     size = sum(each.size for each in weights.values())
     trainer = statement.parameters["trainer"]
     rows = [(name, code(as_text(value))) for name, value in trainer.items()]
-    history = read_history(artifacts.models / version)
+    history = read_history(history_path(artifacts.models / version, statement.files))
     losses = [*filter(None, map(point_loss, history))]
     chart = f"{as_image(curve('loss', losses), 'Loss by step')}\n\n" if losses else ""
     return f"""## Training

@@ -1,13 +1,16 @@
 """The artifacts root: the location of each folder, and reading a model's files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from src.digest import Digest
 from src.names import check_version
 from src.records.layout import (
     CACHE_FOLDER,
     DATASETS_FOLDER,
     EVALUATIONS_FOLDER,
+    HISTORY_FILE,
     METADATA_FILE,
     METADATA_LIMIT,
     MODELS_FOLDER,
@@ -16,12 +19,13 @@ from src.records.layout import (
     STATEMENT_FILE,
     STATEMENT_LIMIT,
     SWEEPS_FOLDER,
+    WEIGHTS_FOLDER,
 )
 from src.records.metadata import parse_metadata
 from src.records.statement import Statement, parse_statement
 from src.storage import Location, StorePath, open_path
 
-__all__ = ["Artifacts", "read_metadata", "read_statement"]
+__all__ = ["Artifacts", "history_path", "read_metadata", "read_statement", "weights_folder"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +102,25 @@ def read_statement(folder: StorePath) -> Statement | None:
     path = folder / STATEMENT_FILE
     data = path.read(STATEMENT_LIMIT)
     return None if data is None else parse_statement(data, path)
+
+
+def weights_folder(model: StorePath, weights: Mapping[str, Digest]) -> StorePath:
+    """Return the folder that holds the weights of a model; see `Store.place`.
+
+    Args:
+        model: The folder of the model version.
+        weights: The weights by path in their folder, as the statement of the model lists them.
+    """
+    return (model / WEIGHTS_FOLDER).place(weights)
+
+
+def history_path(model: StorePath, files: Mapping[str, Digest]) -> StorePath:
+    """Return the path of the history of a model; see `Store.place`.
+
+    Args:
+        model: The folder of the model version.
+        files: The files that the statement of the model lists. If the history is not among them,
+            a file at the path is not a part of the record.
+    """
+    history = {name: digest for name, digest in files.items() if name == HISTORY_FILE}
+    return model.place(history) / HISTORY_FILE

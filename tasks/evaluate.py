@@ -4,12 +4,13 @@ from typing import Any
 
 from prefect import task
 
-from src.artifacts import Artifacts, read_statement
+from src.artifacts import Artifacts, read_statement, weights_folder
 from src.errors import CorruptFileError
 from src.evaluation import evaluator
 from src.evaluation.evaluator import Evaluator
 from src.records.canonical import canonical_json, sha256
-from src.records.layout import STATEMENT_FILE, WEIGHTS_FOLDER
+from src.records.layout import STATEMENT_FILE
+from src.records.statement import weights_of
 from src.storage import Location, StorePath
 from tasks.caching import ALTERED_RESULT, STEP_OPTIONS, VerifiedResult, difference_reason
 from tasks.invocation import flow_invocation
@@ -41,7 +42,9 @@ def _stale_reason(
     if statement is not None and statement.subject_sha256 != sha256(evaluation):
         return f"{path.parent / STATEMENT_FILE} is not the statement of this evaluation"
     if statement is not None and (expected := statement.annotations("weights").get("files")):
-        weights = artifacts.models / metadata["model_version"] / WEIGHTS_FOLDER
+        model = artifacts.models / metadata["model_version"]
+        recorded = read_statement(model)
+        weights = weights_folder(model, weights_of(recorded.files) if recorded else {})
         found = weights.digests(use_memos=True)
         if {name: each.sha256 for name, each in found.items()} != expected:
             return f"{weights} was changed"

@@ -2,10 +2,10 @@
 
 from prefect import task
 
-from src.artifacts import Artifacts, read_statement
+from src.artifacts import Artifacts, read_statement, weights_folder
 from src.components.description import Description
 from src.records.canonical import canonical_json
-from src.records.layout import STATEMENT_FILE, WEIGHTS_FOLDER
+from src.records.layout import STATEMENT_FILE
 from src.storage import Location
 from src.training import trainer as core
 from src.training.config import ConfigFile
@@ -42,8 +42,9 @@ def _stale_reason(
         return f"{model / STATEMENT_FILE} does not exist"
     if result.files != statement.files or result.inputs() != Training.of(trainer).inputs():
         return ALTERED_RESULT
-    if (model / WEIGHTS_FOLDER).digests(use_memos=True) != result.weights:
-        return f"{model / WEIGHTS_FOLDER} was changed"
+    weights = weights_folder(model, result.weights)
+    if weights.digests(use_memos=True) != result.weights:
+        return f"{weights} was changed"
     return None
 
 

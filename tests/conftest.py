@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from src.artifacts import Artifacts
+from src.artifacts import Artifacts, history_path, read_statement, weights_folder
+from src.records.statement import weights_of
 from src.storage import StorePath
 from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
 from tests.stores import FAULTS, MemoryStore
@@ -109,7 +110,23 @@ def stored(folder: Path, back_end: str) -> Artifacts:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             store.replace(str(path.relative_to(folder)), path.read_bytes())
-    return Artifacts(StorePath(store))
+    artifacts = Artifacts(StorePath(store))
+    for key in [*store.server.objects]:
+        store.server.objects[placed(artifacts, key)] = store.server.objects.pop(key)
+    return artifacts
+
+
+def placed(artifacts: Artifacts, key: str) -> str:
+    """Return the key that a file has on a back end, by its key in a folder; see `Store.place`."""
+    folder, _, name = key.removeprefix("models/").partition("/")
+    model = artifacts.models / folder
+    if not key.startswith("models/") or not name.startswith(("weights/", "training.jsonl")):
+        return key
+    statement = read_statement(model)
+    files = statement.files if statement else {}
+    if name == "training.jsonl":
+        return history_path(model, files).key
+    return (weights_folder(model, weights_of(files)) / name.removeprefix("weights/")).key
 
 
 @pytest.fixture

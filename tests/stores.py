@@ -11,9 +11,10 @@ from threading import Lock
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from src.digest import Digest
+from src.digest import Digest, digests_to_json
 from src.errors import CorruptFileError
 from src.progress import ignore_progress
+from src.records.canonical import canonical_json
 from src.storage import FileChangedError, Key, NewFolder, Reader, Stat, StorePath, Update
 from src.storage.memo import memo_path
 from src.storage.tree import copy_pieces, first_difference
@@ -92,23 +93,17 @@ class MemoryStore:
 
     @contextmanager
     def open(self, key: Key) -> Iterator[Reader]:
+        """Open one version of an object, which is read to its end whatever is written meanwhile."""
         file = self.stat(key)
         if file is None:
             self.read(key, 0)
             raise FileNotFoundError(2, "No such file or directory", self._message(key))
         yield MemoryReader(file, BytesIO(self.server.get(key)[0] or b""))
-        if self.stat(key) != file:
-            raise FileChangedError(
-                f"{self._message(key)}: written to while it was being read. Wait until the writer "
-                "has finished, then run again."
-            )
 
     def files(self, prefix: Key) -> Iterator[Stat]:
-        for key in sorted(self.server.objects):
+        for key, (data, _) in sorted(self.server.objects.items()):
             if not prefix or key.startswith(f"{prefix}/"):
-                found = self.stat(key)
-                assert found
-                yield found
+                yield Stat(key, len(data), None)  # a list has no versions
 
     def folders(self, prefix: Key, *, follow_links: bool = False) -> list[str]:
         start = f"{prefix}/" if prefix else ""
@@ -172,26 +167,25 @@ class MemoryStore:
                 found[key.removeprefix(f"{prefix}/")] = Digest(len(data), sha256(data).hexdigest())
         return found
 
+    def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
+        return f"{prefix}/{sha256(canonical_json(digests_to_json(files))).hexdigest()}"
+
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
-        for name in self.digests(prefix).keys() - files.keys():
-            del self.server.objects[f"{prefix}/{name}"]
         for name, digest in files.items():
             pieces = copy_pieces(folder, name, digest)
             self.replace(f"{prefix}/{name}", b"".join(pieces))
 
     @contextmanager
     def new_folder(self, prefix: Key) -> Iterator[NewFolder]:
-        self._check_new(prefix)
+        """Create all objects at the end of the block, the one that was written first last."""
         folder = MemoryFolder()
         yield folder
-        self._check_new(prefix)
+        first = next(iter(folder.files), None)
+        if first is not None and self.stat(f"{prefix}/{first}") is not None:
+            raise FileExistsError(17, "File exists", self._message(prefix))
         for name, data in reversed(folder.files.items()):
             if self.create(f"{prefix}/{name}", data) != data:
                 raise FileExistsError(17, "File exists", self._message(prefix))
-
-    def _check_new(self, prefix: Key) -> None:
-        if prefix in self.server.objects or self._is_folder(prefix):
-            raise FileExistsError(17, "File exists", self._message(prefix))
 
     @contextmanager
     def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
@@ -204,6 +198,18 @@ class MemoryStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(self.server.get(f"{prefix}/{name}")[0] or b"")
             yield Path(folder)
+
+    @contextmanager
+    def local_file(self, key: Key, digest: Digest) -> Iterator[Path]:
+        data, _ = self.server.get(key)
+        if data is None:
+            raise FileNotFoundError(2, "No such file or directory", self._message(key))
+        if Digest.of(data) != digest:
+            raise FileChangedError(f"{self._message(key)}: written to after it was hashed.")
+        with TemporaryDirectory() as folder:
+            path = Path(folder, key.rpartition("/")[2])
+            path.write_bytes(data)
+            yield path
 
     def local_folder(self, key: Key) -> Path:
         path = Path(gettempdir(), f"memory-{self.server.name}", key)

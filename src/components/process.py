@@ -1,18 +1,29 @@
 """Run a component as a child process, which reads its inputs from run.json."""
 
+import errno
+import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from src.components.child import write_json
 from src.components.component import COMMAND, Component
+from src.digest import Digest
 from src.errors import with_filename
 from src.records.dataset_version import DatasetVersion
+from src.storage import open_file
 from src.supervision.command import Command, run_command
 
-__all__ = ["dataset_values", "interpreter", "missing_interpreter", "run_component"]
+__all__ = [
+    "dataset_values",
+    "interpreter",
+    "local_dataset",
+    "missing_interpreter",
+    "run_component",
+]
 
 CORE = Path(__file__).resolve().parents[1]
 PROGRAMS = {
@@ -37,10 +48,29 @@ def missing_interpreter(component: Component) -> str | None:
     )
 
 
+@contextmanager
+def local_dataset(dataset: DatasetVersion) -> Iterator[DatasetVersion]:
+    """Provide the data of a dataset version as a local file, for a component to read.
+
+    Yields:
+        The version, with the absolute path of that file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FileChangedError: See `Store.local_file`.
+        OSError: It cannot be read.
+    """
+    file = open_file(dataset.path)
+    found = file.stat()
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+    with file.local_file(Digest(found.size, dataset.sha256)) as path:
+        yield replace(dataset, path=str(path))
+
+
 def dataset_values(dataset: DatasetVersion) -> dict[str, Any]:
-    """Return the fields of run.json that describe the data, with absolute paths."""
-    path = str(Path(dataset.path).resolve())
-    return {"dataset": path, "dataset_version": {**asdict(dataset), "path": path}}
+    """Return the fields of run.json that describe the data that `local_dataset` provides."""
+    return {"dataset": dataset.path, "dataset_version": asdict(dataset)}
 
 
 def run_component(

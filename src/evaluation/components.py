@@ -9,7 +9,7 @@ from src.components.child import FAULT_FILE, METRICS_FILE
 from src.components.component import check_may_run
 from src.components.description import Description, InputChangedError, changed_files
 from src.components.output import line_logger
-from src.components.process import dataset_values, run_component
+from src.components.process import dataset_values, local_dataset, run_component
 from src.components.work import temporary_folder
 from src.errors import CorruptFileError
 from src.evaluation.measuring import Evaluator
@@ -61,7 +61,7 @@ def _measure(
 ) -> dict[str, float]:
     component, log_line = description.component, line_logger(logger)
     check_may_run(f"evaluator {component.use}")
-    with temporary_folder() as folder:
+    with temporary_folder() as folder, local_dataset(dataset) as data:
         output = folder / "output"
         output.mkdir()
         run_component(
@@ -71,7 +71,7 @@ def _measure(
                 "model_version": metadata["model_version"],
                 "metadata": dict(metadata),
                 "config": metadata["training_config"],
-                **dataset_values(dataset),
+                **dataset_values(data),
                 "model": None if model is None else str(model),
                 "output": str(output),
             },
@@ -81,13 +81,13 @@ def _measure(
             on_line=lambda _, line: log_line(line),
         )
         metrics = _read_metrics(output, component.use)
-    _check_inputs(description, dataset)
+        _check_inputs(description, data)
     return metrics
 
 
-def _check_inputs(description: Description, dataset: DatasetVersion) -> None:
+def _check_inputs(description: Description, data: DatasetVersion) -> None:
     """Check that the evaluator has measured with the code and the data that are recorded."""
-    files = {**description.code_files, Path(dataset.path).resolve(): dataset.sha256}
+    files = {**description.code_files, Path(data.path): data.sha256}
     if changed := changed_files(files):
         raise InputChangedError(
             "\n".join(f"{path}: {how} since the run began." for path, how in changed.items())

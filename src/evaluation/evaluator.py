@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from src.artifacts import read_metadata, read_statement
+from src.artifacts import read_metadata, read_statement, weights_folder
 from src.components.component import SIMULATED, may_run
 from src.components.work import locked_work
 from src.digest import Digest
@@ -25,7 +25,6 @@ from src.records.layout import (
     MODELS_FOLDER,
     STATEMENT_FILE,
     STATEMENT_LIMIT,
-    WEIGHTS_FOLDER,
 )
 from src.records.metadata import all_conflict_details, conflict_details
 from src.records.statement import ResolvedDependency, Statement, parse_statement, weights_of
@@ -175,7 +174,7 @@ def put_evaluation(
         is_done = found is not None and sha256(found) == recorded.subject_sha256
         if found is not None and is_done and not evaluator.is_simulated:
             if weights:
-                with (models / model_version / WEIGHTS_FOLDER).local_files(weights):
+                with weights_folder(models / model_version, weights).local_files(weights):
                     pass  # raises if they were altered
             logger.info("%s: already written by evaluator %s.", path, evaluator.name)
             return found
@@ -282,7 +281,7 @@ def measure(
     if not weights:
         measured = evaluator.measure(metadata, None)
     else:
-        with (model / WEIGHTS_FOLDER).local_files(weights) as folder:
+        with weights_folder(model, weights).local_files(weights) as folder:
             measured = evaluator.measure(metadata, folder)
     try:
         metrics = dict(measured)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from src.artifacts import Artifacts
+from src.artifacts import Artifacts, history_path
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.evaluation.measuring import weights_dependency
@@ -153,11 +153,12 @@ def recorded_losses(record: Record, artifacts: Artifacts, limit: int = MAX_LOSSE
     Returns:
         `None` if the history is not as recorded.
     """
-    recorded = record.statement and record.statement.files.get(HISTORY_FILE)
+    files = record.statement.files if record.statement else {}
+    recorded = files.get(HISTORY_FILE)
     if recorded is None:
         return ()
     try:
-        data = (artifacts.models / record.model_version / HISTORY_FILE).read(HISTORY_LIMIT)
+        data = history_path(artifacts.models / record.model_version, files).read(HISTORY_LIMIT)
     except CorruptFileError:
         return None
     if data is None or Digest.of(data) != recorded:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import chain, count
 from pathlib import Path
 
-from src.artifacts import Artifacts
+from src.artifacts import Artifacts, history_path, weights_folder
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
 from src.evaluation.evaluator import evaluation_path
@@ -20,7 +20,6 @@ from src.records.layout import (
     METADATA_LIMIT,
     STATEMENT_FILE,
     STATEMENT_LIMIT,
-    WEIGHTS_FOLDER,
 )
 from src.records.metadata import parse_metadata
 from src.records.statement import parse_statement
@@ -72,7 +71,7 @@ def export_model(
     weights = exported.training.weights
     with (
         new_folder(Path(folder)) as export,
-        (model / WEIGHTS_FOLDER).local_files(weights) as source,
+        weights_folder(model, weights).local_files(weights) as source,
     ):
         for name, target in targets.items():
             export.copy(source, name, weights[name], target)
@@ -100,7 +99,8 @@ def _read_record(model_version: str, artifacts: Artifacts) -> dict[str, bytes]:
         STATEMENT_FILE: data,
     }
     if (history := statement.files.get(HISTORY_FILE)) is not None:
-        record[HISTORY_FILE] = _read(model / HISTORY_FILE, HISTORY_LIMIT, history.sha256)
+        path = history_path(model, statement.files)
+        record[HISTORY_FILE] = _read(path, HISTORY_LIMIT, history.sha256)
     evaluation = evaluation_path(model_version, artifacts.evaluations)
     if evaluation.stat() is None:
         return record

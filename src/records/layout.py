@@ -12,6 +12,9 @@
   reports/report.html, verdicts.json                      (of the last audit)
   .cache/<step>-<digest>-<digest>
   .work/<model version>/                                   (while a model is trained)
+
+In an object store, training.jsonl and the files of weights/ lie below a further folder, whose name
+is the digest of their contents; see `Store.place`.
 """
 
 from src.names import REGISTRY_FILE

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from src.artifacts import Artifacts, read_metadata, read_statement
+from src.artifacts import Artifacts, history_path, read_metadata, read_statement
 from src.errors import CorruptFileError
 from src.evaluation.evaluator import load_evaluation
 from src.lineage.compare import DAMAGED, Losses, recorded_losses
@@ -124,7 +124,8 @@ def _read_model(
         found: list[str] = []
         losses = _read(lambda: recorded_losses(record, artifacts, limit), found)
         if losses is None:
-            faults += found or [one_line(f"{folder / HISTORY_FILE}: {DAMAGED}.")]
+            path = history_path(folder, record.statement.files)
+            faults += found or [one_line(f"{path}: {DAMAGED}.")]
     return ModelFiles(
         version=version,
         record=record,

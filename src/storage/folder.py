@@ -6,6 +6,7 @@ and locked by its writer; the next writer takes over the temporary file of one t
 """
 
 import errno
+import hashlib
 import os
 import stat
 import time
@@ -27,7 +28,14 @@ from src.storage.new_folder import create_folder, is_temporary
 from src.storage.reading import check_no_hole, has_contents, kind_of, open_regular, read_file
 from src.storage.store import FileChangedError, Key, NewFolder, Reader, Stat, Update
 from src.storage.together import create_together
-from src.storage.tree import copy_pieces, first_difference, hash_file, remove_empty_folders, scan
+from src.storage.tree import (
+    PIECE_BYTES,
+    copy_pieces,
+    first_difference,
+    hash_file,
+    remove_empty_folders,
+    scan,
+)
 
 __all__ = ["FolderStore"]
 
@@ -186,6 +194,10 @@ class FolderStore:
             found[name] = digest
         return found
 
+    def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:  # noqa: ARG002
+        """Implement `Store.place`: `prefix` itself."""
+        return prefix
+
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
         """Implement `Store.put_files`."""
         for name in scan(self.root, prefix).keys() - files.keys():
@@ -222,6 +234,30 @@ class FolderStore:
             one, other = before.get(name), after.get(name)
             if one is None or other is None or _size_and_times(one) != _size_and_times(other):
                 raise _changed(self._path(f"{prefix}/{name}"))
+
+    @contextmanager
+    def local_file(self, key: Key, digest: Digest) -> Iterator[Path]:
+        """Implement `Store.local_file`: the file itself."""
+        path = self._path(key)
+        with self.open(key) as file:  # raises if it is no regular file
+            size = file.stat.size
+        if size != digest.size:
+            raise FileChangedError(
+                f"{path}: expected {digest.size:,} bytes, found {size:,}: written to after it was "
+                "hashed. Run again."
+            )
+        before = _size_and_times(path.stat())
+        yield path.resolve()
+        if _size_and_times(path.stat()) != before and self._digest(key) != digest:
+            raise _changed(path)
+
+    def _digest(self, key: Key) -> Digest:
+        """Hash a file; unlike `hash_file`, follow links."""
+        digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
+        with self.open(key) as file:
+            while read := file.readinto(buffer):
+                digest.update(buffer[:read])
+        return Digest(file.stat.size, digest.hexdigest())
 
     def local_folder(self, key: Key) -> Path:
         """Implement `Store.local_folder`: the folder itself."""

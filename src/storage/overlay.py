@@ -126,6 +126,10 @@ class OverlayStore:
         """Hash the files below a prefix; see `Store.digests`. Written files are not among them."""
         return self._base.digests(prefix, use_memos=use_memos, progress=progress)
 
+    def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
+        """Return the folder for files with these contents; see `Store.place`."""
+        return self._base.place(prefix, files)
+
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
         """Refuse: large files are not kept in memory."""
         raise NotImplementedError
@@ -137,6 +141,10 @@ class OverlayStore:
     def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> AbstractContextManager[Path]:
         """Provide the files below a prefix; see `Store.local_files`."""
         return self._base.local_files(prefix, files)
+
+    def local_file(self, key: Key, digest: Digest) -> AbstractContextManager[Path]:
+        """Provide a file; see `Store.local_file`. Written files are not provided."""
+        return self._base.local_file(key, digest)
 
     def local_folder(self, key: Key) -> Path:
         """Refuse: nothing is written."""

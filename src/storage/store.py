@@ -47,7 +47,8 @@ class Stat(NamedTuple):
         key: Its key.
         size: Its size in bytes.
         identity: Text that changes whenever the bytes change; `None` if unknown, for example
-            because the file changed less than two seconds ago.
+            because the file changed less than two seconds ago, or because a list of objects does
+            not have it.
     """
 
     key: Key
@@ -122,7 +123,8 @@ class Store(Protocol):
 
         Raises:
             FileNotFoundError: There is no file.
-            FileChangedError: On exit: the file was written to while it was open.
+            FileChangedError: On exit: the file was written to while it was open. A back end whose
+                reader sees one version of the file to the end does not raise it.
         """
         ...
 
@@ -212,14 +214,28 @@ class Store(Protocol):
         """
         ...
 
-    def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
-        """Copy files of a local folder to `prefix`, and remove all other files below it.
+    def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
+        """Return the folder, at or below `prefix`, that holds files with these contents.
 
+        It is `prefix` itself in a back end where a lock keeps other writers out. Hosts that share
+        no lock must never write different bytes to one name, so elsewhere it is
+        `prefix/<SHA-256 of the digests>`: what nobody lists is not seen.
+
+        Args:
+            prefix: A folder.
+            files: The contents by path in the folder.
+        """
+        ...
+
+    def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
+        """Copy files of a local folder to `prefix`.
+
+        Other files below `prefix` are removed in a back end where `place` is `prefix` itself.
         Readers may see some of the files before the call returns. They become visible together by
         the statement that lists them, which is written afterwards.
 
         Args:
-            prefix: The folder that the files are copied to.
+            prefix: The folder that the files are copied to: the `place` of `files`.
             folder: The local folder.
             files: The files by their path in `folder`; all others are not copied.
 
@@ -232,12 +248,15 @@ class Store(Protocol):
     def new_folder(self, prefix: Key) -> AbstractContextManager[NewFolder]:
         """Provide a folder that becomes `prefix` at the end of the block.
 
-        All of its files become visible together; in a back end where that is not possible, the
-        file that was written first becomes visible last. If the block raises, there are none.
+        All of its files become visible together. In a back end where that is not possible, the
+        file that was written first becomes visible last; a writer that was killed leaves some of
+        the others, and the next writer of the same bytes completes the folder. If the block raises,
+        there are none.
 
         Raises:
-            FileExistsError: There is a file below `prefix`, now or at the end of the block; it is
-                left as found.
+            FileExistsError: There is a file below `prefix`, now or at the end of the block; where
+                files do not become visible together, the one that was written first, or another
+                one with other bytes. It is left as found.
             CorruptFileError: A link is on the way to the folder.
         """
         ...
@@ -252,6 +271,23 @@ class Store(Protocol):
         Raises:
             CorruptFileError: There are other files, or other contents; names the first such file.
             FileChangedError: On exit: a file was written to meanwhile.
+        """
+        ...
+
+    def local_file(self, key: Key, digest: Digest) -> AbstractContextManager[Path]:
+        """Provide a file as a local file with an absolute path, for reading.
+
+        It is a copy with these contents, or the file itself, whose contents are compared only if
+        it was written to during the block. Links are followed, as data may be elsewhere.
+
+        Args:
+            key: The file.
+            digest: Its contents.
+
+        Raises:
+            FileNotFoundError: There is no file.
+            FileChangedError: It has another size or other contents; or, on exit, it was written to
+                meanwhile.
         """
         ...
 
@@ -358,6 +394,10 @@ class StorePath:
         """Hash the files below this path; see `Store.digests`."""
         return self.store.digests(self.key, use_memos=use_memos, progress=progress)
 
+    def place(self, files: Mapping[str, Digest]) -> "StorePath":
+        """Return the folder that holds files with these contents; see `Store.place`."""
+        return StorePath(self.store, self.store.place(self.key, files))
+
     def put_files(self, folder: Path, files: Mapping[str, Digest]) -> None:
         """Copy files to this path; see `Store.put_files`."""
         self.store.put_files(self.key, folder, files)
@@ -369,6 +409,10 @@ class StorePath:
     def local_files(self, files: Mapping[str, Digest]) -> AbstractContextManager[Path]:
         """Provide the files below this path; see `Store.local_files`."""
         return self.store.local_files(self.key, files)
+
+    def local_file(self, digest: Digest) -> AbstractContextManager[Path]:
+        """Provide the file as a local file; see `Store.local_file`."""
+        return self.store.local_file(self.key, digest)
 
     def local_folder(self) -> Path:
         """Return a folder on this host for the work on this path; see `Store.local_folder`."""

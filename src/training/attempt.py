@@ -80,7 +80,7 @@ def run_trainer(
 
     Args:
         config: The five settings.
-        dataset: The data.
+        dataset: The data, as `local_dataset` provides it.
         component: The trainer, with its checked options.
         model_version: The version that it trains.
         work_folder: Where run.json and the lock of its processes are written.
@@ -163,15 +163,20 @@ def _scalars(point: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in point.items() if not isinstance(value, list | dict)}
 
 
-def check_inputs(dataset: DatasetVersion, description: Description) -> None:
+def check_inputs(dataset: DatasetVersion, data: DatasetVersion, description: Description) -> None:
     """Check that the base model and the data did not change during the training.
+
+    Args:
+        dataset: The data, for errors.
+        data: The data that the trainer has read; see `local_dataset`.
+        description: The trainer.
 
     Raises:
         InputChangedError: One of their files did; names it.
         OSError: One of them cannot be read.
     """
     changed = {str(k): v for k, v in changed_files(description.base_model_files).items()}
-    _, digest = count_and_hash_once(open_file(Path(dataset.path).resolve()))
+    _, digest = count_and_hash_once(open_file(data.path))
     if digest != dataset.sha256:
         changed[dataset.path] = f"changed from sha256 {dataset.sha256} to {digest}"
     if changed:

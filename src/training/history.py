@@ -17,7 +17,7 @@ from typing import Any
 from src.errors import with_filename
 from src.names import is_metric_name
 from src.records.evaluation import MAX_METRICS, is_metric
-from src.records.layout import HISTORY_FILE, HISTORY_LIMIT
+from src.records.layout import HISTORY_LIMIT
 from src.storage import FolderStore, StorePath
 
 __all__ = [
@@ -107,18 +107,17 @@ class History:
             self._file.close()
 
 
-def read_history(model: StorePath, name: str = HISTORY_FILE) -> list[dict[str, Any]]:
-    """Read the history of a model version; empty if it has none.
+def read_history(path: StorePath) -> list[dict[str, Any]]:
+    """Read the history of a training; empty if there is no file.
 
     Args:
-        model: The folder of the version.
-        name: The name of the file.
+        path: The file; of a model version, its `history_path`.
 
     Raises:
         CorruptFileError: It is not a regular file, or too large.
         OSError: It cannot be read.
     """
-    data = (model / name).read(HISTORY_LIMIT) or b""
+    data = path.read(HISTORY_LIMIT) or b""
     return [point for line in data.splitlines() if (point := parse_point(line)) is not None]
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from src.artifacts import read_statement
+from src.artifacts import history_path, read_statement, weights_folder
 from src.components.component import check_may_run, may_run
 from src.components.description import Description, InputChangedError, changed_files
+from src.components.process import local_dataset
 from src.components.work import Work, locked_work, remove_tree, remove_work
 from src.digest import Digest, digests_from_json, digests_to_json
 from src.errors import CorruptFileError
@@ -24,7 +25,6 @@ from src.records.layout import (
     HISTORY_LIMIT,
     STATEMENT_FILE,
     STATEMENT_LIMIT,
-    WEIGHTS_FOLDER,
 )
 from src.records.metadata import ModelVersionConflict, all_conflict_details
 from src.storage import FileChangedError, FolderStore, StorePath, read_file
@@ -99,16 +99,17 @@ def train(
         continues = has_checkpoints(folder)
         logger.info("%s %s.", name, "continues from its checkpoints" if continues else "starts")
         try:
-            environment = run_trainer(
-                config_file.config,
-                dataset,
-                description.component,
-                model_version,
-                work_folder=work.folder,
-                folder=folder,
-                on_point=on_point,
-            )
-            check_inputs(dataset, description)
+            with local_dataset(dataset) as data:
+                environment = run_trainer(
+                    config_file.config,
+                    data,
+                    description.component,
+                    model_version,
+                    work_folder=work.folder,
+                    folder=folder,
+                    on_point=on_point,
+                )
+                check_inputs(dataset, data, description)
             environment |= _code_changes(description, model_version)
             training = replace(new, files=checked_files(folder), environment=environment)
             _write_result(folder, training)
@@ -129,8 +130,8 @@ def train(
 def put_training(training: Training, model: StorePath, work: Work) -> None:
     """Copy the result of a training from the work folder to the folder of the model.
 
-    Afterwards the folder has weights/ and, if the trainer reported steps, training.jsonl. They are
-    part of the record once the statement lists them.
+    Afterwards `weights_folder` has the weights and, if the trainer reported steps, `history_path`
+    the history. They are part of the record once the statement lists them.
 
     Raises:
         FileNotFoundError: The result is no longer in the work folder.
@@ -144,20 +145,22 @@ def put_training(training: Training, model: StorePath, work: Work) -> None:
         raise FileNotFoundError(
             f"{work.folder}: the result of the training was deleted or altered. Run again."
         )
-    if HISTORY_FILE not in training.files and (model / HISTORY_FILE).stat() is not None:
+    history_file = history_path(model, training.files)
+    if HISTORY_FILE not in training.files and history_file.stat() is not None:
         raise CorruptFileError(
-            f"{model / HISTORY_FILE}: left by another training of this version, which was stopped. "
+            f"{history_file}: left by another training of this version, which was stopped. "
             "Nothing was changed. Delete the file and run again."
         )
-    (model / WEIGHTS_FOLDER).put_files(folder / "output", training.weights)
+    weights = weights_folder(model, training.weights)
+    weights.put_files(folder / "output", training.weights)
     if HISTORY_FILE in training.files:
         history = read_file(folder / "history.jsonl", HISTORY_LIMIT) or b""
         if Digest.of(history) != training.files[HISTORY_FILE]:
             raise FileChangedError(
                 f"{folder / 'history.jsonl'}: written to after it was hashed. Run again."
             )
-        (model / HISTORY_FILE).replace(history)
-    logger.info("%s: written.", model / WEIGHTS_FOLDER)
+        history_file.replace(history)
+    logger.info("%s: written.", weights)
 
 
 # --- What is there already -----------------------------------------------------------------------
@@ -173,15 +176,16 @@ def _recorded(model: StorePath, new: Training) -> Training | None:
     if details := all_conflict_details(recorded, new.inputs()):
         raise ModelVersionConflict(model.name, model, details)
     assert found is not None  # noqa: S101  # otherwise there are details
-    history = (model / HISTORY_FILE).read(HISTORY_LIMIT)
+    history_file = history_path(model, found.files)
+    history = history_file.read(HISTORY_LIMIT)
     digests = found.files.get(HISTORY_FILE), None if history is None else Digest.of(history)
     if digests[0] != digests[1]:
         expected, actual = (f"sha256 {each.sha256}" if each else "no file" for each in digests)
         raise CorruptFileError(
-            f"{model / HISTORY_FILE}: expected {expected}, found {actual}. Left as found; restore "
+            f"{history_file}: expected {expected}, found {actual}. Left as found; restore "
             "it from a backup."
         )
-    with (model / WEIGHTS_FOLDER).local_files(found.weights):
+    with weights_folder(model, found.weights).local_files(found.weights):
         pass
     return found
 

@@ -110,6 +110,7 @@ def test_data_that_differs_from_its_metadata_json_is_an_error(artifacts):
         add_dataset([NEW], "dataset_v1", artifacts.root)
 
 
+@pytest.mark.parametrize("artifacts", ["folder"], indirect=True)
 def test_a_folder_with_other_files_is_left_alone(artifacts, files):
     (artifacts.datasets / "new/train.jsonl").create(NEW)
     before = files(artifacts)
@@ -120,6 +121,22 @@ def test_a_folder_with_other_files_is_left_alone(artifacts, files):
         "Nothing was changed; move the folder away, or choose another name."
     )
     assert files(artifacts) == before
+
+
+@pytest.mark.parametrize("artifacts", ["memory, none"], indirect=True)
+def test_an_add_to_an_object_store_that_was_killed_is_completed_by_the_same_add(artifacts):
+    add_dataset([NEW], "new", artifacts.root, source="by hand")
+    metadata = (artifacts.datasets / "new/metadata.json").read(1 << 20)
+    delete(artifacts.datasets / "new/data.jsonl")  # which is written last
+    with pytest.raises(DatasetVersionConflict) as caught:
+        add_dataset([NEW + NEW], "new", artifacts.root, source="by hand")
+    assert str(caught.value) == (
+        "artifacts/datasets/new: exists without a data.jsonl. The folder has 'metadata.json'. "
+        "Nothing was changed; move the folder away, or choose another name."
+    )
+    assert add_dataset([NEW], "new", artifacts.root, source="by hand").outcome == "added"
+    assert (artifacts.datasets / "new/data.jsonl").read(1 << 20) == NEW
+    assert (artifacts.datasets / "new/metadata.json").read(1 << 20) == metadata
 
 
 @pytest.mark.parametrize("data", [b"", b'{"a": 1}\n\n', b'{"a": 1}\n' * 100_000 + b"[]\n"])

@@ -9,6 +9,7 @@ from typing import Any
 from src.artifacts import Artifacts
 from src.records.canonical import canonical_json
 from src.storage import FolderStore, StorePath
+from tests.conftest import placed
 from tests.stores import MemoryStore
 
 __all__ = [
@@ -41,7 +42,7 @@ Damage = Callable[[Artifacts], object]
 
 def read(artifacts: Artifacts, key: str) -> bytes:
     """Return the bytes of a file, which must exist."""
-    data = (artifacts.root / key).read(1 << 20)
+    data = (artifacts.root / placed(artifacts, key)).read(1 << 20)
     assert data is not None, key
     return data
 
@@ -53,7 +54,7 @@ def read_json(artifacts: Artifacts, key: str) -> Any:
 
 def write(artifacts: Artifacts, key: str, data: bytes) -> None:
     """Write a file, or replace all of its bytes."""
-    (artifacts.root / key).replace(data)
+    (artifacts.root / placed(artifacts, key)).replace(data)
 
 
 def edit(artifacts: Artifacts, key: str, *place: str | int, value: object) -> None:
@@ -68,7 +69,7 @@ def edit(artifacts: Artifacts, key: str, *place: str | int, value: object) -> No
 
 def remove(artifacts: Artifacts, key: str) -> None:
     """Remove a file, or a folder with all files in it; it must exist."""
-    store = artifacts.root.store
+    store, key = artifacts.root.store, placed(artifacts, key)
     if isinstance(store, MemoryStore):
         objects = store.server.objects
         found = [each for each in objects if each == key or each.startswith(f"{key}/")]

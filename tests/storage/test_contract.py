@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.digest import Digest
 from src.errors import CorruptFileError
 from src.storage import FileChangedError, FolderStore, StorePath, Update, folder
 from src.storage.overlay import OverlayStore
@@ -144,7 +145,9 @@ def test_an_empty_file_opens(path):
 
 
 @each_rewrite
-def test_a_file_that_is_written_to_while_it_is_open_is_reported(operation, path):
+@pytest.mark.parametrize("back_end", ["folder", "overlay"])
+def test_a_file_that_is_written_to_while_it_is_open_is_reported(back_end, operation, tmp_path):
+    path = StorePath(new_store(back_end, tmp_path)) / "a/f"
     path.create(b"old")
     time.sleep(0.02)  # longer than one tick of the clock of time stamps
     with pytest.raises(FileChangedError) as caught, path.open() as file:
@@ -154,6 +157,21 @@ def test_a_file_that_is_written_to_while_it_is_open_is_reported(operation, path)
         f"{path}: written to while it was being read. Wait until the writer has finished, then "
         "run again."
     )
+
+
+@each_rewrite
+def test_a_reader_sees_one_version_of_a_file_or_raises(operation, path):
+    path.create(b"old")
+    time.sleep(0.02)  # longer than one tick of the clock of time stamps
+    buffer = memoryview(bytearray(2))
+    pieces = []
+    with suppress(FileChangedError), path.open() as file:
+        while read := file.readinto(buffer):
+            pieces.append(bytes(buffer[:read]))
+            if len(pieces) == 1:
+                write(operation, path, b"new")
+        pieces.append(b"end")
+    assert pieces in ([b"ol", b"d", b"end"], [b"ol"])
 
 
 def test_an_error_of_the_reader_is_not_hidden_by_a_change_of_the_file(path):
@@ -224,8 +242,22 @@ def test_a_block_that_raises_leaves_no_folder(root):
 
 
 @each_with_folders
+def test_a_folder_that_exists_is_not_replaced_also_if_it_appears_in_the_block(root):
+    with pytest.raises(FileExistsError) as caught, (root / "a/new").new_folder() as folder:
+        folder.write("one", [b"1"])
+        folder.write("two", [b"2"])
+        (root / "a/new/one").create(b"mine")
+    assert str(root / "a/new") in str(caught.value)
+    assert keys(root) == ["a/new/one"]
+    with pytest.raises(FileExistsError), (root / "a/new").new_folder() as folder:
+        folder.write("one", [b"mine"])
+    assert (root / "a/new/one").read(LIMIT) == b"mine"
+    assert keys(root) == ["a/new/one"]
+
+
 @pytest.mark.parametrize("existing", ["a/new/other", "a/new"])
-def test_a_folder_that_exists_is_not_replaced_also_if_it_appears_in_the_block(root, existing):
+def test_a_folder_is_not_added_to_a_folder_with_files_or_to_a_file(existing, tmp_path):
+    root = StorePath(new_store("folder", tmp_path))
     with pytest.raises(FileExistsError) as caught, (root / "a/new").new_folder() as folder:
         folder.write("one", [b"1"])
         (root / existing).create(b"mine")
@@ -234,6 +266,117 @@ def test_a_folder_that_exists_is_not_replaced_also_if_it_appears_in_the_block(ro
     with pytest.raises(FileExistsError), (root / "a/new").new_folder():
         raise AssertionError
     assert (root / existing).read(LIMIT) == b"mine"
+
+
+each_of_objects = pytest.mark.parametrize("back_end", [each for each in STORES if each != "folder"])
+
+
+@each_of_objects
+def test_a_folder_of_objects_is_completed_by_a_writer_of_the_same_bytes(root):
+    (root / "a/new/two").create(b"2")
+    with (root / "a/new").new_folder() as folder:
+        folder.write("one", [b"1"])
+        folder.write("two", [b"2"])
+    assert (root / "a/new/one").read(LIMIT) == b"1"
+
+
+@each_of_objects
+def test_a_folder_of_objects_is_refused_if_one_of_them_has_other_bytes(root):
+    (root / "a/new/two").create(b"mine")
+    with pytest.raises(FileExistsError) as caught, (root / "a/new").new_folder() as folder:
+        folder.write("one", [b"1"])
+        folder.write("two", [b"2"])
+    assert str(root / "a/new") in str(caught.value)
+    assert (root / "a/new/one").stat() is None
+    assert (root / "a/new/two").read(LIMIT) == b"mine"
+
+
+# --- Places and local files ----------------------------------------------------------------------
+
+ONE, TWO = Digest.of(b"1"), Digest.of(b"two")
+# SHA-256 of the canonical JSON of the sizes and the SHA-256 of both, by name; and of `{}`.
+PLACE = "ff56aa357529445a6068aa6de5795c6e685b26652f7fb103553dd13f5b1a992c"
+EMPTY_PLACE = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"
+
+
+@pytest.mark.parametrize("back_end", ["folder", "overlay"])
+def test_the_place_of_files_is_their_folder_where_locks_keep_other_writers_out(back_end, tmp_path):
+    weights = StorePath(new_store(back_end, tmp_path)) / "models/m/weights"
+    for files in ({}, {"one": ONE}, {"one": ONE, "sub/two": TWO}):
+        assert weights.place(files) == weights
+
+
+@each_of_objects
+def test_the_place_of_files_is_named_by_their_contents_where_there_are_no_locks(root):
+    weights = root / "models/m/weights"
+    assert weights.place({"one": ONE, "sub/two": TWO}).key == f"models/m/weights/{PLACE}"
+    assert weights.place({"sub/two": TWO, "one": ONE}).key == f"models/m/weights/{PLACE}"
+    assert weights.place({}).key == f"models/m/weights/{EMPTY_PLACE}"
+
+
+@each_with_folders
+def test_other_contents_or_other_names_never_have_a_common_place_with_other_files(root, tmp_path):
+    """Each is complete at its place after all were written."""
+    all_files = [{"f": b"old"}, {"f": b"new"}, {"g": b"old"}, {"f": b"old", "g": b"old"}]
+    for number, files in enumerate(all_files):
+        source = tmp_path / f"source_{number}"
+        source.mkdir()
+        for name, data in files.items():
+            (source / name).write_bytes(data)
+        digests = {name: Digest.of(data) for name, data in files.items()}
+        place = (root / "w").place(digests)
+        place.put_files(source, digests)
+        assert place.digests() == digests
+        with place.local_files(digests) as folder:
+            assert {name: (folder / name).read_bytes() for name in files} == files
+
+
+@each_with_folders
+def test_a_file_is_provided_as_a_local_file_with_an_absolute_path(root):
+    (root / "a/f.jsonl").create(b"data")
+    with (root / "a/f.jsonl").local_file(Digest.of(b"data")) as path:
+        assert path.is_absolute()
+        assert path.name == "f.jsonl"
+        assert path.read_bytes() == b"data"
+    assert (root / "a/f.jsonl").read(LIMIT) == b"data"
+
+
+def test_an_overlay_provides_the_local_files_of_its_base(tmp_path):
+    FolderStore(tmp_path / "root").create("a/f", b"data")
+    path = StorePath(new_store("overlay", tmp_path)) / "a/f"
+    with path.local_file(Digest.of(b"data")) as local:
+        assert local.read_bytes() == b"data"
+
+
+@each_with_folders
+def test_a_file_that_does_not_exist_is_not_provided(root):
+    with pytest.raises(FileNotFoundError) as caught, (root / "a/f").local_file(ONE):
+        raise AssertionError
+    assert str(root / "a/f") in str(caught.value)
+
+
+@each_with_folders
+def test_a_file_of_another_size_is_not_provided(root):
+    (root / "a/f").create(b"longer")
+    with pytest.raises(FileChangedError) as caught, (root / "a/f").local_file(ONE):
+        raise AssertionError
+    assert str(caught.value).startswith(f"{root / 'a/f'}: ")
+    assert "written to after it was hashed" in str(caught.value)
+
+
+@each_of_objects
+def test_a_local_copy_of_a_file_is_not_changed_by_a_writer_of_the_file(root):
+    (root / "a/f").create(b"old")
+    with (root / "a/f").local_file(Digest.of(b"old")) as path:
+        (root / "a/f").replace(b"new")
+        assert path.read_bytes() == b"old"
+
+
+@each_of_objects
+def test_a_file_with_other_contents_is_not_copied(root):
+    (root / "a/f").create(b"2")
+    with pytest.raises(FileChangedError, match="written to after it was hashed"):
+        (root / "a/f").local_file(ONE).__enter__()
 
 
 # --- Update --------------------------------------------------------------------------------------
@@ -423,7 +566,9 @@ def test_stat_open_and_files_return_the_same_stat(path, monkeypatch):
     path.create(b"data")
     time.sleep(0.02)
     with path.open() as file:
-        assert [file.stat] == [path.stat()] == list(path.parent.files())
+        assert file.stat == path.stat()
+    [listed] = path.parent.files()
+    assert listed in (file.stat, file.stat._replace(identity=None))
 
 
 # --- Listing -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from filelock import lock_descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.digest import Digest
 from src.errors import CorruptFileError
 from src.storage import FileChangedError, FolderStore, StorePath, Update, folder
 from src.storage.locking import lock
@@ -990,3 +991,41 @@ def test_a_probe_succeeds_after_another_one_was_killed(tmp_path, crashes, tree):
     for step in steps:
         FolderStore(step).probe()
         assert tree(step) == {}
+
+
+# --- Local files ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A file of a store, behind a link."""
+    (tmp_path / "elsewhere").write_bytes(b"old")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/f").symlink_to(tmp_path / "elsewhere")
+    return StorePath(FolderStore(tmp_path / "root")) / "f"
+
+
+def test_a_local_file_is_the_file_itself_and_links_to_it_are_followed(data, tmp_path):
+    with data.local_file(Digest.of(b"old")) as path:
+        assert path == tmp_path / "elsewhere"
+
+
+def test_a_local_file_that_is_written_to_in_the_block_is_an_error_at_its_end(data):
+    with pytest.raises(FileChangedError) as caught, data.local_file(Digest.of(b"old")) as path:
+        path.write_bytes(b"new")
+        os.utime(path, ns=(1, 1))
+    assert str(caught.value) == (
+        f"{data}: written to while it was being read. Wait until the writer has finished, then "
+        "run again."
+    )
+
+
+def test_a_local_file_that_gets_a_new_time_stamp_alone_is_no_error(data):
+    with data.local_file(Digest.of(b"old")) as path:
+        os.utime(path, ns=(1, 1))
+
+
+def test_an_error_of_the_reader_of_a_local_file_is_not_hidden_by_a_change_of_the_file(data):
+    with pytest.raises(KeyError, match="mine"), data.local_file(Digest.of(b"old")) as path:
+        path.write_bytes(b"longer")
+        raise KeyError("mine")

@@ -46,17 +46,18 @@ def test_a_folder_that_does_not_exist_has_no_files(store):
 
 
 def test_files_are_copied_with_their_folders(store, source):
-    store.put_files("models/x/weights", source, digests(FILES))
-    assert store.digests("models/x/weights") == digests(FILES)
-    with store.local_files("models/x/weights", digests(FILES)) as folder:
+    place = store.place("models/x/weights", digests(FILES))
+    store.put_files(place, source, digests(FILES))
+    assert store.digests(place) == digests(FILES)
+    with store.local_files(place, digests(FILES)) as folder:
         assert {name: (folder / name).read_bytes() for name in FILES} == FILES
 
 
 def test_files_that_are_not_named_are_neither_copied_nor_kept(store, source):
-    store.put_files("w", source, digests(FILES))
+    store.put_files(store.place("w", digests(FILES)), source, digests(FILES))
     one = {"config.json": digests(FILES)["config.json"]}
-    store.put_files("w", source, one)
-    assert store.digests("w") == one
+    store.put_files(store.place("w", one), source, one)
+    assert store.digests(store.place("w", one)) == one
 
 
 def test_a_file_with_other_contents_than_it_was_hashed_with_is_not_copied(store, source):

@@ -20,6 +20,9 @@ from tests.stores import MemoryStore
 LINES = b"{}\n" * 10
 OLD = 10**18  # nanoseconds: long ago
 
+on_disk = pytest.mark.parametrize("artifacts", ["folder"], indirect=True)
+of_objects = pytest.mark.parametrize("artifacts", ["memory, none"], indirect=True)
+
 
 @pytest.fixture
 def path(artifacts):
@@ -228,6 +231,7 @@ def test_a_short_read_logs_nothing(path, caplog):
 # --- Files that change ---------------------------------------------------------------------------
 
 
+@on_disk
 def test_a_file_that_is_written_to_while_it_is_read_is_refused(path):
     def append_once(size):
         if contents(path) == DATA:
@@ -242,6 +246,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(path):
     )
 
 
+@on_disk
 def test_a_file_that_is_written_to_while_it_is_read_gets_no_memo(path, settled, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(hashing, "hashlib", sha256_with(lambda: append(path, b"{}\n")))
@@ -249,6 +254,14 @@ def test_a_file_that_is_written_to_while_it_is_read_gets_no_memo(path, settled, 
             count_and_hash_once(path)
     assert read_memo(path.memo()) is None
     assert count_and_hash_once(path) == expected(contents(path))
+
+
+@of_objects
+def test_one_version_of_an_object_is_hashed_and_its_memo_is_not_used_for_another(path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(hashing, "hashlib", sha256_with(lambda: append(path, b"{}\n")))
+        assert count_and_hash_once(path) == (3, DATA_SHA256)
+    assert count_and_hash_once(path) == (4, hashlib.sha256(DATA + b"{}\n").hexdigest())
 
 
 # --- The memo ------------------------------------------------------------------------------------

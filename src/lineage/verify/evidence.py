@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from src.artifacts import Artifacts
+from src.artifacts import Artifacts, history_path, weights_folder
 from src.components.component import SIMULATED
 from src.digest import Digest
 from src.environment import CORE, source_digest
@@ -25,7 +25,7 @@ from src.records.layout import (
 )
 from src.records.metadata import parse_metadata
 from src.records.registry_file import RegistryFile
-from src.records.statement import Statement, parse_statement
+from src.records.statement import Statement, parse_statement, weights_of
 from src.storage import StorePath
 from src.training.config import ConfigError, read_config_file
 from src.training.dataset import DatasetVersion
@@ -216,16 +216,18 @@ def read_model(
         evaluation=evaluation,
         evaluation_statement=evaluation_statement,
         config=_read_config(statement.value),
-        files=_read_files(folder, hash_files),
+        files=_read_files(folder, statement.value.files if statement.value else {}, hash_files),
         core_sha256=source_digest(CORE),
     )
 
 
-def _read_files(folder: StorePath, hash_files: HashFiles) -> FilesEvidence:
-    path = folder / WEIGHTS_FOLDER
+def _read_files(
+    folder: StorePath, recorded: Mapping[str, Digest], hash_files: HashFiles
+) -> FilesEvidence:
+    path = weights_folder(folder, weights_of(recorded))
     try:
         files = {f"{WEIGHTS_FOLDER}/{name}": each for name, each in hash_files(path).items()}
-        path = folder / HISTORY_FILE
+        path = history_path(folder, recorded)
         history = path.read(HISTORY_LIMIT)
     except (OSError, CorruptFileError) as error:
         reason, is_unreadable = _failure(error, path)

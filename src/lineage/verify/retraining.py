@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.artifacts import Artifacts
+from src.artifacts import Artifacts, history_path, weights_folder
 from src.components.description import Description, InputChangedError, describe
+from src.components.process import local_dataset
 from src.components.work import temporary_folder
 from src.digest import Digest
 from src.errors import CorruptFileError
@@ -20,7 +21,7 @@ from src.lineage.verify.divergence import (
     first_step_difference,
 )
 from src.lineage.verify.evidence import DatasetEvidence, ModelEvidence
-from src.records.layout import DATA_FILE, WEIGHTS_FOLDER
+from src.records.layout import DATA_FILE
 from src.records.metadata import all_differences
 from src.records.statement import Statement, weights_of
 from src.storage import StorePath, open_path
@@ -173,26 +174,28 @@ def _train_and_compare(
     model: StorePath,
     on_point: OnPoint,
 ) -> Retraining:
-    on_disk, history = weights_of(evidence.files.digests), read_history(model)
+    on_disk = weights_of(evidence.files.digests)
+    history = read_history(history_path(model, recorded.files))
     with temporary_folder() as work_folder:
         folder = work_folder / "training"
         folder.mkdir()
         logger.info("%s: trainer %s starts again.", evidence.version, trainer.component.use)
         on_point(evidence.version, {"step": 0})
-        environment = run_trainer(
-            config_file.config,
-            dataset,
-            trainer.component,
-            evidence.version,
-            work_folder=work_folder,
-            folder=folder,
-            is_temporary=True,
-            on_point=lambda point: on_point(evidence.version, point),
-        )
-        check_inputs(dataset, trainer)
+        with local_dataset(dataset) as data:
+            environment = run_trainer(
+                config_file.config,
+                data,
+                trainer.component,
+                evidence.version,
+                work_folder=work_folder,
+                folder=folder,
+                is_temporary=True,
+                on_point=lambda point: on_point(evidence.version, point),
+            )
+            check_inputs(dataset, data, trainer)
         new = weights_of(checked_files(folder))
         differences, equal = [], []
-        with _unchanged_weights(model / WEIGHTS_FOLDER, evidence) as weights:
+        with _unchanged_weights(weights_folder(model, recorded.weights), evidence) as weights:
             compare = partial(_compare_tensors, weights, folder / "output")
             for file in changed_names(recorded.weights, new):
                 is_intact = on_disk.get(file) == recorded.weights.get(file)
@@ -207,7 +210,7 @@ def _train_and_compare(
                 for file in changed_names(recorded.weights, on_disk)
                 if recorded.weights.get(file) == new.get(file) and (comparison := compare(file))
             ]
-        new_history = read_history(open_path(folder), "history.jsonl")
+        new_history = read_history(open_path(folder) / "history.jsonl")
     return Retraining(
         differences=tuple(differences),
         equal=tuple(equal),
