@@ -16,6 +16,7 @@ __all__ = [
     "Schedule",
     "at_request",
     "every",
+    "faults_of",
     "no_faults",
 ]
 
@@ -70,9 +71,7 @@ _ANSWERS = {
     "SlowDown": (503, "SlowDown"),
 }
 
-# A server that answers 412 before a write on a condition that holds is wrong, and refused; see
-# `BucketStore.probe`. A request that only reads can be neither late nor in conflict.
-WRITE_FAULTS = tuple(each for each in Fault if each is not Fault.CONDITION_BEFORE)
+# Of a request that only reads, a client sees no difference between "before" and "after".
 READ_FAULTS = (
     Fault.REFUSED,
     Fault.UNANSWERED,
@@ -84,6 +83,10 @@ READ_FAULTS = (
     Fault.UNAVAILABLE_BEFORE,
     Fault.SLOW_DOWN_BEFORE,
 )
+CONDITION_FAULTS = (Fault.CONFLICT_AFTER, Fault.CONDITION_AFTER)
+# A server that answers 412 before a write whose condition holds is wrong: a store must refuse it.
+WRITE_FAULTS = tuple(each for each in Fault if each is not Fault.CONDITION_BEFORE)
+UNCONDITIONAL_FAULTS = tuple(each for each in WRITE_FAULTS if each not in CONDITION_FAULTS)
 
 
 class Request(NamedTuple):
@@ -151,4 +154,6 @@ def every(requests: int, faults: Sequence[Fault], seed: int = 0) -> Schedule:
 
 def faults_of(request: Request) -> tuple[Fault, ...]:
     """Return the faults that can happen to a request."""
-    return WRITE_FAULTS if request.is_write else READ_FAULTS
+    if not request.is_write:
+        return READ_FAULTS
+    return WRITE_FAULTS if request.condition else UNCONDITIONAL_FAULTS

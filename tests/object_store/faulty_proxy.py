@@ -73,8 +73,7 @@ class FaultyProxy:
         self._log, self._number = [], 0
 
     def settle(self) -> None:
-        """End all faults; send the late requests to the server, and wait for their effects."""
-        self.schedule = no_faults
+        """Send the late requests to the server, and wait for their effects."""
         self._run(self._deliver_all())
 
     # --- In the thread of the proxy --------------------------------------------------------------
@@ -102,7 +101,7 @@ class FaultyProxy:
         assert task
         self._connections.add(task)
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            with suppress(ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError):
                 while await self._handle(reader, writer):
                     pass
         finally:

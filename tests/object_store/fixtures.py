@@ -11,7 +11,7 @@ import pytest
 from tests.object_store.faulty_proxy import FaultyProxy, running_proxy
 from tests.object_store.s3_server import Bucket, S3Server, running_s3_server
 
-__all__ = ["bucket", "credentials", "faulty_bucket", "proxy", "s3_server"]
+__all__ = ["bucket", "faulty_bucket", "proxy", "s3_server", "use_server"]
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +22,9 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual variables of S3, but for the address of the server."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-
-
-@pytest.fixture
-def bucket(s3_server: S3Server, credentials: None, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket; the environment leads to its server."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    use_server(monkeypatch, s3_server.url)
     return s3_server.new_bucket()
 
 
@@ -47,5 +38,14 @@ def proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def faulty_bucket(bucket: Bucket, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket; the environment leads to the proxy."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    use_server(monkeypatch, proxy.url)
     return bucket
+
+
+def use_server(patch: pytest.MonkeyPatch, url: str) -> None:
+    """Set the usual variables of S3, for this process and those that it starts."""
+    patch.setenv("AWS_ENDPOINT_URL", url)
+    patch.setenv("AWS_ACCESS_KEY_ID", "test")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    patch.setenv("AWS_REGION", "us-east-1")
+    patch.setenv("AWS_ALLOW_HTTP", "true")

@@ -31,6 +31,11 @@ AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=0"
 )
+SETTINGS = {
+    "MOTO_DISABLE_GLOBAL_CORS": "true",
+    "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(1 << 23),  # larger objects are kept on the disk
+    "S3_UPLOAD_PART_MIN_SIZE": "1",
+}
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -108,6 +113,7 @@ def running_s3_server() -> Iterator[S3Server]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.object_store.s3_server"],
         cwd=REPOSITORY,
+        env={**os.environ, **SETTINGS},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -139,12 +145,12 @@ def _serialized(application: Application) -> Application:
 
 
 def _serve() -> None:
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = _serialized(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    application = create_backend_app("s3")
+    server = make_server("127.0.0.1", 0, _serialized(application), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()

@@ -138,7 +138,7 @@ def test_a_request_is_held_until_its_fault_is_chosen(client, proxy, bucket):
 
 
 def requests(method, number):
-    return [Request(each, method, "/bucket/key", "") for each in range(1, number + 1)]
+    return [Request(each, method, "/bucket/key", "*") for each in range(1, number + 1)]
 
 
 def test_a_schedule_has_its_fault_at_the_requests_that_it_names():
@@ -146,8 +146,11 @@ def test_a_schedule_has_its_fault_at_the_requests_that_it_names():
     assert faults == [None, Fault.ERROR_AFTER, Fault.ERROR_AFTER, None, None]
 
 
-def test_a_read_has_no_fault_that_only_a_write_can_have():
-    assert at_request(1, Fault.CONFLICT_AFTER)(Request(1, "GET", "/bucket/key", "")) is None
+def test_only_a_conditional_write_is_in_conflict():
+    choose = at_request(1, Fault.CONFLICT_AFTER)
+    assert choose(Request(1, "PUT", "/bucket/key", "*")) is Fault.CONFLICT_AFTER
+    assert choose(Request(1, "PUT", "/bucket/key", "")) is None
+    assert choose(Request(1, "GET", "/bucket/key", "*")) is None
 
 
 def test_a_schedule_has_one_fault_in_some_requests():
