@@ -20,6 +20,8 @@ from src.storage import StorePath
 from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
 from tests.stores import FAULTS, MemoryStore
 
+pytest_plugins = ["tests.object_store.fixtures"]
+
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
 
