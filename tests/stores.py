@@ -11,10 +11,9 @@ from threading import Lock
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from src.digest import Digest, digests_to_json
+from src.digest import Digest, digest_of_files
 from src.errors import CorruptFileError
 from src.progress import ignore_progress
-from src.records.canonical import canonical_json
 from src.storage import FileChangedError, Key, NewFolder, Reader, Stat, StorePath, Update
 from src.storage.memo import memo_path
 from src.storage.tree import copy_pieces, first_difference
@@ -168,7 +167,7 @@ class MemoryStore:
         return found
 
     def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
-        return f"{prefix}/{sha256(canonical_json(digests_to_json(files))).hexdigest()}"
+        return f"{prefix}/{digest_of_files(files)}"
 
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
         for name, digest in files.items():

@@ -207,7 +207,7 @@ RUN_FAULTS = WRITE_FAULTS if LONG else (Fault.LATE_REQUEST, Fault.LOST_ANSWER)
 @pytest.fixture
 def run(faulty, project) -> Callable[[str], dict[str, bytes]]:
     """Run the pipeline on an artifacts root that is a folder of the bucket."""
-    root, bucket, _ = faulty
+    root, _bucket, _ = faulty
 
     def run(key: str) -> dict[str, Any]:
         return run_training_pipeline(
