@@ -43,7 +43,7 @@ def _server(s3_server):
 
 
 def new_store(back_end, parent):
-    """Return an empty store; if it is local, its root is `<parent>/root`, which does not exist yet."""
+    """Return an empty store; the root of a local one is `<parent>/root`, not made yet."""
     if back_end == "folder":
         return FolderStore(parent / "root")
     if back_end == "overlay":
