@@ -2,12 +2,13 @@
 
 The core reads and writes through `StorePath`; only the modules of this package open files below
 an artifacts root. A further back end is one module that implements `Store`, and one line in
-`open_path`.
+`open_store`.
 """
 
 import os
 from pathlib import Path
 
+from src.errors import truncated_repr
 from src.storage.folder import FolderStore
 from src.storage.reading import read_file
 from src.storage.store import (
@@ -22,6 +23,7 @@ from src.storage.store import (
 )
 
 __all__ = [
+    "SCHEMES",
     "FileChangedError",
     "FolderStore",
     "Key",
@@ -32,13 +34,25 @@ __all__ = [
     "Store",
     "StorePath",
     "Update",
+    "is_url",
     "open_file",
     "open_path",
+    "open_store",
+    "plain_path",
     "read_file",
 ]
 
+SCHEMES = ("s3", "gs", "az")
+"""The schemes of the addresses of object stores: S3, Google Cloud Storage, Azure."""
+_LOST_SLASH = tuple(f"{scheme}:/" for scheme in SCHEMES)
+
 Location = str | os.PathLike[str] | StorePath
-"""What a caller of the core may pass as a path: a path of the file system, or a `StorePath`."""
+"""What a caller of the core may pass: a path of the file system, an address, or a `StorePath`."""
+
+
+def is_url(location: Location) -> bool:
+    """Return whether a location is an address such as `s3://bucket/prefix`, and no folder."""
+    return "://" in (str(location) if isinstance(location, StorePath) else os.fspath(location))
 
 
 def open_path(location: Location) -> StorePath:
@@ -48,23 +62,41 @@ def open_path(location: Location) -> StorePath:
     first write.
 
     Raises:
-        ValueError: `location` is a URL; no back end for URLs is available.
+        ValueError: `location` is an address with another scheme than `SCHEMES`, or an address that
+            was made a `Path`, which has lost a slash.
     """
     if isinstance(location, StorePath):
         return location
-    return StorePath(FolderStore(Path(_local(location))))
+    text = os.fspath(location)
+    if text.startswith(_LOST_SLASH) and not is_url(text):
+        raise ValueError(
+            f"{text}: expected an address such as s3://bucket/prefix, with two slashes. Pass it as "
+            "text, not as a Path. A folder of this name is ./" + text + "."
+        )
+    return StorePath(open_store(text) if is_url(text) else FolderStore(Path(text)))
+
+
+def open_store(url: str) -> Store:
+    """Return the object store at an address; see `open_path`."""
+    scheme = url.partition("://")[0]
+    raise ValueError(
+        f"{url}: expected a folder, or an address such as s3://bucket/prefix, gs://bucket/prefix "
+        f"or az://container/prefix; found the scheme {truncated_repr(scheme)}."
+    )
 
 
 def open_file(location: Location) -> StorePath:
     """Return the path of one file, in a store whose root is the folder that holds the file."""
     if isinstance(location, StorePath):
         return location
-    folder, name = os.path.split(_local(location).rstrip("/"))
+    text = os.fspath(location)
+    folder, name = os.path.split(text.rstrip("/"))
+    if is_url(text) and not is_url(f"{folder}/"):
+        open_store(text)  # raises if there is no such back end
+        raise ValueError(f"{text}: expected the address of a file, found that of a bucket.")
     return open_path(folder) / name
 
 
-def _local(location: str | os.PathLike[str]) -> str:
-    text = os.fspath(location)
-    if "://" in text:
-        raise ValueError(f"{text}: expected a folder, found a URL. Use a path of the file system.")
-    return text
+def plain_path(path: StorePath) -> Path | StorePath:
+    """Return the path of the file system of a file in a folder; any other path unchanged."""
+    return path if is_url(path) else Path(str(path))
