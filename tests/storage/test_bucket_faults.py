@@ -207,6 +207,10 @@ RUN_FAULTS = (
 )
 
 
+def names(faults: tuple[Fault, ...]) -> str:
+    return ", ".join(fault.value for fault in faults)
+
+
 @pytest.fixture
 def run(faulty, project) -> Callable[[str], dict[str, Any]]:
     """Run the pipeline on an artifacts root that is a folder of the bucket."""
@@ -220,8 +224,12 @@ def run(faulty, project) -> Callable[[str], dict[str, Any]]:
     return run
 
 
-@pytest.mark.parametrize("fault", RUN_FAULTS, ids=lambda fault: fault.value)
-def test_with_a_fault_at_any_request_a_run_leaves_what_it_leaves_without(fault, faulty, place, run):
+@pytest.mark.parametrize(
+    "faults", RUN_FAULTS, ids=lambda faults: ", ".join(fault.value for fault in faults)
+)
+def test_with_a_fault_at_any_request_a_run_leaves_what_it_leaves_without(
+    faults, faulty, place, run
+):
     _, bucket, proxy = faulty
     bucket.put(f"{place}-0/datasets/dataset_v1/data.jsonl", DATA)
     evaluation = run(f"{place}-0")
