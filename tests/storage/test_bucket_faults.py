@@ -201,13 +201,20 @@ def test_with_a_fault_at_any_request_an_operation_leaves_what_it_leaves_without(
 
 # --- A whole run ---------------------------------------------------------------------------------
 
-RUN_FAULTS = WRITE_FAULTS if LONG else (Fault.LATE_REQUEST, Fault.LOST_ANSWER)
+# The faults of the first request, the second, ... in turn.
+RUN_FAULTS = (
+    [(fault,) for fault in WRITE_FAULTS] if LONG else [(Fault.LATE_REQUEST, Fault.LOST_ANSWER)]
+)
+
+
+def names(faults: tuple[Fault, ...]) -> str:
+    return ", ".join(fault.value for fault in faults)
 
 
 @pytest.fixture
-def run(faulty, project) -> Callable[[str], dict[str, bytes]]:
+def run(faulty, project) -> Callable[[str], dict[str, Any]]:
     """Run the pipeline on an artifacts root that is a folder of the bucket."""
-    root, _bucket, _ = faulty
+    root, _, _ = faulty
 
     def run(key: str) -> dict[str, Any]:
         return run_training_pipeline(
@@ -217,8 +224,12 @@ def run(faulty, project) -> Callable[[str], dict[str, bytes]]:
     return run
 
 
-@pytest.mark.parametrize("fault", RUN_FAULTS, ids=lambda fault: fault.value)
-def test_with_a_fault_at_any_request_a_run_leaves_what_it_leaves_without(fault, faulty, place, run):
+@pytest.mark.parametrize(
+    "faults", RUN_FAULTS, ids=lambda faults: ", ".join(fault.value for fault in faults)
+)
+def test_with_a_fault_at_any_request_a_run_leaves_what_it_leaves_without(
+    faults, faulty, place, run
+):
     _, bucket, proxy = faulty
     bucket.put(f"{place}-0/datasets/dataset_v1/data.jsonl", DATA)
     evaluation = run(f"{place}-0")
@@ -230,6 +241,7 @@ def test_with_a_fault_at_any_request_a_run_leaves_what_it_leaves_without(fault, 
         number += 1
         key = f"{place}-{number}"
         bucket.put(f"{key}/datasets/dataset_v1/data.jsonl", DATA)
+        fault = faults[number % len(faults)]
         result, has_fault = with_faults(proxy, number, fault, 1, partial(run, key))
         assert result == evaluation, number
         assert without_runs(bucket.objects(f"{key}/")) == expected, number

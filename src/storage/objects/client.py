@@ -238,7 +238,8 @@ class ObjectClient:
                 # The answer to the last request was lost, and the repeated one finds no upload.
                 if "NoSuchUpload" not in str(error):
                     raise self._translated(error, key) from error
-                raise GenericError(str(error)) from error
+                # Without its text, whose status 404 would be taken for a refusal.
+                raise GenericError("the upload was completed or aborted") from error
 
         self._repeated(put, key)
 
