@@ -37,7 +37,6 @@ T = TypeVar("T")
 CREATE_LIMIT = 1 << 26  # bytes of an existing file that `create` returns
 UPDATE_LIMIT = 1 << 30  # bytes of a file that is read in order to be updated
 PARTS_AHEAD = 4
-WRITES_AT_ONCE = 16
 
 
 class BucketStore:
@@ -60,6 +59,8 @@ class BucketStore:
 
     def __hash__(self) -> int:
         return hash(self._client.place)
+
+    requests_at_once = 16
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class BucketStore:
             return done
 
         self._check_usable()
-        with ThreadPoolExecutor(min(WRITES_AT_ONCE, len(folders) or 1)) as pool:
+        with ThreadPoolExecutor(self.requests_at_once) as pool:
             return {key for done in pool.map(create, folders.values()) for key in done}
 
     def replace(self, key: Key, data: bytes) -> None:
