@@ -177,7 +177,7 @@ def verify_evidence(
     evidences = map(read, versions) if retrain else overlapped(read, versions, artifacts.root)
     for version, evidence in zip(versions, evidences, strict=True):
         if evidence.evaluation.is_missing:  # perhaps written since it was read ahead
-            evidence = read(version)  # noqa: PLW2901
+            evidence = read(version)
         if evidence.is_entry_missing and not evidence.evaluation.is_missing:
             # A run registers a model before it evaluates it: maybe after the registry was read.
             registry = read_registry(artifacts)
