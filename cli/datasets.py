@@ -20,7 +20,7 @@ from src.artifacts import Artifacts
 from src.names import check_version, is_version
 from src.records.layout import DATA_FILE, METADATA_FILE
 from src.rendering.text import as_text, truncated_list
-from src.storage import StorePath, open_file
+from src.storage import StorePath, is_url, open_file
 from src.training.dataset import resolve_dataset, unpinned_reason
 from src.training.hashing import count_and_hash_once
 from src.training.registry import newest_models
@@ -103,7 +103,7 @@ def _opened(file: str) -> Iterator[Iterable[bytes]]:
         yield iter(partial(sys.stdin.buffer.read, PIECE_BYTES), b"")
         return
     path = open_file(file)
-    if path.stat() is None and not Path(file).exists():
+    if path.stat() is None and (is_url(file) or not Path(file).exists()):
         raise FileNotFoundError(f"{file}: no such file.")
     with reading_progress(path) as progress:
         yield read_pieces(path, progress)

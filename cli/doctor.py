@@ -58,7 +58,7 @@ def doctor(artifacts_dir: str, as_json: bool) -> None:
 def _findings(artifacts_dir: str) -> Iterator[Finding]:
     yield python_finding(sys.version_info[:2])
     yield from run_check(SECONDS, "packages", _packages)
-    yield from check_root(Path(artifacts_dir))
+    yield from check_root(artifacts_dir)
     configs = CONFIGS / "training"
     yield from run_check(
         SECONDS, "datasets", lambda: check_datasets(Artifacts.open(artifacts_dir), configs)

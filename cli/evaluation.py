@@ -38,7 +38,7 @@ def evaluate(version: str, config: str | None, replace: bool, artifacts_dir: str
     if config is not None:
         config_file = read_config_file(config)
     elif record.statement is not None:
-        config_file = recorded_config(record.statement)
+        config_file = recorded_config(record.statement, artifacts)
     else:
         raise click.UsageError("Pass --config: no provenance.json names the config of the model.")
     with printed_log():

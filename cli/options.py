@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from src.artifacts import Artifacts
+from src.storage import is_url, open_path
 from src.training.registry import list_models
 
 __all__ = [
@@ -42,10 +43,14 @@ def check_working_directory_exists() -> None:
 def check_working_directory(artifacts_dir: str) -> None:
     """Check that the working directory may be trusted: it has settings, and configs name code.
 
+    It is, if the artifacts root is an address.
+
     Raises:
         ValueError: The working directory, or its folder `configs/`, lies in the artifacts root; or
             the artifacts root lies in this folder.
     """
+    if is_url(artifacts_dir):
+        return
     from src.training.config import CONFIGS  # slow to import
 
     root, configs = Path(artifacts_dir).resolve(), CONFIGS.resolve()
@@ -62,10 +67,15 @@ def check_working_directory(artifacts_dir: str) -> None:
 
 
 class _Root(click.Path):
-    """The path of a folder that exists."""
+    """The path of a folder that exists, or the address of an object store."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not Path(value).is_dir():
+        if is_url(value):
+            try:
+                open_path(value)
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
+        elif not Path(value).is_dir():
             found = "a file" if Path(value).exists() else "nothing"
             self.fail(
                 f"expected a folder that holds datasets/ and models/, found {found} at "
@@ -86,7 +96,7 @@ def artifacts_option(kind: click.Path) -> Callable[[Decorated], Decorated]:
         envvar="LLM_TRAIN_ARTIFACTS",
         show_envvar=True,
         type=kind,
-        help="The artifacts root.",
+        help="The artifacts root: a folder, or an address such as s3://bucket/prefix.",
     )
 
 

@@ -11,7 +11,7 @@ from src.artifacts import Artifacts
 from src.records.layout import MODELS_FOLDER, REPORTS_FOLDER, VERDICTS_FILE
 from src.rendering.text import counted
 from src.report import write_report
-from src.storage import open_file
+from src.storage import is_url, open_file
 
 __all__ = ["report"]
 
@@ -65,12 +65,16 @@ def _check_output(output: str, artifacts_dir: str) -> None:
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: The file is below the artifacts root, and not in its folder for reports, or it
-            has the verdicts of the last audit.
+        ValueError: It is an address; it is below the artifacts root, and not in its folder for
+            reports; or it has the verdicts of the last audit.
     """
+    if is_url(output):
+        raise ValueError(f"{output}: expected a path of the file system, found an address.")
     folder, root = Path(os.path.realpath(output)).parent, Path(os.path.realpath(artifacts_dir))
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder. Create it first.")
+    if is_url(artifacts_dir):
+        return
     if folder.is_relative_to(root) and not folder.is_relative_to(root / REPORTS_FOLDER):
         raise ValueError(
             f"{output}: expected a file outside of the artifacts root, or in its folder "

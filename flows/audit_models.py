@@ -32,7 +32,8 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
     Writes the verdicts and, if the extra `report` is installed, a page of all models to `reports/`.
 
     Args:
-        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
+        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
+            of an object store, e.g. `s3://bucket/prefix`.
 
     Returns:
         The verdict by model version: MATCH, AS RECORDED, MISMATCH, UNREADABLE or UNFINISHED.

@@ -36,7 +36,8 @@ def compare_models(
     Args:
         model_versions: Two or more model versions, in the order of the columns.
         everything: Show all properties, not only those that differ.
-        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
+        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
+            of an object store, e.g. `s3://bucket/prefix`.
 
     Returns:
         The comparison: `models`, and `rows` of `section`, `name` and `values`.

@@ -37,7 +37,7 @@ from src.evaluation.measuring import recorded_evaluator
 from src.records.canonical import canonical_json, is_same_json, sha256
 from src.records.statement import Statement
 from src.rendering.text import one_line
-from src.storage import StorePath
+from src.storage import is_url
 from src.training.config import ConfigFile, read_config_file
 from src.training.dataset import resolve_dataset
 from src.training.hashing import count_and_hash_once
@@ -111,7 +111,7 @@ class _Runs:
 
     def __init__(self, client: SyncPrefectClient, artifacts: Artifacts) -> None:
         self._client = client
-        self._root = _absolute(artifacts.root)
+        self._root = _absolute(str(artifacts.root))
         try:
             self._deployment = _call_server(partial(client.read_deployment_by_name, DEPLOYMENT))
         except ObjectNotFound as error:
@@ -128,7 +128,7 @@ class _Runs:
         """
         # A config that the sweep wrote is below the artifacts root, at the same path for every
         # worker. Any other belongs to the project, which a worker may have in another folder.
-        path = trial.config if trial.sha256 is None else str(Path(trial.config).resolve())
+        path = trial.config if trial.sha256 is None else _absolute(trial.config)
         identity = [self._root, path, trial.sha256]
         tag = f"{TAG}-{sha256(canonical_json(identity))[:32]}"
         last = next(iter(_call_server(partial(self._with_tag, tag))), None)
@@ -163,10 +163,9 @@ class _Runs:
         )
 
 
-def _absolute(path: StorePath) -> str:
-    """Return the absolute path of an artifacts root, or its address if it is no folder."""
-    text = str(path)
-    return text if "://" in text else str(Path(text).resolve())
+def _absolute(path: str) -> str:
+    """Return the absolute path of a file or a folder; an address unchanged."""
+    return path if is_url(path) else str(Path(path).resolve())
 
 
 def _call_server(call: Callable[[], T]) -> T:

@@ -20,7 +20,7 @@ from src.artifacts import Artifacts
 from src.lineage.record import Record, read_records
 from src.records.canonical import canonical_json, sha256
 from src.records.layout import DATA_FILE, METADATA_FILE
-from src.storage import StorePath
+from src.storage import StorePath, is_url
 
 __all__ = ["lineage_hooks", "send_event"]
 
@@ -69,6 +69,15 @@ def _records(flow_run: FlowRun, state: State[Any]) -> Iterator[Record]:
     yield from read_records(artifacts, versions)
 
 
+def _name(path: StorePath) -> tuple[str, str]:
+    """Return namespace and name of a file by OpenLineage's rules: of an object, bucket and key."""
+    if not is_url(path):
+        return "file", str(Path(str(path)).resolve())
+    scheme, _, place = str(path).partition("://")
+    bucket, _, key = place.partition("/")
+    return f"{scheme}://{bucket}", key
+
+
 def _event(
     name: str,
     flow: Flow[..., Any],
@@ -81,8 +90,8 @@ def _event(
 
     def dataset(kind: Any, path: StorePath, digest: str | None) -> Any:
         version = dataset_version_dataset.DatasetVersionDatasetFacet(str(digest))
-        location = str(Path(str(path)).resolve())
-        return kind(namespace="file", name=location, facets={"version": version})
+        namespace, name = _name(path)
+        return kind(namespace=namespace, name=name, facets={"version": version})
 
     artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", "artifacts"))
     inputs = {

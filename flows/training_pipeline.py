@@ -49,7 +49,8 @@ def training_pipeline(
             `configs/training/mistral_finetune.yaml`.
         model_version: Name of the model version, e.g. `model_v1`. Leave it empty to derive the
             name from the base model, the dataset version, and a digest of config and data.
-        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
+        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
+            of an object store, e.g. `s3://bucket/prefix`.
 
     Returns:
         The contents of evaluation.json: `model_version`, `dataset_version` and `metrics`.

@@ -80,7 +80,8 @@ def training_sweep(
             `configs/sweeps/mistral_finetune.yaml`. Leave it empty for none.
         concurrency: Number of configs with their own trainer or evaluator that run at the same
             time, at least 1. All others run in batches.
-        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
+        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
+            of an object store, e.g. `s3://bucket/prefix`.
         rank_by: The metric that ranks the models. Leave it empty for `quality_score`, or else the
             first one for which the evaluator declares which values are better.
         distribute: Whether each config is a separate flow run, of the deployment

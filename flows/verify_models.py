@@ -39,7 +39,8 @@ def verify_models(
         model_versions: One or more model versions.
         retrain: Train the models again, in a temporary folder, and compare the weights.
         reevaluate: Measure the models again with the evaluators that their configs name.
-        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`.
+        artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
+            of an object store, e.g. `s3://bucket/prefix`.
 
     Returns:
         The verdict by model version: MATCH, AS RECORDED, MISMATCH, UNREADABLE or UNFINISHED.

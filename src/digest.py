@@ -1,13 +1,14 @@
 """Digests of files."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from src.errors import truncated_repr
 
-__all__ = ["Digest", "digests_from_json", "digests_to_json"]
+__all__ = ["Digest", "digest_of_files", "digests_from_json", "digests_to_json"]
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -27,6 +28,12 @@ class Digest(NamedTuple):
     def of(cls, data: bytes) -> "Digest":
         """Return size and SHA-256 of the bytes of a file."""
         return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+def digest_of_files(files: Mapping[str, Digest]) -> str:
+    """Return the SHA-256 of the names and contents of files, whatever their order."""
+    text = json.dumps(digests_to_json(files), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digests_to_json(files: Mapping[str, Digest]) -> dict[str, dict[str, int | str]]:

@@ -27,7 +27,7 @@ from pydantic import Field, JsonValue, PrivateAttr, TypeAdapter
 from src.errors import CorruptFileError
 from src.records.canonical import parse_json, sha256
 from src.records.layout import RESULT_LIMIT, STATEMENT_LIMIT
-from src.storage import StorePath
+from src.storage import StorePath, is_url
 from src.training.config import ConfigFile
 from src.training.dataset import DatasetVersion
 from src.training.trained import Training
@@ -210,8 +210,10 @@ class StepResults(WritableFileSystem):
         """Write or replace a result file; see `write_path`."""
         self.write_path(path, content)
 
-    def _resolve_path(self, path: str) -> Path:
-        """Return the location that Prefect records for a key."""
+    def _resolve_path(self, path: str) -> Path | None:
+        """Return the location that Prefect records for a key; `None` for the key itself."""
+        if is_url(self._folder):
+            return None
         return Path(str(self._folder)).resolve() / path
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from src import storage
 from src.artifacts import Artifacts, history_path, read_statement, weights_folder
 from src.records.statement import weights_of
-from src.storage import StorePath
+from src.storage import Store, StorePath
 from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
-from tests.stores import FAULTS, MemoryStore
+from tests.stores import FAULTS, Bucket, MemoryServer, MemoryStore
 
 pytest_plugins = ["tests.object_store.fixtures"]
 
@@ -129,6 +130,26 @@ def placed(artifacts: Artifacts, key: str) -> str:
     if name == "training.jsonl":
         return history_path(model, files).key
     return (weights_folder(model, weights_of(files)) / name.removeprefix("weights/")).key
+
+
+@pytest.fixture
+def memory_url(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty object store in the memory of this process."""
+    open_in_memory(monkeypatch, MemoryServer())
+    return "memory://bucket/artifacts"
+
+
+def open_in_memory(patch: pytest.MonkeyPatch, server: MemoryServer) -> None:
+    """Have `open_path` open the addresses `memory://bucket/...`."""
+    open_store = storage.open_store
+
+    def opened(url: str) -> Store:
+        if not url.startswith("memory://bucket"):
+            return open_store(url)
+        prefix = url.removeprefix("memory://bucket").strip("/")
+        return MemoryStore(url.rstrip("/"), server=Bucket(server, f"{prefix}/"))
+
+    patch.setattr(storage, "open_store", opened)
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from threading import Lock
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from src.digest import Digest, digests_to_json
+from src.digest import Digest, digest_of_files
 from src.errors import CorruptFileError
 from src.progress import ignore_progress
-from src.records.canonical import canonical_json
 from src.storage import FileChangedError, Key, NewFolder, Reader, Stat, StorePath, Update
 from src.storage.memo import memo_path
 from src.storage.tree import copy_pieces, first_difference
@@ -59,6 +58,31 @@ class MemoryServer:
             if self.loses_answers and next(self._writes) % 2 == 0:
                 raise LostAnswerError(f"{key}: connection closed without an answer")
 
+    def delete(self, key: Key) -> None:
+        del self.objects[key]
+
+
+class Bucket:
+    """The objects of a server below a prefix, which their keys here do not have."""
+
+    def __init__(self, server: MemoryServer, prefix: str) -> None:
+        self.name, self._server, self._prefix = server.name, server, prefix
+
+    @property
+    def objects(self) -> dict[Key, tuple[bytes, int]]:
+        """A copy: objects are written by `put`."""
+        found = self._server.objects.items()
+        return {k[len(self._prefix) :]: v for k, v in found if k.startswith(self._prefix)}
+
+    def get(self, key: Key) -> tuple[bytes | None, int]:
+        return self._server.get(self._prefix + key)
+
+    def put(self, key: Key, data: bytes, *, version: int | None = None) -> None:
+        self._server.put(self._prefix + key, data, version=version)
+
+    def delete(self, key: Key) -> None:
+        self._server.delete(self._prefix + key)
+
 
 class MemoryStore:
     """A client of a `MemoryServer`; implements `Store`.
@@ -67,13 +91,22 @@ class MemoryStore:
         url: The root in messages.
         fault: One of `FAULTS`: nothing; the answer of every second write is lost; or every update
             loses its first race against a writer that writes the same bytes.
+        server: The objects; a new server if `None`.
     """
 
-    def __init__(self, url: str = "artifacts", fault: str = "none") -> None:
+    def __init__(
+        self, url: str = "artifacts", fault: str = "none", server: Bucket | None = None
+    ) -> None:
         assert fault in FAULTS
         self.url = url
         self.loses_races = fault == "lost races"
-        self.server = MemoryServer(loses_answers=fault == "lost answers")
+        self.server: Any = server or MemoryServer(loses_answers=fault == "lost answers")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MemoryStore) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(self.url)
 
     def read(self, key: Key, limit: int) -> bytes | None:
         data, _ = self.server.get(key)
@@ -168,7 +201,7 @@ class MemoryStore:
         return found
 
     def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
-        return f"{prefix}/{sha256(canonical_json(digests_to_json(files))).hexdigest()}"
+        return f"{prefix}/{digest_of_files(files)}"
 
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
         for name, digest in files.items():
@@ -252,6 +285,6 @@ class MemoryReader:
 def delete(path: StorePath) -> None:
     """Delete a file, as a user would: a `Store` has no such method."""
     if isinstance(path.store, MemoryStore):
-        del path.store.server.objects[path.key]
+        path.store.server.delete(path.key)
     else:
         Path(str(path)).unlink()

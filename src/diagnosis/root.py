@@ -10,6 +10,7 @@ from src.diagnosis.finding import Finding, fault, ok, run_check, warning
 from src.errors import CorruptFileError
 from src.records.layout import WORK_FOLDER
 from src.rendering.text import counted, truncated_list
+from src.storage import is_url
 from src.storage.leftovers import leftover_files
 from src.storage.reading import kind_of
 from src.training.registry import RegistryLostError, check_registry, read_registry_file
@@ -18,6 +19,7 @@ __all__ = ["check_root", "file_system", "file_system_finding", "space_finding"]
 
 MOUNTS = Path("/proc/mounts")
 SECONDS = 10.0
+STORE_SECONDS = 60.0  # an object store may answer slowly, and is asked again
 REGISTRY_SECONDS = 120.0  # a registry may have a GiB
 LEFTOVER_SECONDS = 60.0
 GIB = 1 << 30
@@ -33,9 +35,13 @@ TRANSIENT = {
 }
 
 
-def check_root(root: Path) -> Iterator[Finding]:
+def check_root(location: str | Path) -> Iterator[Finding]:
     """Check an artifacts root. Writes a file there, and removes it; creates no folder."""
-    root = root.absolute()
+    if is_url(location):
+        yield from run_check(STORE_SECONDS, "artifacts root", lambda: [_probe_store(location)])
+        yield from run_check(REGISTRY_SECONDS, "registry", lambda: [_registry(location)])
+        return
+    root = Path(location).absolute()
     found, *_ = run_check(SECONDS, "artifacts root", lambda: [_folder_finding(root)])
     if found.level != "OK":
         yield found
@@ -65,6 +71,15 @@ def _probe(root: Path) -> Finding:
         action = "Make the folder writable, or use one on a local disk."
         return fault("artifacts root", f"{root}: cannot be used: {error}.", action)
     return ok("artifacts root", f"{root}: writable; locks, fsync, hard links and renames work.")
+
+
+def _probe_store(url: str | Path) -> Finding:
+    try:
+        Artifacts.open(url).root.store.probe()
+    except (OSError, ValueError) as error:
+        action = "Check the address, the credentials, and the rights of this user."
+        return fault("artifacts root", f"{url}: cannot be used: {error}", action)
+    return ok("artifacts root", f"{url}: writable; conditional writes work.")
 
 
 def _file_system(root: Path) -> Finding:
@@ -126,7 +141,7 @@ def space_finding(free_bytes: int, free_inodes: int | None) -> Finding:
     return ok("disk", found)
 
 
-def _registry(root: Path) -> Finding:
+def _registry(root: str | Path) -> Finding:
     """Check the form of the registry; `llm-train verify` compares its entries with the record."""
     artifacts = Artifacts.open(root)
     try:

@@ -29,7 +29,7 @@ from src.records.layout import (
 from src.records.metadata import all_conflict_details, conflict_details
 from src.records.statement import ResolvedDependency, Statement, parse_statement, weights_of
 from src.rendering.shell import quote
-from src.storage import Location, StorePath, open_path
+from src.storage import Location, StorePath, open_path, plain_path
 
 __all__ = [
     "SIMULATED_EVALUATOR",
@@ -95,7 +95,7 @@ def evaluate_model(
     metrics: Metrics | Evaluator = simulated_metrics,
     replace: bool = False,
     invocation: Invocation | None = None,
-) -> Path:
+) -> Path | StorePath:
     """Evaluate a model version.
 
     Afterwards `<output_dir>/<model_version>/evaluation.json` holds `model_version`,
@@ -117,7 +117,7 @@ def evaluate_model(
         invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
-        The path of the folder of the evaluation.
+        The path of the folder of the evaluation; a `StorePath` if `output_dir` is no folder.
 
     Raises:
         FileNotFoundError: There is no such model version.
@@ -144,7 +144,7 @@ def evaluate_model(
         )
     path = evaluation_path(model_version, output_dir)
     logger.info("%s: sha256 %s.", path, sha256(evaluation))
-    return Path(str(path.parent))
+    return plain_path(path.parent)
 
 
 def put_evaluation(

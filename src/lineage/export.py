@@ -23,7 +23,7 @@ from src.records.layout import (
 )
 from src.records.metadata import parse_metadata
 from src.records.statement import parse_statement
-from src.storage import Location, StorePath
+from src.storage import Location, StorePath, is_url
 from src.storage.new_folder import new_folder
 from src.training.trained import recorded_training
 
@@ -54,12 +54,15 @@ def export_model(
             names the file. Nothing was written.
         FileNotFoundError: The model or its evaluation has no statement; or the folder that is to
             hold `folder` does not exist.
-        ValueError: The model has no weights; or `folder` has files, is the working directory, or
-            lies in the artifacts root.
+        ValueError: The model has no weights; or `folder` has files, is the working directory, lies
+            in the artifacts root, or is an address.
         OSError: A file cannot be read or written; nothing was written.
     """
     artifacts = Artifacts.open(artifacts_dir)
-    if Path(folder).resolve().is_relative_to(Path(str(artifacts.root)).resolve()):
+    if is_url(folder):
+        raise ValueError(f"{folder}: expected a folder of the file system, found an address.")
+    root = artifacts.root
+    if not is_url(root) and Path(folder).resolve().is_relative_to(Path(str(root)).resolve()):
         raise ValueError(f"{folder}: expected a folder outside of the artifacts root.")
     model = artifacts.models / model_version
     record = _read_record(model_version, artifacts)

@@ -2,13 +2,14 @@
 
 The core reads and writes through `StorePath`; only the modules of this package open files below
 an artifacts root. A further back end is one module that implements `Store`, and one line in
-`open_path`.
+`open_store`.
 """
 
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from src.errors import truncated_repr
 from src.storage.folder import FolderStore
 from src.storage.reading import read_file
 from src.storage.store import (
@@ -23,6 +24,7 @@ from src.storage.store import (
 )
 
 __all__ = [
+    "SCHEMES",
     "FileChangedError",
     "FolderStore",
     "Key",
@@ -36,11 +38,22 @@ __all__ = [
     "is_url",
     "open_file",
     "open_path",
+    "open_store",
+    "plain_path",
     "read_file",
 ]
 
+SCHEMES = ("s3", "gs", "az")
+"""The schemes of the addresses of object stores: S3, Google Cloud Storage, Azure."""
+_LOST_SLASH = tuple(f"{scheme}:/" for scheme in SCHEMES)
+
 Location = str | os.PathLike[str] | StorePath
-"""What a caller of the core may pass as a path: a path of the file system, or a `StorePath`."""
+"""What a caller of the core may pass: a path of the file system, an address, or a `StorePath`."""
+
+
+def is_url(location: Location) -> bool:
+    """Return whether a location is an address such as `s3://bucket/prefix`, and no folder."""
+    return "://" in (str(location) if isinstance(location, StorePath) else os.fspath(location))
 
 
 def open_path(location: Location) -> StorePath:
@@ -50,18 +63,29 @@ def open_path(location: Location) -> StorePath:
     first write.
 
     Raises:
-        ValueError: `location` is an address that is not valid, or the libraries for object stores
-            are not installed.
+        ValueError: `location` is an address that is not valid, or one that was made a `Path`, which
+            has lost a slash; or the libraries for object stores are not installed.
     """
     if isinstance(location, StorePath):
         return location
     text = os.fspath(location)
-    if is_url(text):
-        return StorePath(_open_bucket(text))
-    return StorePath(FolderStore(Path(text)))
+    if text.startswith(_LOST_SLASH) and not is_url(text):
+        raise ValueError(
+            f"{text}: expected an address such as s3://bucket/prefix, with two slashes. Pass it as "
+            "text, not as a Path. A folder of this name is ./" + text + "."
+        )
+    return StorePath(open_store(text) if is_url(text) else FolderStore(Path(text)))
 
 
-def _open_bucket(url: str) -> Store:
+def open_store(url: str) -> Store:
+    """Return the object store at an address; see `open_path`."""
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise ValueError(
+            f"{url}: expected a folder, or an address such as s3://bucket/prefix, "
+            "gs://bucket/prefix or az://container/prefix; found the scheme "
+            f"{truncated_repr(scheme)}."
+        )
     if not (find_spec("obstore") and find_spec("boto3")):
         raise ValueError(
             f"{url}: the libraries for object stores are not installed. Run `make .venv/cloud`, or "
@@ -77,10 +101,14 @@ def open_file(location: Location) -> StorePath:
     """Return the path of one file, in a store whose root is the folder that holds the file."""
     if isinstance(location, StorePath):
         return location
-    folder, name = os.path.split(os.fspath(location).rstrip("/"))
+    text = os.fspath(location)
+    folder, name = os.path.split(text.rstrip("/"))
+    if is_url(text) and not is_url(f"{folder}/"):
+        open_store(text)  # raises if there is no such back end
+        raise ValueError(f"{text}: expected the address of a file, found that of a bucket.")
     return open_path(folder) / name
 
 
-def is_url(location: str) -> bool:
-    """Return whether a location is an address, e.g. of an object store, and no path."""
-    return "://" in location
+def plain_path(path: StorePath) -> Path | StorePath:
+    """Return the path of the file system of a file in a folder; any other path unchanged."""
+    return path if is_url(path) else Path(str(path))

@@ -6,7 +6,7 @@ decide again. After an error of such a write the file is read: see `src.storage.
 that arrives late has no effect, because its condition no longer holds.
 """
 
-import json
+import errno
 import os
 import posixpath
 import tempfile
@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from src.digest import Digest, digests_to_json
+from src.digest import Digest, digest_of_files
 from src.errors import CorruptFileError
 from src.progress import ignore_progress
 from src.storage.file_cache import FileCache
-from src.storage.memo import memo_path, read_facts, write_facts
+from src.storage.memo import memo_path, read_facts, read_memo, write_facts, write_memo
 from src.storage.objects.client import PART_BYTES, ObjectClient, ObjectInfo, StoredObject
 from src.storage.objects.errors import RefusedError, UnknownOutcomeError
 from src.storage.readback import Outcome, outcome_of_create, outcome_of_swap
-from src.storage.store import Key, NewFolder, Reader, Stat, Update
+from src.storage.store import FileChangedError, Key, NewFolder, Reader, Stat, Update
 from src.storage.tree import copy_pieces, first_difference
 
 __all__ = ["BucketStore"]
@@ -78,7 +78,7 @@ class BucketStore:
         """Implement `Store.open`: all bytes are those of one write."""
         first = self._client.get_first_part(key)
         if first is None:
-            raise FileNotFoundError(2, os.strerror(2), self._message(key))
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._message(key))
         with closing(_pieces(self._client, first)) as pieces:
             yield _ObjectReader(_stat(first.info), pieces)
 
@@ -165,8 +165,7 @@ class BucketStore:
 
     def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
         """Implement `Store.place`: a folder that is named after the contents of the files."""
-        text = json.dumps(digests_to_json(files), sort_keys=True, separators=(",", ":"))
-        return f"{prefix}/{sha256(text.encode()).hexdigest()}"
+        return f"{prefix}/{digest_of_files(files)}"
 
     def digests(
         self,
@@ -227,7 +226,7 @@ class BucketStore:
             if not folder.files:
                 return
             first, *others = folder.files
-            self._check_only(prefix, folder.files)
+            self._check_only(prefix, others)
             for name in others:
                 data = Path(spool, name).read_bytes()
                 if self.create(f"{prefix}/{name}", data) != data:
@@ -260,7 +259,7 @@ class BucketStore:
                 raise self._exists(posixpath.dirname(key))
 
     def _exists(self, prefix: Key) -> FileExistsError:
-        return FileExistsError(17, os.strerror(17), self._message(prefix))
+        return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self._message(prefix))
 
     @contextmanager
     def local_files(self, prefix: Key, files: Mapping[str, Digest]) -> Iterator[Path]:
@@ -278,8 +277,17 @@ class BucketStore:
     @contextmanager
     def local_file(self, key: Key, digest: Digest) -> Iterator[Path]:
         """Implement `Store.local_file`: a copy in the user's cache folder."""
+        info = self._client.head(key)
+        if info is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._message(key))
         prefix, name = posixpath.split(key)
-        with self._copies(prefix, {name: digest}) as folder:
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(self._copies(prefix, {name: digest}))
+            except CorruptFileError as error:
+                raise FileChangedError(
+                    f"{self._message(key)}: written to after it was hashed. Nothing was copied."
+                ) from error
             yield folder / name
 
     @contextmanager
@@ -370,10 +378,11 @@ class BucketStore:
         """Probe the server before the first write of this user on this host."""
         if self._is_usable:
             return
-        memo = self.memo(".probe")
-        if read_facts(memo, self._client.place) != ["conditional writes"]:
+        bucket = self._client.place_of_bucket
+        memo = memo_path(f"{bucket} heeds conditions", outside=self.url)
+        if read_memo(memo) is None:
             self.probe()
-            write_facts(memo, self._client.place, "conditional writes")
+            write_memo(memo, bucket.encode())
         self._is_usable = True
 
     def _message(self, key: Key) -> str:
@@ -432,7 +441,7 @@ class _Spool:
     def write(self, name: str, data: Iterable[bytes | memoryview]) -> None:
         """Implement `NewFolder.write`."""
         if name in self.files:
-            raise FileExistsError(17, os.strerror(17), name)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         if not self.files:
             self._check_first(name)
         path = self._folder / name

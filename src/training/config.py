@@ -11,7 +11,7 @@ from src.errors import CorruptFileError
 from src.names import nearest
 from src.records.canonical import sha256
 from src.records.layout import CONFIG_LIMIT
-from src.storage import FolderStore, StorePath
+from src.storage import FolderStore, StorePath, is_url
 from src.training.component_config import COMPONENT_KEYS, SEED, check_seed, parse_component
 from src.training.faults import ConfigError, Faults, yaml_repr
 from src.training.settings import CHECKS, EXAMPLES, TrainingConfig, config_fault
@@ -273,7 +273,7 @@ def _with_option(
 def base_path(entry: Entry, faults: Faults) -> str:
     """Return the path of a base config; append a fault if it is not valid."""
     path = scalar_value(entry.node)
-    if isinstance(path, str) and len(path) <= MAX_PATH and path.isprintable():
+    if isinstance(path, str) and len(path) <= MAX_PATH and path.isprintable() and not is_url(path):
         return path
     reason = f"expected the path of a training config, found {yaml_repr(path)}."
     faults.append((entry.line, f"{BASE}: {reason}"))
@@ -289,7 +289,7 @@ def _check_place(path: str | Path | StorePath, parsed: _Parsed, data: bytes) -> 
     if not named:
         return
     folder = CONFIGS.resolve()
-    real = None if isinstance(path, StorePath) else Path(path).resolve()
+    real = None if isinstance(path, StorePath) or is_url(path) else Path(path).resolve()
     if (
         real is None
         or not real.is_relative_to(folder)

@@ -26,7 +26,7 @@ from src.records.layout import (
 )
 from src.records.metadata import ModelVersionConflict, conflict_details
 from src.records.statement import ResolvedDependency
-from src.storage import Location, StorePath, open_path
+from src.storage import Location, StorePath, open_path, plain_path
 from src.training.binding import bind_model, check_binding, dataset_sha256
 from src.training.config import ConfigFile, TrainingConfig, read_config_file
 from src.training.dataset import DatasetVersion, resolve_dataset
@@ -66,7 +66,7 @@ def train_model(
     *,
     datasets_dir: Location = "artifacts/datasets",
     invocation: Invocation | None = None,
-) -> Path:
+) -> Path | StorePath:
     """Train a model version, and write its metadata.json and provenance.json.
 
     Nothing is trained if the config names no trainer. Afterwards `<artifacts_dir>/<model_version>/`
@@ -82,7 +82,7 @@ def train_model(
         invocation: The run that provenance.json records; a run that starts now if `None`.
 
     Returns:
-        The path of the folder of the model version.
+        The path of the folder of the model version; a `StorePath` if `artifacts_dir` is no folder.
 
     Raises:
         FileNotFoundError: The config, the dataset version or its data.jsonl does not exist.
@@ -105,7 +105,7 @@ def train_config(
     artifacts_dir: Location = "artifacts/models",
     *,
     invocation: Invocation | None = None,
-) -> Path:
+) -> Path | StorePath:
     """Do what `train_model` does, for a config and data that were read already."""
     config, trainer = config_file.config, describe_trainer(config_file)
     if model_version is None:
@@ -121,7 +121,7 @@ def train_config(
         invocation=invocation or Invocation(),
         training=training,
     )
-    return Path(str(models / model_version))
+    return plain_path(models / model_version)
 
 
 def train_weights(

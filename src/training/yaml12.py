@@ -15,7 +15,7 @@ import yaml
 from src.errors import CorruptFileError
 from src.names import closest
 from src.records.layout import CONFIG_LIMIT
-from src.storage import StorePath, read_file
+from src.storage import StorePath, is_url, open_file, read_file
 from src.training.faults import ConfigError, Faults, yaml_repr
 from src.training.settings import MAX_INTEGER
 
@@ -59,8 +59,8 @@ def read_config(path: str | Path | StorePath, kind: str) -> bytes:
         OSError: The file cannot be read; names the file.
     """
     try:
-        if isinstance(path, StorePath):
-            data = path.read(CONFIG_LIMIT)
+        if isinstance(path, StorePath) or is_url(path):
+            data = open_file(path).read(CONFIG_LIMIT)
         else:
             data = read_file(Path(path), CONFIG_LIMIT)
     except CorruptFileError as error:

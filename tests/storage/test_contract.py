@@ -1,13 +1,15 @@
 """The contract of `Store`, on every back end.
 
-A new back end is one more entry in `BACK_ENDS` of tests/conftest.py, and one more line in
-`new_store`.
+A new back end is one more entry in `STORES`, and one more line in `new_store`. `bucket` is one of a
+server of S3.
 """
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -15,25 +17,39 @@ from hypothesis import strategies as st
 
 from src.digest import Digest
 from src.errors import CorruptFileError
-from src.storage import FileChangedError, FolderStore, StorePath, Update, folder
+from src.storage import FileChangedError, FolderStore, StorePath, Update, folder, open_path
 from src.storage.overlay import OverlayStore
-from tests.conftest import BACK_ENDS as STORES
+from tests.conftest import BACK_ENDS as CORE_STORES
+from tests.object_store.fixtures import use_server
 from tests.stores import MemoryStore
 
 LIMIT = 1 << 20
+STORES = (*CORE_STORES, "bucket")
 BACK_ENDS = (*STORES, "overlay")
 
 each_back_end = pytest.mark.parametrize("back_end", BACK_ENDS)
+# A request to a real server takes a thousand times as long as one to the memory.
+each_fast_back_end = pytest.mark.parametrize("back_end", [*CORE_STORES, "overlay"])
 each_operation = pytest.mark.parametrize("operation", ["create", "replace", "update"])
 each_rewrite = pytest.mark.parametrize("operation", ["replace", "update"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _server(s3_server):
+    with pytest.MonkeyPatch.context() as patch:
+        use_server(patch, s3_server.url)
+        patch.setenv("TEST_BUCKET", s3_server.new_bucket().url)
+        yield
+
+
 def new_store(back_end, parent):
-    """Return an empty store; its root, which does not exist yet, is `<parent>/root` in messages."""
+    """Return an empty store; the root of a local one is `<parent>/root`, not made yet."""
     if back_end == "folder":
         return FolderStore(parent / "root")
     if back_end == "overlay":
         return OverlayStore(FolderStore(parent / "root"))
+    if back_end == "bucket":
+        return open_path(f"{os.environ['TEST_BUCKET']}/{uuid4().hex}").store
     return MemoryStore(str(parent / "root"), back_end.removeprefix("memory, "))
 
 
@@ -95,7 +111,9 @@ def test_a_file_larger_than_the_limit_is_refused(path):
     assert str(caught.value) == f"{path}: larger than 4 bytes. Left as found."
 
 
-def test_a_folder_in_place_of_a_file_is_refused(path):
+@each_fast_back_end
+def test_a_folder_in_place_of_a_file_is_refused(back_end, tmp_path):
+    path = StorePath(new_store(back_end, tmp_path)) / "a/f"
     path.create(b"data")
     message = f"{path.parent}: expected a regular file, found a folder. Left as found."
     with pytest.raises(CorruptFileError) as caught:
@@ -294,9 +312,9 @@ def test_a_folder_of_objects_is_refused_if_one_of_them_has_other_bytes(root):
 # --- Places and local files ----------------------------------------------------------------------
 
 ONE, TWO = Digest.of(b"1"), Digest.of(b"two")
-# SHA-256 of the canonical JSON of the sizes and the SHA-256 of both, by name; and of `{}`.
-PLACE = "ff56aa357529445a6068aa6de5795c6e685b26652f7fb103553dd13f5b1a992c"
-EMPTY_PLACE = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"
+# SHA-256 of the JSON of the sizes and the SHA-256 of both, by name; and of `{}`.
+PLACE = "70ea839af9b92fccd72529bab9f4fd72db6580af34ec9888124802d3318b5352"
+EMPTY_PLACE = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
 @pytest.mark.parametrize("back_end", ["folder", "overlay"])
@@ -553,7 +571,9 @@ def test_size_and_identity_change_with_the_bytes(path, monkeypatch):
     assert third.identity not in (None, first.identity, second.identity)
 
 
-def test_two_files_of_equal_bytes_have_different_identities(store, monkeypatch):
+@each_fast_back_end
+def test_two_files_of_equal_bytes_have_different_identities(back_end, tmp_path, monkeypatch):
+    store = new_store(back_end, tmp_path)
     monkeypatch.setattr(folder, "RACY_NS", 0)
     for key in ("f", "g"):
         store.create(key, b"data")
@@ -646,7 +666,7 @@ def test_a_probe_leaves_no_file(store):
 # --- Properties ----------------------------------------------------------------------------------
 
 
-@each_back_end
+@each_fast_back_end
 @each_operation
 @given(data=st.binary(max_size=300))
 def test_any_bytes_read_back_unchanged(back_end, operation, data, tmp_path_factory):
@@ -657,7 +677,7 @@ def test_any_bytes_read_back_unchanged(back_end, operation, data, tmp_path_facto
     assert keys(path.parent.parent) == ["a/b/f"]
 
 
-@each_back_end
+@each_fast_back_end
 @each_rewrite
 @given(old=st.binary(max_size=300), new=st.binary(max_size=300))
 def test_a_rewritten_file_has_exactly_the_new_bytes(
@@ -669,7 +689,7 @@ def test_a_rewritten_file_has_exactly_the_new_bytes(
     assert path.read(LIMIT) == new
 
 
-@each_back_end
+@each_fast_back_end
 @given(old=st.binary(max_size=300), new=st.binary(max_size=300))
 def test_create_returns_any_bytes_that_exist_and_leaves_them(back_end, old, new, tmp_path_factory):
     path = StorePath(new_store(back_end, tmp_path_factory.mktemp("created"))) / "f"
@@ -688,7 +708,7 @@ steps = st.lists(
 )
 
 
-@each_back_end
+@each_fast_back_end
 @settings(max_examples=40)
 @given(steps=steps)
 def test_any_sequence_of_writes_gives_the_files_that_a_dictionary_would(

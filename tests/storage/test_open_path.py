@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from src.errors import CorruptFileError
-from src.storage import FolderStore, StorePath, open_file, open_path
+from src.storage import FolderStore, StorePath, is_url, open_file, open_path, plain_path
 from tests.stores import MemoryStore
 
-URLS = ["s3://bucket/artifacts", "s3://bucket", "file:///artifacts", "memory://"]
+URLS = ["https://bucket/artifacts", "ftp://bucket", "file:///artifacts", "memory://", "://x/y"]
 
 
 @pytest.mark.parametrize("location", ["some/root", Path("some/root"), "some/root/"])
@@ -33,13 +33,68 @@ def test_a_path_of_a_store_is_returned_unchanged(open_location):
 
 
 @pytest.mark.parametrize("open_location", [open_path, open_file])
-@pytest.mark.parametrize("location", [*URLS, "s3://file"])
-def test_a_url_is_refused(open_location, location):
+@pytest.mark.parametrize("location", [*URLS, "ftp://bucket/a/f"])
+def test_an_address_that_is_not_one_of_an_object_store_is_refused(open_location, location):
     with pytest.raises(ValueError) as caught:
         open_location(location)
-    assert str(caught.value) == (
-        f"{location}: expected a folder, found a URL. Use a path of the file system."
+    found = str(caught.value)
+    assert found.startswith(location.rpartition("/")[0].rstrip("/") or "://")
+    assert found.endswith(
+        ": expected a folder, or an address such as s3://bucket/prefix, gs://bucket/prefix or "
+        f"az://container/prefix; found the scheme {location.partition('://')[0]!r}."
     )
+
+
+def test_the_root_of_an_object_store_is_its_whole_address(memory_url):
+    path = open_path(f"{memory_url}/")
+    assert (path.key, str(path)) == ("", "memory://bucket/artifacts")
+    assert str(path / "models/m") == "memory://bucket/artifacts/models/m"
+
+
+def test_a_file_of_an_object_store_is_in_a_store_whose_root_is_its_folder(memory_url):
+    (open_path(memory_url) / "sweeps/a.yaml").create(b"data")
+    path = open_file(f"{memory_url}/sweeps/a.yaml")
+    assert (path.store.url, path.key) == ("memory://bucket/artifacts/sweeps", "a.yaml")
+    assert path.read(10) == b"data"
+
+
+def test_a_bucket_is_not_a_file(memory_url):
+    assert open_file("memory://bucket/x").read(10) is None
+    with pytest.raises(ValueError, match=r"^memory://bucket: expected the address of a file"):
+        open_file("memory://bucket")
+
+
+@pytest.mark.parametrize("open_location", [open_path, open_file])
+def test_an_address_that_has_lost_a_slash_is_no_folder(open_location):
+    with pytest.raises(ValueError) as caught:
+        open_location(Path("s3://bucket/artifacts/f"))
+    assert str(caught.value).endswith(
+        ": expected an address such as s3://bucket/prefix, with two slashes. Pass it as text, not "
+        f"as a Path. A folder of this name is ./{str(caught.value).partition(': ')[0]}."
+    )
+    assert str(open_location("./s3:/bucket/f")) == "s3:/bucket/f"
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("s3://bucket/prefix", True),
+        ("gs://b", True),
+        ("artifacts", False),
+        ("s3:/bucket", False),
+        (Path("s3://bucket"), False),  # a path has no double slash
+        (StorePath(MemoryStore("s3://bucket"), "models"), True),
+        (StorePath(FolderStore(Path("/root"))), False),
+    ],
+)
+def test_a_url_is_told_from_a_folder(location, expected):
+    assert is_url(location) is expected
+
+
+def test_a_plain_path_is_one_of_the_file_system_if_the_file_is_there():
+    assert plain_path(StorePath(FolderStore(Path("root")), "a/f")) == Path("root/a/f")
+    path = StorePath(MemoryStore("s3://bucket"), "a/f")
+    assert plain_path(path) is path
 
 
 @pytest.mark.parametrize(

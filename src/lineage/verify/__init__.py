@@ -283,7 +283,7 @@ def _declared_evaluator(
     if evidence.statement.value is None:
         return None
     try:
-        config_file = config_file or recorded_config(evidence.statement.value)
+        config_file = config_file or recorded_config(evidence.statement.value, artifacts)
         metadata = evidence.metadata.value or evidence.entry or {}
         return config_evaluator(
             config_file,

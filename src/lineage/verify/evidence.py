@@ -11,6 +11,7 @@ from src.digest import Digest
 from src.environment import CORE, source_digest
 from src.errors import CorruptFileError, truncated_repr
 from src.evaluation.evaluator import evaluation_path
+from src.lineage.configs import read_recorded_config
 from src.records.canonical import canonical_json, parse_json, sha256
 from src.records.layout import (
     DATA_FILE,
@@ -27,7 +28,7 @@ from src.records.metadata import parse_metadata
 from src.records.registry_file import RegistryFile
 from src.records.statement import Statement, parse_statement, weights_of
 from src.storage import StorePath
-from src.training.config import ConfigError, read_config_file
+from src.training.config import ConfigError
 from src.training.dataset import DatasetVersion
 from src.training.hashing import HashDataset
 from src.training.registry import parse_registry
@@ -215,7 +216,7 @@ def read_model(
         statement=statement,
         evaluation=evaluation,
         evaluation_statement=evaluation_statement,
-        config=_read_config(statement.value),
+        config=_read_config(statement.value, artifacts),
         files=_read_files(folder, statement.value.files if statement.value else {}, hash_files),
         core_sha256=source_digest(CORE),
     )
@@ -295,12 +296,12 @@ def _failure(error: OSError | ValueError, path: StorePath) -> tuple[str, bool]:
     return f"{path}: cannot be read ({error.strerror})" if error.strerror else str(error), True
 
 
-def _read_config(statement: Statement | None) -> ConfigEvidence | None:
+def _read_config(statement: Statement | None, artifacts: Artifacts) -> ConfigEvidence | None:
     config = statement.dependency("config") if statement else None
     if config is None or config.uri is None:
         return None
     try:
-        file = read_config_file(config.uri)
+        file = read_recorded_config(config.uri, artifacts)
         return ConfigEvidence(
             uri=config.uri,
             sha256=file.sha256,

@@ -104,7 +104,7 @@ def retrain(
         recorded = recorded_training(statement, evidence.statement.path)
         if recorded is None:
             return None
-        config_file = config_file or recorded_config(statement)
+        config_file = config_file or recorded_config(statement, artifacts)
         data = _recorded_data(statement, dataset)
         trainer = _recorded_trainer(statement, recorded, config_file)
         return _train_and_compare(

@@ -86,7 +86,9 @@ class ObjectClient:
 
     Attributes:
         url: The address.
-        place: The address with the server's: two buckets of one name can be on different servers.
+        bucket: The address of the bucket.
+        place, place_of_bucket: Both with the address of the server, to tell buckets of one name on
+            different servers apart.
 
     Raises:
         ValueError: The address is not valid.
@@ -96,7 +98,9 @@ class ObjectClient:
         self._address = parse_address(url)
         self.url = self._address.url
         self._server = server_address(self._address.scheme)
+        self.bucket = f"{self._address.scheme}://{self._address.bucket}"
         self.place = f"{self._server or ''}|{self.url}"
+        self.place_of_bucket = f"{self._server or ''}|{self.bucket}"
         self._stores: tuple[ObjectStore, ObjectStore] | None = None
         self._has_answered = self._is_checked = False
 
@@ -285,8 +289,7 @@ class ObjectClient:
         return key
 
     def _translated(self, error: Exception, key: Key) -> OSError:
-        bucket = f"{self._address.scheme}://{self._address.bucket}"
-        return translated(error, self._message(key), bucket=bucket, server=self._server)
+        return translated(error, self._message(key), bucket=self.bucket, server=self._server)
 
     def _message(self, key: Key) -> str:
         return f"{self.url}/{key}" if key else self.url
