@@ -19,7 +19,16 @@ class RefusedError(PermissionError):
 
 
 class UnknownOutcomeError(OSError):
-    """Raised by a write of which only a read can tell whether it was carried out."""
+    """Raised by a write of which only a read can tell whether it was carried out.
+
+    Attributes:
+        is_refused: Whether the server said that the condition does not hold. It also says so if it
+            is asked again, by a proxy, after it has carried out the write.
+    """
+
+    def __init__(self, message: str, *, is_refused: bool = False) -> None:
+        super().__init__(message)
+        self.is_refused = is_refused
 
 
 _REFUSALS = {
