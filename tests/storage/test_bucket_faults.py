@@ -18,7 +18,7 @@ from src.digest import Digest
 from src.storage import StorePath, Update, open_path
 from src.training.pipeline import run_training_pipeline
 from tests.examples import DATA, without_runs
-from tests.object_store.faults import READ_FAULTS, WRITE_FAULTS, Fault, at_request
+from tests.object_store.faults import READ_FAULTS, WRITE_FAULTS, Fault, Request, at_request
 from tests.object_store.faulty_proxy import FaultyProxy, running_proxy
 from tests.object_store.fixtures import use_server
 from tests.object_store.s3_server import Bucket
@@ -197,6 +197,23 @@ def test_with_a_fault_at_any_request_an_operation_leaves_what_it_leaves_without(
         result, has_fault = with_faults(proxy, number, fault, times, work)
         assert result == operation.result, number
         assert bucket.objects(f"{key}/") == operation.after, number
+
+
+@pytest.mark.parametrize("name", ["create", "replace", "update"])
+def test_a_file_that_is_deleted_before_it_is_written_is_written_as_a_new_one(
+    name, faulty, place, folder
+):
+    root, bucket, proxy = faulty
+    bucket.put(f"{place}/file", b"old")
+
+    def delete(request: Request) -> None:
+        if request.number == 2:
+            bucket.delete(f"{place}/file")
+
+    proxy.clear()
+    proxy.schedule = delete
+    OPERATIONS[name].work(root / place, folder)
+    assert bucket.objects(f"{place}/") == {"file": b"new"}
 
 
 # --- A whole run ---------------------------------------------------------------------------------

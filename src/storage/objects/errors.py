@@ -79,6 +79,8 @@ def translated(error: Exception, place: str, *, bucket: str, server: str | None)
             return RefusedError(f"{place}: {sentence} ({found or type(error).__name__}{at})")
     if found in _THROTTLED:
         return OSError(f"{place}: the server asks for fewer requests ({found}{at}).")
+    if found == "NoSuchKey":  # of a swap
+        return OSError(f"{place}: was deleted meanwhile ({found}{at}).")
     if status and status[1].startswith("4") and status[1] not in _PASSING:
         return RefusedError(f"{place}: the server refuses the request ({found}{at}).")
     if found:
