@@ -208,7 +208,7 @@ class ParallelClients(RuleBasedStateMachine):
         operation.ended = self._now
 
     def _entries(self) -> list[Entry]:
-        if self._key not in self._bucket.keys(self._key):
+        if self._key not in self._bucket.list_keys(self._key):
             return []
         return entries(json.loads(self._bucket.get(self._key))["models"])
 
