@@ -139,8 +139,8 @@ class BucketStore:
         return self._update(key, decide)
 
     def _update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
-        patience = self._client.patience()
         found = self._client.get(key, UPDATE_LIMIT)
+        patience = self._client.patience()  # after an answer: not that of a wrong address
         while True:
             before, tag = (None, None) if found is None else (found.data, found.info.tag)
             update = decide(before)
