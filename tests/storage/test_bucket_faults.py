@@ -9,6 +9,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -36,6 +37,7 @@ USUAL_FAULTS = (
     Fault.UNAVAILABLE_BEFORE,
     Fault.CONDITION_AFTER,
 )
+MANY_REQUESTS = ("put_files", "new_folder", "digests", "local_files")
 FAULTS_OF_MANY_REQUESTS = (Fault.LATE_REQUEST, Fault.HALF_ANSWER)
 
 
@@ -81,6 +83,14 @@ def read_open(path: StorePath) -> bytes:
     return buffer.tobytes()
 
 
+def provide(path: StorePath, _: Path) -> dict[str, bytes]:
+    """Return the files of `FILES` as local copies, with an empty cache."""
+    with TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", cache)
+        with path.local_files(DIGESTS) as folder:
+            return {name: (folder / name).read_bytes() for name in FILES}
+
+
 ONE = {"file": b"old"}
 WEIGHTS = {f"weights/{name}": data for name, data in FILES.items()}
 OPERATIONS = {
@@ -111,6 +121,10 @@ OPERATIONS = {
     "read": Operation(lambda path, _: (path / "file").read(LIMIT), b"old", ONE, ONE),
     "open": Operation(
         lambda path, _: read_open(path / "weights/a/weights"), LARGE, WEIGHTS, WEIGHTS
+    ),
+    "digests": Operation(lambda path, _: (path / "weights").digests(), DIGESTS, WEIGHTS, WEIGHTS),
+    "local_files": Operation(
+        lambda path, folder: provide(path / "weights", folder), FILES, WEIGHTS, WEIGHTS
     ),
     "stat": Operation(lambda path, _: (path / "file").stat().size, 3, ONE, ONE),
     "files": Operation(
@@ -174,7 +188,7 @@ def with_faults(
 
 def cases() -> Iterator[Any]:
     for name, operation in OPERATIONS.items():
-        reads, is_long = operation.before == operation.after, name in ("put_files", "new_folder")
+        reads, is_long = operation.before == operation.after, name in MANY_REQUESTS
         usual = FAULTS_OF_MANY_REQUESTS if is_long else USUAL_FAULTS
         for fault, times in product(READ_FAULTS if reads else WRITE_FAULTS, (1, 3)):
             if LONG or (fault in usual and times == 1):
