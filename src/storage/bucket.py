@@ -140,8 +140,8 @@ class BucketStore:
         return self._update(key, decide)
 
     def _update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
-        patience = self._client.patience()
         found = self._client.get(key, UPDATE_LIMIT)
+        patience = self._client.patience()  # after an answer: not that of a wrong address
         while True:
             before, tag = (None, None) if found is None else (found.data, found.info.tag)
             update = decide(before)
@@ -341,12 +341,20 @@ class BucketStore:
         client = self._client
 
         def is_written(data: bytes, tag: str | None) -> bool:
-            try:
-                client.put(key, data, tag)
-            except UnknownOutcomeError:
-                found = client.get(key, 1 << 10)
-                return found is not None and found.data == data
-            return True
+            """Write until the server says whether it has; a fault of the network is no answer."""
+            patience = client.patience()
+            while True:
+                try:
+                    client.put(key, data, tag)
+                except UnknownOutcomeError as error:
+                    found = client.get(key, 1 << 10)
+                    if found is not None and found.data == data:
+                        return True
+                    if error.is_refused:
+                        return False
+                    patience.wait(error)
+                else:
+                    return True
 
         def require(is_met: bool, promise: str) -> None:
             if not is_met:
