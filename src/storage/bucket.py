@@ -133,13 +133,10 @@ class BucketStore:
 
     def replace(self, key: Key, data: bytes) -> None:
         """Implement `Store.replace`; a write that arrives late cannot undo another one."""
-        self._update(key, lambda _: Update(None, [data]))
+        self.update(key, lambda _: Update(None, [data]))
 
     def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
         """Implement `Store.update`, by compare-and-swap."""
-        return self._update(key, decide)
-
-    def _update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
         found = self._client.get(key, UPDATE_LIMIT)
         patience = self._client.patience()  # after an answer: not that of a wrong address
         while True:
@@ -201,8 +198,8 @@ class BucketStore:
         self._check_usable()
         for name, digest in files.items():
             key = f"{prefix}/{name}"
-            info, memo = self._client.head(key), self.memo(key)
-            if info is not None and _known_digest(memo, info) == digest:
+            info = self._client.head(key)
+            if info is not None and _known_digest(self.memo(key), info) == digest:
                 continue
             if digest.size <= PART_BYTES:
                 with closing(copy_pieces(folder, name, digest)) as data:
@@ -210,8 +207,6 @@ class BucketStore:
             else:
                 pieces = partial(copy_pieces, folder, name, digest)
                 self._client.upload(key, pieces, digest.size)
-            if (info := self._client.head(key)) is not None:
-                write_facts(memo, info.identity, *digest)
 
     @contextmanager
     def new_folder(self, prefix: Key) -> Iterator[NewFolder]:
