@@ -8,7 +8,6 @@ from cli.options import table_options
 from cli.progress import bytes_progress, digests_with_progress
 from cli.tables import print_table
 from cli.terminal import print_json, print_line
-from src.rendering.text import counted
 from src.storage import open_path
 
 __all__ = ["copy"]
@@ -46,7 +45,7 @@ def copy(source: str, destination: str, as_csv: bool, as_json: bool) -> None:
     for name in plan.unknown[:MAX_NAMES]:
         print_line(f"{name}: not copied, as it is no part of a record.", err=True)
     if (more := len(plan.unknown) - MAX_NAMES) > 0:
-        click.echo(f"... and {counted(more, 'file')} more. --json has all.", err=True)
+        click.echo(f"... and {more:,} more. --json has all.", err=True)
     rows = [
         (kind, plan.num_files.get(kind, 0), plan.num_bytes.get(kind, 0), plan.present.get(kind, 0))
         for kind in KINDS

@@ -95,12 +95,13 @@ def _plan_weights(
     sizes = _below(folder, source, found)
     for name in sorted(weights.keys() | sizes.keys()):
         _check_listed(folder / name, weights.get(name), sizes.get(name))
-    digests = planner.hash_files(other) if _below(other, target, there) else {}
+    listed = _below(other, target, there)
+    digests = planner.hash_files(other) if listed else {}
     if digests == weights:
         planner.present[KIND] += len(weights)
     else:
-        for name, digest in sorted(digests.items()):
-            _compare(planner, other / name, weights.get(name), digest)
+        for name in sorted(digests.keys() & listed.keys()):  # without temporary files
+            _compare(planner, other / name, weights.get(name), digests[name])
         planner.steps.append(CopyWeights(source=folder, target=other, files=weights))
     start = folder.key.removeprefix(f"{source.key}/")
     return {f"{start}/{name}" for name in weights}
