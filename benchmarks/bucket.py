@@ -221,7 +221,7 @@ def _hashes(folder: Path, url: str, megabytes: int) -> Actions:
 
 
 def _sweeps(folder: Path, url: str, configs: int, env: Mapping[str, str]) -> list[Row]:
-    """Sweep once over new configs on a folder and in a bucket, each in a process of its own."""
+    """Sweep once over new configs on a folder and in a bucket, each in a new process."""
     values: dict[str, float] = {}
     for name in (FOLDER, BUCKET):
         project = Project(folder / f"sweep_{name}")

@@ -60,7 +60,7 @@ class BucketStore:
     def __hash__(self) -> int:
         return hash(self._client.place)
 
-    requests_at_once = 16
+    parallel_requests = 16
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class BucketStore:
             return done
 
         self._check_usable()
-        with ThreadPoolExecutor(self.requests_at_once) as pool:
+        with ThreadPoolExecutor(self.parallel_requests) as pool:
             return {key for done in pool.map(create, folders.values()) for key in done}
 
     def replace(self, key: Key, data: bytes) -> None:
@@ -351,10 +351,10 @@ class BucketStore:
                 else:
                     return True
 
-        def require(is_met: bool, promise: str) -> None:
+        def require(is_met: bool, fault: str) -> None:
             if not is_met:
                 raise RefusedError(
-                    f"{self.url}: {promise}. Without that, runs at the same time would lose each "
+                    f"{self.url}: {fault}. Without that, runs at the same time would lose each "
                     "other's models. Nothing was written; use another server, or a newer version "
                     "of it."
                 )

@@ -106,7 +106,7 @@ class Store(Protocol):
         ...
 
     @property
-    def requests_at_once(self) -> int:
+    def parallel_requests(self) -> int:
         """How many requests at the same time save time; 1 where none of them waits."""
         ...
 

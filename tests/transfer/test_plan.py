@@ -343,7 +343,7 @@ def test_damaged_weights_end_the_copy_before_the_registry_and_a_second_one_conti
 def test_data_that_differs_from_its_metadata_is_not_copied(source, destination):
     (source / "datasets/dataset_v1/data.jsonl").write_bytes(b'{"text": "other"}\n')
     plan = plan_copy(source, destination)
-    with pytest.raises(DatasetMismatchError, match="^artifacts/datasets/dataset_v1/data"):
+    with pytest.raises(DatasetMismatchError, match=r"^artifacts/datasets/dataset_v1/data"):
         plan.run()
     assert list((destination / "datasets/dataset_v1").files()) == []
     assert (destination / "datasets/bare/data.jsonl").stat() is not None

@@ -42,10 +42,10 @@ _REFUSALS = {
         "the bucket is in another region. Set AWS_REGION."
     ),
     "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed": (
-        "the server does not know these credentials. Correct them."
+        "the server does not accept these credentials. Correct them."
     ),
     "Unauthenticated|status code: 401": (
-        "the server does not know these credentials. Correct them."
+        "the server does not accept these credentials. Correct them."
     ),
     "PermissionDenied|AccessDenied|status code: 403": (
         "the credentials lack the right. See docs/operations.md for the rights that are needed."
