@@ -56,7 +56,7 @@ torture: .venv/torture ## Run the long kill, race, resource and fuzz tests, and 
 PEERS := kedro mlflow
 bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Run all benchmarks: 17 minutes, 2.5 GB in $TMPDIR
 	@for topic in $(TOPICS); do $(BIN)/python -m benchmarks.$$topic || exit; done
-TOPICS := data_pass datasets core engine sweep distributed registry many cli_start training lora
+TOPICS := data_pass datasets core engine sweep distributed registry bucket many cli_start training lora
 
 check: .venv/ready ## Check formatting, lint rules, types and import rules
 	$(BIN)/ruff check

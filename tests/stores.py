@@ -128,7 +128,7 @@ class MemoryStore:
 
     @contextmanager
     def open(self, key: Key) -> Iterator[Reader]:
-        """Open one version of an object, which is read to its end whatever is written meanwhile."""
+        """Open one version of an object, which is read to its end although others write it meanwhile."""
         file = self.stat(key)
         if file is None:
             self.read(key, 0)
