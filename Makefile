@@ -47,7 +47,7 @@ packages: ## Install the Debian packages that make e2e and make torture need (as
 	apt-get install --yes --no-install-recommends chromium postgresql strace
 
 torture: .venv/torture ## Run the long kill, race, resource and fuzz tests, and a soak of make up
-	TORTURE=long $(BIN)/pytest -rP tests/torture
+	TORTURE=long $(BIN)/pytest -rP tests/torture tests/storage/test_bucket_*.py
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
 	$(BIN)/python -m tests.torture.tamper --rounds 20000
 	$(BIN)/python -m tests.torture.soak
