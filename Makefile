@@ -79,8 +79,10 @@ lock: .venv/ready ## Resolve all dependencies into requirements/
 	done
 	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements/main.lock --output-file requirements/e2e.lock
 	$(BIN)/uv pip compile --group docs $(LOCK) --constraint requirements/main.lock --output-file requirements/docs.lock
-	$(PYTHON) -c "$$RANGES" project optional-dependencies report | \
-		$(BIN)/uv pip compile - $(LOCK) --constraint requirements/main.lock --output-file requirements/report.lock
+	for extra in cloud report; do \
+		$(PYTHON) -c "$$RANGES" project optional-dependencies $$extra | \
+			$(BIN)/uv pip compile - $(LOCK) --constraint requirements/main.lock --output-file requirements/$$extra.lock || exit; \
+	done
 	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements/uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"

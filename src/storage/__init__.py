@@ -88,7 +88,7 @@ def open_store(url: str) -> Store:
         )
     if not (find_spec("obstore") and find_spec("boto3")):
         raise ValueError(
-            f"{url}: the libraries for object stores are not installed. Run `make .venv/cloud`, or "
+            f"{url}: the libraries for object stores are not installed. Run "
             "`pip install --require-hashes -r requirements/cloud.lock`."
         )
     from src.storage.bucket import BucketStore  # slow to import

@@ -155,7 +155,7 @@ class BucketStore:
                 outcome = outcome_of_swap(before, new, found and found.data)
                 if outcome is Outcome.WRITTEN:
                     return update.result
-                patience.wait(_too_slow(error) if outcome is Outcome.OVERTAKEN else error)
+                patience.wait(self._too_slow(key) if outcome is Outcome.OVERTAKEN else error)
             else:
                 return update.result
 
@@ -389,6 +389,12 @@ class BucketStore:
             write_memo(memo, bucket.encode())
         self._is_usable = True
 
+    def _too_slow(self, key: Key) -> TimeoutError:
+        return TimeoutError(
+            f"{self._message(key)}: other writers were faster each time. Nothing was written; try "
+            "again."
+        )
+
     def _message(self, key: Key) -> str:
         return f"{self.url}/{key}" if key else self.url
 
@@ -470,7 +476,3 @@ def _known_digest(memo: Path | None, info: ObjectInfo) -> Digest | None:
     if len(known) == 2 and known[0].isdecimal():
         return Digest(int(known[0]), known[1])
     return None
-
-
-def _too_slow(error: OSError) -> TimeoutError:
-    return TimeoutError(f"{error} Other writers were faster each time.")
