@@ -127,7 +127,7 @@ class MemoryStore:
 
     @contextmanager
     def open(self, key: Key) -> Iterator[Reader]:
-        """Open one version of an object, which is read to its end although others write it meanwhile."""
+        """Open one version of an object; later writes do not change what is read."""
         file = self.stat(key)
         if file is None:
             self.read(key, 0)
