@@ -343,7 +343,7 @@ def test_damaged_weights_end_the_copy_before_the_registry_and_a_second_one_conti
 def test_data_that_differs_from_its_metadata_is_not_copied(source, destination):
     (source / "datasets/dataset_v1/data.jsonl").write_bytes(b'{"text": "other"}\n')
     plan = plan_copy(source, destination)
-    with pytest.raises(DatasetMismatchError, match="^artifacts/datasets/dataset_v1/data"):
+    with pytest.raises(DatasetMismatchError, match="dataset_hash: recorded"):
         plan.run()
     assert list((destination / "datasets/dataset_v1").files()) == []
     assert (destination / "datasets/bare/data.jsonl").stat() is not None
@@ -369,17 +369,16 @@ def work():
 
 
 def test_a_copy_that_was_killed_anywhere_leaves_no_altered_model_and_is_continued(
-    source, crashes, monkeypatch
+    small, crashes, monkeypatch, tree
 ):
-    expected, files = verdicts(source), record(source)
-    steps = crashes(KILLED, source.parent.resolve())
-    assert len(steps) > 100
-    for step in steps:
+    expected, files = verdicts(small), record(small)
+    steps = crashes(KILLED, Path.cwd())
+    left = {repr(tree(step / "copied")): step for step in steps}.values()
+    assert len(left) > len(files) == 10
+    for step in left:
         monkeypatch.chdir(step)
         found = {verdict(checks) for _, checks in verify_all("copied")}
-        assert found <= {"MATCH", "AS RECORDED", "UNFINISHED"}, step
-    for step in steps[::10]:
-        monkeypatch.chdir(step)
+        assert found <= {"AS RECORDED", "UNFINISHED"}, step
         plan_copy("artifacts", "copied").run()
         assert verdicts("copied") == expected
         assert record(Path("copied")) == files
