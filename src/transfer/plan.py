@@ -1,7 +1,10 @@
 """The plan of a copy: compare both roots, then write what is missing.
 
-The registry is read first, and written before the evaluations, after everything that it lists: at
-any moment, the destination is one that runs which were stopped could have left.
+The registry is written after everything that it lists, and before the evaluations: at any moment,
+the destination is one that runs which were stopped could have left.
+
+Runs may write to the source meanwhile. So it is listed in the reverse of the order in which a run
+writes: an evaluation that is listed belongs to a model that the registry has afterwards.
 """
 
 import re
@@ -24,12 +27,12 @@ from src.training.registry import check_registry, parse_registry
 from src.transfer.datasets import plan_datasets
 from src.transfer.evaluations import plan_evaluations
 from src.transfer.models import plan_model
-from src.transfer.planner import HashFiles, Planner, files_by_folder
+from src.transfer.planner import HashFiles, Planner, Sizes, files_by_folder
 from src.transfer.steps import CopyConflict, CopyRegistry, OnBytes, Step
 
 __all__ = ["KINDS", "Plan", "plan_copy"]
 
-KINDS = ("datasets", "sweeps", "models", "registry", "evaluations")
+KINDS = ("datasets", "sweeps", "models", "registry", "evaluations")  # in the order of the writes
 MAX_DIFFERENCES = 20  # that an error lists
 _SWEEP_FILE = re.compile(r".+-[0-9a-f]{12}\.(yaml|json)", re.DOTALL)
 
@@ -114,27 +117,28 @@ def plan_copy(
     """
     one, other = Artifacts.open(source), Artifacts.open(destination)
     _check_apart(one.root, other.root)
+    planner = Planner(source=one, target=other, hash_dataset=hash_dataset, hash_files=hash_files)
+    evaluations = files_by_folder(one.evaluations)
     check_registry(one)
     data = one.registry.read(REGISTRY_LIMIT)
-    planner = Planner(source=one, target=other, hash_dataset=hash_dataset, hash_files=hash_files)
-    plan_datasets(planner)
-    _plan_sweeps(planner)
     models = _plan_models(planner)
     if data is not None:
         _check_entries(data, one.registry, models)
         _plan_registry(planner, data)
-    _plan_evaluations(planner)
+    plan_datasets(planner)
+    _plan_sweeps(planner)
+    _plan_evaluations(planner, evaluations)
     if not (planner.steps or planner.present or planner.differences or planner.unknown):
         raise FileNotFoundError(
             f"{one.root}: no datasets and no models. Expected an artifacts root, a folder that "
             "holds datasets/ and models/."
         )
     if planner.differences:
-        raise CopyConflict(_conflict(planner.differences, other.root))
+        raise CopyConflict(_conflict(sorted(planner.differences), other.root))
     return Plan(
-        steps=tuple(planner.steps),
+        steps=tuple(sorted(planner.steps, key=lambda step: KINDS.index(step.kind))),
         present=planner.present,
-        unknown=tuple(planner.unknown),
+        unknown=tuple(sorted(planner.unknown)),
     )
 
 
@@ -212,9 +216,9 @@ def _plan_registry(planner: Planner, data: bytes) -> None:
         )
 
 
-def _plan_evaluations(planner: Planner) -> None:
+def _plan_evaluations(planner: Planner, found: Mapping[str, Sizes]) -> None:
     there = files_by_folder(planner.target.evaluations)
-    for folder, sizes in files_by_folder(planner.source.evaluations).items():
+    for folder, sizes in found.items():
         if is_version(folder):
             plan_evaluations(planner, folder, sizes, there.get(folder, {}))
         else:
