@@ -9,7 +9,7 @@ writes: an evaluation that is listed belongs to a model that the registry has af
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from src.errors import CorruptFileError
 from src.names import is_version
 from src.progress import ignore_progress
 from src.records.canonical import is_same_json
-from src.records.layout import METADATA_FILE, REGISTRY_LIMIT, STATEMENT_LIMIT
+from src.records.layout import METADATA_FILE, REGISTRY_FILE, REGISTRY_LIMIT, STATEMENT_LIMIT
 from src.storage import Location, StorePath, is_url
 from src.training.hashing import HashDataset, count_and_hash_once
 from src.training.registry import check_registry, parse_registry
@@ -160,11 +160,11 @@ def _plan_sweeps(planner: Planner) -> None:
     there = files_by_folder(planner.target.sweeps).get("", {})
     for folder, sizes in files_by_folder(planner.source.sweeps).items():
         for name in sizes:
-            path = planner.source.sweeps / folder / name
             if folder or not _SWEEP_FILE.fullmatch(name):
-                planner.unknown.append(str(path))
-            elif (data := path.read(STATEMENT_LIMIT)) is not None:
-                target = planner.target.sweeps / name
+                planner.unknown += _paths(planner.source.sweeps, folder, [name])
+                continue
+            path, target = planner.source.sweeps / name, planner.target.sweeps / name
+            if (data := path.read(STATEMENT_LIMIT)) is not None:
                 planner.add_file("sweeps", path, target, data, there.get(name))
 
 
@@ -175,8 +175,8 @@ def _plan_models(planner: Planner) -> dict[str, Mapping[str, Any]]:
         if is_version(folder):
             models[folder] = plan_model(planner, folder, sizes, there.get(folder, {}))
         else:
-            paths = [planner.source.models / folder / name for name in sizes]
-            planner.unknown += [str(path) for path in paths if path != planner.source.registry]
+            names = [name for name in sizes if folder or name != REGISTRY_FILE]
+            planner.unknown += _paths(planner.source.models, folder, names)
     return models
 
 
@@ -222,8 +222,13 @@ def _plan_evaluations(planner: Planner, found: Mapping[str, Sizes]) -> None:
         if is_version(folder):
             plan_evaluations(planner, folder, sizes, there.get(folder, {}))
         else:
-            path = planner.source.evaluations / folder
-            planner.unknown += [str(path / name) for name in sizes]
+            planner.unknown += _paths(planner.source.evaluations, folder, sizes)
+
+
+def _paths(parent: StorePath, folder: str, names: Iterable[str]) -> list[str]:
+    """Return paths for a message; the names are those of any files, and perhaps not valid."""
+    start = f"{parent}/{folder}" if folder else str(parent)
+    return [f"{start}/{name}" for name in names]
 
 
 def _conflict(differences: list[str], root: StorePath) -> str:

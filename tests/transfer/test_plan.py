@@ -172,6 +172,17 @@ def test_files_that_are_no_part_of_a_record_are_named_and_not_copied(source):
     assert record(Path("copied")) == before
 
 
+def test_objects_that_no_run_wrote_are_named_and_not_copied(source, bucket):
+    plan_copy(source, bucket.url).run()
+    keys = ["models/a b/c", "models/model_v1/\u00fc", "models/registry.json/x", "sweeps/a/b"]
+    for key in keys:
+        bucket.put(key, b"x")
+    copy = plan_copy(bucket.url, "copied")
+    assert sorted(copy.unknown) == [f"{bucket.url}/{key}" for key in keys]
+    copy.run()
+    assert record(Path("copied")) == record(source)
+
+
 def test_a_dataset_that_is_a_link_is_copied_as_files(source, tmp_path):
     folder = source / "datasets/dataset_v1"
     shutil.move(folder, tmp_path / "disk")
