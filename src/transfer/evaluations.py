@@ -34,7 +34,7 @@ def plan_evaluations(planner: Planner, version: str, found: Sizes, there: Sizes)
     for name in [*(each for each in earlier if each.count("/") == 1), ""]:
         copied |= _plan_evaluation(planner, version, name, found, there)
     source = planner.source.evaluations / version
-    planner.unknown += [str(source / name) for name in sorted(found.keys() - copied)]
+    planner.unknown += [f"{source}/{name}" for name in found.keys() - copied]
 
 
 def _plan_evaluation(

@@ -62,7 +62,7 @@ def plan_model(planner: Planner, version: str, found: Sizes, there: Sizes) -> Ma
     for name, data in ((STATEMENT_FILE, statement_data), (METADATA_FILE, metadata_data)):
         if data is not None:
             planner.add_file(KIND, source / name, target / name, data, there.get(name))
-    planner.unknown += [str(source / name) for name in sorted(found.keys() - copied)]
+    planner.unknown += [f"{source}/{name}" for name in found.keys() - copied]
     return metadata
 
 

@@ -1,12 +1,15 @@
 """The plan of a copy: compare both roots, then write what is missing.
 
-The registry is read first, and written before the evaluations, after everything that it lists: at
-any moment, the destination is one that runs which were stopped could have left.
+The registry is written after everything that it lists, and before the evaluations: at any moment,
+the destination is one that runs which were stopped could have left.
+
+Runs may write to the source meanwhile. So it is listed in the reverse of the order in which a run
+writes: an evaluation that is listed belongs to a model that the registry has afterwards.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +20,19 @@ from src.errors import CorruptFileError
 from src.names import is_version
 from src.progress import ignore_progress
 from src.records.canonical import is_same_json
-from src.records.layout import METADATA_FILE, REGISTRY_LIMIT, STATEMENT_LIMIT
+from src.records.layout import METADATA_FILE, REGISTRY_FILE, REGISTRY_LIMIT, STATEMENT_LIMIT
 from src.storage import Location, StorePath, is_url
 from src.training.hashing import HashDataset, count_and_hash_once
 from src.training.registry import check_registry, parse_registry
 from src.transfer.datasets import plan_datasets
 from src.transfer.evaluations import plan_evaluations
 from src.transfer.models import plan_model
-from src.transfer.planner import HashFiles, Planner, files_by_folder
+from src.transfer.planner import HashFiles, Planner, Sizes, files_by_folder
 from src.transfer.steps import CopyConflict, CopyRegistry, OnBytes, Step
 
 __all__ = ["KINDS", "Plan", "plan_copy"]
 
-KINDS = ("datasets", "sweeps", "models", "registry", "evaluations")
+KINDS = ("datasets", "sweeps", "models", "registry", "evaluations")  # in the order of the writes
 MAX_DIFFERENCES = 20  # that an error lists
 _SWEEP_FILE = re.compile(r".+-[0-9a-f]{12}\.(yaml|json)", re.DOTALL)
 
@@ -114,27 +117,28 @@ def plan_copy(
     """
     one, other = Artifacts.open(source), Artifacts.open(destination)
     _check_apart(one.root, other.root)
+    planner = Planner(source=one, target=other, hash_dataset=hash_dataset, hash_files=hash_files)
+    evaluations = files_by_folder(one.evaluations)
     check_registry(one)
     data = one.registry.read(REGISTRY_LIMIT)
-    planner = Planner(source=one, target=other, hash_dataset=hash_dataset, hash_files=hash_files)
-    plan_datasets(planner)
-    _plan_sweeps(planner)
     models = _plan_models(planner)
     if data is not None:
         _check_entries(data, one.registry, models)
         _plan_registry(planner, data)
-    _plan_evaluations(planner)
+    plan_datasets(planner)
+    _plan_sweeps(planner)
+    _plan_evaluations(planner, evaluations)
     if not (planner.steps or planner.present or planner.differences or planner.unknown):
         raise FileNotFoundError(
             f"{one.root}: no datasets and no models. Expected an artifacts root, a folder that "
             "holds datasets/ and models/."
         )
     if planner.differences:
-        raise CopyConflict(_conflict(planner.differences, other.root))
+        raise CopyConflict(_conflict(sorted(planner.differences), other.root))
     return Plan(
-        steps=tuple(planner.steps),
+        steps=tuple(sorted(planner.steps, key=lambda step: KINDS.index(step.kind))),
         present=planner.present,
-        unknown=tuple(planner.unknown),
+        unknown=tuple(sorted(planner.unknown)),
     )
 
 
@@ -156,11 +160,11 @@ def _plan_sweeps(planner: Planner) -> None:
     there = files_by_folder(planner.target.sweeps).get("", {})
     for folder, sizes in files_by_folder(planner.source.sweeps).items():
         for name in sizes:
-            path = planner.source.sweeps / folder / name
             if folder or not _SWEEP_FILE.fullmatch(name):
-                planner.unknown.append(str(path))
-            elif (data := path.read(STATEMENT_LIMIT)) is not None:
-                target = planner.target.sweeps / name
+                planner.unknown += _paths(planner.source.sweeps, folder, [name])
+                continue
+            path, target = planner.source.sweeps / name, planner.target.sweeps / name
+            if (data := path.read(STATEMENT_LIMIT)) is not None:
                 planner.add_file("sweeps", path, target, data, there.get(name))
 
 
@@ -171,8 +175,8 @@ def _plan_models(planner: Planner) -> dict[str, Mapping[str, Any]]:
         if is_version(folder):
             models[folder] = plan_model(planner, folder, sizes, there.get(folder, {}))
         else:
-            paths = [planner.source.models / folder / name for name in sizes]
-            planner.unknown += [str(path) for path in paths if path != planner.source.registry]
+            names = [name for name in sizes if folder or name != REGISTRY_FILE]
+            planner.unknown += _paths(planner.source.models, folder, names)
     return models
 
 
@@ -212,14 +216,19 @@ def _plan_registry(planner: Planner, data: bytes) -> None:
         )
 
 
-def _plan_evaluations(planner: Planner) -> None:
+def _plan_evaluations(planner: Planner, found: Mapping[str, Sizes]) -> None:
     there = files_by_folder(planner.target.evaluations)
-    for folder, sizes in files_by_folder(planner.source.evaluations).items():
+    for folder, sizes in found.items():
         if is_version(folder):
             plan_evaluations(planner, folder, sizes, there.get(folder, {}))
         else:
-            path = planner.source.evaluations / folder
-            planner.unknown += [str(path / name) for name in sizes]
+            planner.unknown += _paths(planner.source.evaluations, folder, sizes)
+
+
+def _paths(parent: StorePath, folder: str, names: Iterable[str]) -> list[str]:
+    """Return paths for a message; the names are those of any files, and perhaps not valid."""
+    start = f"{parent}/{folder}" if folder else str(parent)
+    return [f"{start}/{name}" for name in names]
 
 
 def _conflict(differences: list[str], root: StorePath) -> str:

@@ -1,12 +1,21 @@
 """Tests of the command `copy`."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.cli.terminal import lines, on_terminal
 from tests.transfer.conftest import record
 
 ROOT = Path("artifacts")
+
+COPY = """
+from cli import progress
+from cli.main import main
+progress.UPDATE_SECONDS = 0
+main(["copy", "artifacts", "copied"])
+"""
 
 
 def size(pattern: str) -> int:
@@ -84,3 +93,9 @@ def test_a_copy_that_is_refused_is_one_error(models, llm_train, code, arguments,
     done = llm_train("copy", *arguments)
     assert (done.exit_code, done.stdout) == (code, "")
     assert done.stderr.startswith(f"error: {message}")
+
+
+def test_a_bar_on_a_terminal_shows_how_many_bytes_are_copied(models):
+    total = f"{sum(map(len, record(ROOT).values())) / 1000:.1f}"
+    output = on_terminal(COPY, columns=120)
+    assert any(re.search(rf"copied \S+ {total}/{total} kB ", line) for line in lines(output))

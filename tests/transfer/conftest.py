@@ -39,6 +39,16 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def small(tmp_path, monkeypatch) -> Path:
+    """The artifacts root of a project with one trained model; in the working directory."""
+    folder = tmp_path / "small"
+    add_dataset(folder / "artifacts", "dataset_v1", b'{"text": "one"}\n')
+    monkeypatch.chdir(folder)
+    run_training_pipeline(trained(steps=1), "trained_v1")
+    return Path("artifacts")
+
+
+@pytest.fixture
 def source(made, tmp_path, monkeypatch) -> Path:
     """The artifacts root of a copy of the project, `artifacts` below the working directory."""
     shutil.copytree(made, tmp_path / "project")
