@@ -50,6 +50,9 @@ _REFUSALS = {
     "PermissionDenied|AccessDenied|status code: 403": (
         "the credentials lack the right. See docs/operations.md for the rights that are needed."
     ),
+    "object with invalid path": (
+        "an object there has a name that no file can have, such as `a//b` or `a/../b`. Delete it."
+    ),
     "builder error": (
         "the address of the server cannot be used. Expected one such as https://HOST:PORT."
     ),

@@ -31,6 +31,7 @@ def message(error):
         (answer("401 Unauthorized"), "the server does not accept these credentials."),
         (answer("405 Method Not Allowed"), "the server refuses the request (status 405"),
         (RuntimeError("HTTP error: builder error"), "the address of the server cannot be used."),
+        (RuntimeError("Encountered object with invalid path: x"), "a name that no file can have"),
     ],
 )
 def test_what_would_fail_again_is_refused_with_what_to_do(error, sentence):
