@@ -28,7 +28,7 @@ from src.transfer.datasets import plan_datasets
 from src.transfer.evaluations import plan_evaluations
 from src.transfer.models import plan_model
 from src.transfer.planner import HashFiles, Planner, Sizes, files_by_folder
-from src.transfer.steps import CopyConflict, CopyRegistry, OnBytes, Step
+from src.transfer.steps import CopyConflict, CopyRegistry, OnBytes, Step, is_continued
 
 __all__ = ["KINDS", "Plan", "plan_copy"]
 
@@ -206,13 +206,14 @@ def _check_entries(data: bytes, path: StorePath, models: Mapping[str, Mapping[st
 def _plan_registry(planner: Planner, data: bytes) -> None:
     target = planner.target.registry
     found = target.read(REGISTRY_LIMIT)
-    if found is None:
-        planner.steps.append(CopyRegistry(target=target, data=data))
-    elif found == data:
+    if found == data:
         planner.present["registry"] += 1
+    elif is_continued(found, data, target):
+        planner.steps.append(CopyRegistry(target=target, data=data))
     else:
         planner.differences.append(
-            f"{target}: expected no registry, or that of the source, found one of other models."
+            f"{target}: expected no registry, or the first entries of that of the source, found "
+            "one of other models."
         )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from src.digest import Digest
+from src.errors import CorruptFileError
+from src.records.canonical import is_same_json, parse_json
 from src.records.dataset_version import DatasetVersion
 from src.records.layout import DATA_FILE, METADATA_FILE
 from src.storage import FileChangedError, StorePath, Update
@@ -23,6 +25,7 @@ __all__ = [
     "CopyWeights",
     "OnBytes",
     "Step",
+    "is_continued",
 ]
 
 PIECE_BYTES = 1 << 20
@@ -234,12 +237,32 @@ class CopyRegistry:
         """Implement `Step.write`."""
 
         def decide(found: bytes | None) -> Update[None]:
-            if found not in (None, self.data):
+            if not is_continued(found, self.data, self.target):
                 raise _exists(self.target)
-            return Update(None, [self.data] if found is None else None)
+            return Update(None, None if found == self.data else [self.data])
 
         self.target.update(decide)
         on_bytes(len(self.data))
+
+
+def is_continued(found: bytes | None, data: bytes, path: StorePath) -> bool:
+    """Return whether a registry has the entries of an earlier one first, and the same fields.
+
+    Args:
+        found: The earlier registry, at the destination; `None` without one.
+        data: The registry of the source.
+        path: The registry of the destination.
+    """
+    if found in (None, data):
+        return True
+    try:
+        before, after = parse_json(found or b"", path), parse_json(data, path)
+    except CorruptFileError:
+        return False
+    entries, all_entries = before.pop("models", None), after.pop("models", None)
+    if not isinstance(entries, list) or not isinstance(all_entries, list):
+        return False
+    return is_same_json([before, entries], [after, all_entries[: len(entries)]])
 
 
 def _changed(path: StorePath) -> FileChangedError:

@@ -8,6 +8,7 @@ import pytest
 
 from src.errors import CorruptFileError
 from src.lineage.verify import verdict, verify_all
+from src.records.canonical import canonical_json
 from src.storage import StorePath, open_path
 from src.training.dataset import DatasetMismatchError
 from src.training.pipeline import run_training_pipeline
@@ -201,18 +202,29 @@ def test_a_dataset_that_was_pinned_since_it_was_copied_is_pinned_in_the_copy(sou
     assert (destination / "datasets/bare/metadata.json").read(100) == pin
 
 
-def test_a_model_that_was_trained_since_is_refused_as_the_registry_of_the_copy_is_another(
-    source, destination
-):
+def test_a_second_copy_adds_the_models_that_were_trained_since(source, destination):
     plan_copy(source, destination).run()
     run_training_pipeline("one.yaml", "model_v9")
+    plan_copy(source, destination).run()
+    registry = (source / "models/registry.json").read_bytes()
+    assert (destination / "models/registry.json").read(1 << 20) == registry
+    assert verdicts(destination) == verdicts(source)
+    assert "model_v9" in verdicts(destination)
+
+
+def test_a_registry_of_other_models_is_refused(source, destination):
+    plan_copy(source, destination).run()
+    path = source / "models/registry.json"
+    registry = json.loads(path.read_bytes())
+    registry["models"].reverse()
+    path.write_bytes(canonical_json(registry))
     with pytest.raises(CopyConflict) as caught:
         plan_copy(source, destination)
     assert str(caught.value) == (
         f"{destination}: has other files than the source. Nothing was written; copy to another "
         "root, or remove these files:\n"
-        f"  {destination}/models/registry.json: expected no registry, or that of the source, found "
-        "one of other models."
+        f"  {destination}/models/registry.json: expected no registry, or the first entries of that "
+        "of the source, found one of other models."
     )
 
 
