@@ -12,6 +12,7 @@ __all__ = ["Locked", "extras_finding", "locked_packages", "packages_finding", "p
 
 OLDEST, NEWEST = (3, 11), (3, 13)  # versions that the tests run on
 EXTRAS = {
+    "cloud": ("obstore", "`.venv/bin/uv pip install -r requirements/cloud.lock`"),
     "openlineage": ("openlineage-python", "`.venv/bin/uv pip install openlineage-python`"),
     "report": ("altair", "`make report`"),
 }

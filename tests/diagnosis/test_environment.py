@@ -90,11 +90,12 @@ def test_the_packages_of_this_environment_are_those_of_the_lock():
 
 def test_extras_are_listed_with_how_to_get_them(tmp_path):
     assert extras_finding({}, tmp_path).found == (
-        "not installed: openlineage (`.venv/bin/uv pip install openlineage-python`), "
+        "not installed: cloud (`.venv/bin/uv pip install -r requirements/cloud.lock`), "
+        "openlineage (`.venv/bin/uv pip install openlineage-python`), "
         "report (`make report`), train (`make train-env`)."
     )
     (tmp_path / ".venv-train").mkdir()
     Path(tmp_path / ".venv-train/ready").touch()
-    installed = {"openlineage-python": "1", "altair": "5"}
+    installed = {"obstore": "0", "openlineage-python": "1", "altair": "5"}
     finding = extras_finding(installed, tmp_path)
-    assert (finding.level, finding.found) == ("OK", "installed: openlineage, report, train.")
+    assert (finding.level, finding.found) == ("OK", "installed: cloud, openlineage, report, train.")
