@@ -17,19 +17,22 @@ def test_a_missing_artifacts_folder_is_a_usage_error(tmp_path, llm_train, argume
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [
-        ("configs/training/mistral_finetune.yaml", "a file"),
-        ("s3://bucket/artifacts", "nothing"),
-    ],
-)
-def test_the_error_for_an_artifacts_folder_says_what_was_found(project, llm_train, value, found):
+def test_the_error_for_an_artifacts_folder_says_what_was_found(project, llm_train):
+    value = "configs/training/mistral_finetune.yaml"
     done = llm_train("models", "--artifacts-dir", value)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith(
-        f"expected a folder that holds datasets/ and models/, found {found} at "
+        "expected a folder that holds datasets/ and models/, found a file at "
         f"{str(Path(value).absolute())!r}.\n"
+    )
+
+
+def test_the_error_for_an_unknown_address_says_which_are_possible(project, llm_train):
+    done = llm_train("models", "--artifacts-dir", "https://host/artifacts")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith(
+        "https://host/artifacts: expected a folder, or an address such as s3://bucket/prefix, "
+        "gs://bucket/prefix or az://container/prefix; found the scheme 'https'.\n"
     )
 
 

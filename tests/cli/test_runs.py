@@ -32,7 +32,8 @@ Options:
                        run at the same time.  [default: 100; x>=1]
   --rank-by METRIC     The metric that ranks the models; by default
                        quality_score, or else the first declared.
-  --artifacts-dir DIR  The artifacts root.  [env var: LLM_TRAIN_ARTIFACTS;
+  --artifacts-dir DIR  The artifacts root: a folder, or an address such as
+                       s3://bucket/prefix.  [env var: LLM_TRAIN_ARTIFACTS;
                        default: artifacts]
   --csv                Print CSV, e.g. for a spreadsheet.
   --json               Print JSON.

@@ -81,13 +81,13 @@ def set_state(run, state):
         client.set_flow_run_state(run, state, force=True)
 
 
-def started(trial):
+def started(trial, artifacts=None):
     """Return the flow run that a sweep waits for."""
 
     @flow(name="start")
     def start():
         with get_client(sync_client=True) as client:
-            return distribution._Runs(client, Artifacts.open()).start(trial)
+            return distribution._Runs(client, artifacts or Artifacts.open()).start(trial)
 
     return start()
 
@@ -205,6 +205,16 @@ def test_the_parameters_of_a_run_mean_the_same_on_every_machine(project, deploym
     }
     written_config = flow_run(started(Trial("artifacts/sweeps/grid-1.yaml", "0" * 64))).parameters
     assert written_config["training_config_path"] == str(project / "artifacts/sweeps/grid-1.yaml")
+
+
+def test_the_parameters_of_a_run_name_an_address_as_it_is(project, deployment, memory_url):
+    trial = Trial(f"{memory_url}/sweeps/grid-1.yaml", "0" * 64)
+    run = flow_run(started(trial, Artifacts.open(memory_url)))
+    assert run.name == "train grid-1"
+    assert run.parameters == {
+        "training_config_path": "memory://bucket/artifacts/sweeps/grid-1.yaml",
+        "artifacts_dir": "memory://bucket/artifacts",
+    }
 
 
 @pytest.mark.parametrize(
