@@ -9,7 +9,7 @@ import click
 from cli.options import artifacts_dir_option, complete_version, table_options
 from cli.tables import packages_text, print_table
 from cli.terminal import print_error, print_json
-from src.artifacts import Artifacts
+from src.artifacts import Artifacts, stated_files
 from src.errors import CorruptFileError
 from src.evaluation.evaluator import evaluation_path, load_evaluation
 from src.lineage.compare import compare_records
@@ -129,6 +129,7 @@ def show(version: str, artifacts_dir: str, as_csv: bool, as_json: bool) -> None:
             ("run", "url", statement.url),
             ("run", "started_on", statement.started_on),
             ("run", "finished_on", statement.finished_on),
+            *(("run", name, value) for name, value in statement.internal_parameters.items()),
         ]
     files = _files(record, Artifacts.open(artifacts_dir))
     shown = files if as_csv else files[:MAX_FILES]
@@ -147,7 +148,7 @@ def _files(record: Record, artifacts: Artifacts) -> list[StorePath]:
         artifacts.registry,
         model / METADATA_FILE,
         model / STATEMENT_FILE,
-        *(model / name for name in (record.statement.files if record.statement else ())),
+        *stated_files(model, record.statement.files if record.statement else {}),
         evaluation,
         evaluation.parent / STATEMENT_FILE,
     )

@@ -1,6 +1,6 @@
 """The artifacts root: the location of each folder, and reading a model's files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,17 @@ from src.records.layout import (
     WEIGHTS_FOLDER,
 )
 from src.records.metadata import parse_metadata
-from src.records.statement import Statement, parse_statement
+from src.records.statement import Statement, parse_statement, weights_of
 from src.storage import Location, StorePath, open_path
 
-__all__ = ["Artifacts", "history_path", "read_metadata", "read_statement", "weights_folder"]
+__all__ = [
+    "Artifacts",
+    "history_path",
+    "read_metadata",
+    "read_statement",
+    "stated_files",
+    "weights_folder",
+]
 
 
 @dataclass(frozen=True)
@@ -124,3 +131,15 @@ def history_path(model: StorePath, files: Mapping[str, Digest]) -> StorePath:
     """
     history = {name: digest for name, digest in files.items() if name == HISTORY_FILE}
     return model.place(history) / HISTORY_FILE
+
+
+def stated_files(model: StorePath, files: Mapping[str, Digest]) -> Iterator[StorePath]:
+    """Yield the paths of the files that the statement of a model lists, in its order."""
+    weights = weights_folder(model, weights_of(files))
+    for name in files:
+        is_of_weights = name.startswith(f"{WEIGHTS_FOLDER}/")
+        yield (
+            weights / name.removeprefix(f"{WEIGHTS_FOLDER}/")
+            if is_of_weights
+            else history_path(model, files)
+        )

@@ -22,6 +22,7 @@ __all__ = [
     "Invocation",
     "core_dependency",
     "environment_dependencies",
+    "host_name",
     "installed_packages",
     "project_version",
     "run_details",
@@ -48,6 +49,12 @@ def _new_id() -> str:
     return os.urandom(16).hex()  # as random as a UUID, without importing uuid
 
 
+def host_name() -> str:
+    """Return the name of this machine; `unknown` if it has none without spaces."""
+    name = os.uname().nodename
+    return name if name.isprintable() and name.split() == [name] else "unknown"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
     """Identity and timing of a run (SLSA `runDetails`).
@@ -61,6 +68,8 @@ class Invocation:
         builder: URI of the system that runs the code; one of `BUILDERS`.
         started_on: RFC 3339 in UTC, in milliseconds, ending in `Z`; by default the current time.
         clock: Returns the time at which a result is finished, in the same form.
+        host: The name of the machine that runs the code; not recorded if `None`.
+        worker: The name of the worker that started the run, at most 200 printable characters.
     """
 
     id: str = field(default_factory=_new_id)
@@ -68,6 +77,8 @@ class Invocation:
     builder: str = PYTHON_BUILDER
     started_on: str = field(default_factory=now)
     clock: Callable[[], str] = now
+    host: str | None = field(default_factory=host_name)
+    worker: str | None = None
 
 
 def run_details(invocation: Invocation) -> dict[str, Any]:
@@ -76,6 +87,11 @@ def run_details(invocation: Invocation) -> dict[str, Any]:
         "builder": invocation.builder,
         "builder_version": {PROJECT: project_version()},
         "invocation_id": invocation.id,
+        "internal_parameters": {
+            name: value
+            for name, value in (("host", invocation.host), ("worker", invocation.worker))
+            if value is not None
+        },
         "url": invocation.url,
         "started_on": invocation.started_on,
         "finished_on": invocation.clock(),

@@ -1,5 +1,6 @@
 """The flow run as an invocation, for the statements that its steps write."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,9 @@ from prefect.utilities.urls import url_for
 from src.environment import PREFECT_BUILDER, Invocation
 
 __all__ = ["flow_invocation", "one_invocation"]
+
+WORKER_VARIABLE = "PREFECT__WORKER_NAME"  # set by Prefect in the process of a worker's flow run
+MAX_WORKER = 200  # characters
 
 _WITHOUT_FLOW: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
 
@@ -26,7 +30,7 @@ def one_invocation() -> Iterator[None]:
 
 
 def flow_invocation() -> Invocation:
-    """Return the flow run of the calling task: its id, its page, and when it started."""
+    """Return the flow run of the calling task: its id, page, start and worker."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return _WITHOUT_FLOW.get() or Invocation()
@@ -37,4 +41,11 @@ def flow_invocation() -> Invocation:
         url=url_for("flow-run", obj_id=context.flow_run.id),
         builder=PREFECT_BUILDER,
         started_on=started.replace("+00:00", "Z"),
+        worker=_worker(),
     )
+
+
+def _worker() -> str | None:
+    """Return the name of the worker that started this process; `None` without one."""
+    name = os.environ.get(WORKER_VARIABLE, "")
+    return name[:MAX_WORKER] if name.isprintable() and name.strip() else None

@@ -18,6 +18,7 @@ from src import storage
 from src.artifacts import Artifacts, history_path, read_statement, weights_folder
 from src.records.statement import weights_of
 from src.storage import Store, StorePath
+from tests.databases import Homes
 from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
 from tests.stores import FAULTS, Bucket, MemoryServer, MemoryStore
 
@@ -79,6 +80,13 @@ def _cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Homes:
+    """Prefect home folders for servers; the processes of pytest-xdist share their template."""
+    folder = tmp_path_factory.getbasetemp()
+    return Homes(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
 
 
 @pytest.fixture

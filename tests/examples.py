@@ -75,8 +75,9 @@ def written(root: Path) -> dict[str, bytes]:
 def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return a tree of files without the fields that differ between two runs of one config.
 
-    These are, in each provenance.json: the run details; the folder of the config; and, in the
-    statement of an evaluation, the digest of the model's provenance.json, which is checked first.
+    These are, in each provenance.json: the run details and the host; the folder of the config; and,
+    in the statement of an evaluation, the digest of the model's provenance.json, which is checked
+    first.
     """
     same = dict(files)
     for name, data in files.items():
@@ -84,6 +85,7 @@ def without_runs(files: Mapping[str, bytes]) -> dict[str, bytes]:
             continue
         statement = json.loads(data)
         del statement["predicate"]["runDetails"]
+        statement["predicate"]["buildDefinition"].pop("internalParameters", None)
         for dependency in statement["predicate"]["buildDefinition"]["resolvedDependencies"]:
             if dependency["name"] == "config":
                 dependency["uri"] = Path(dependency["uri"]).name

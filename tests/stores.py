@@ -108,6 +108,8 @@ class MemoryStore:
     def __hash__(self) -> int:
         return hash(self.url)
 
+    requests_at_once = 4
+
     def read(self, key: Key, limit: int) -> bytes | None:
         data, _ = self.server.get(key)
         if data is None and self._is_folder(key):

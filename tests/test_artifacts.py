@@ -48,11 +48,12 @@ def test_the_default_root_is_artifacts_in_the_working_directory():
     assert str(Artifacts.open().registry) == "artifacts/models/registry.json"
 
 
-def test_a_url_is_refused():
+def test_an_address_with_an_unknown_scheme_is_refused():
     with pytest.raises(ValueError) as caught:
-        Artifacts.open("s3://bucket/artifacts")
+        Artifacts.open("ftp://host/artifacts")
     assert str(caught.value) == (
-        "s3://bucket/artifacts: expected a folder, found a URL. Use a path of the file system."
+        "ftp://host/artifacts: expected a folder, or an address such as s3://bucket/prefix, "
+        "gs://bucket/prefix or az://container/prefix; found the scheme 'ftp'."
     )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 import tomllib
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 
@@ -349,16 +350,34 @@ def test_a_time_is_utc_in_milliseconds(nanoseconds, text, in_tokyo, monkeypatch)
 
 def test_the_details_of_a_run_are_those_of_its_invocation():
     invocation = Invocation(
-        id="run-1", url="http://x/1", builder="urn:b", started_on="10:00", clock=lambda: "10:01"
+        id="run-1",
+        url="http://x/1",
+        builder="urn:b",
+        started_on="10:00",
+        clock=lambda: "10:01",
+        host="host-1",
+        worker="Worker 1",
     )
     assert run_details(invocation) == {
         "builder": "urn:b",
         "builder_version": {"llm-training-pipeline": project_version()},
         "invocation_id": "run-1",
+        "internal_parameters": {"host": "host-1", "worker": "Worker 1"},
         "url": "http://x/1",
         "started_on": "10:00",
         "finished_on": "10:01",
     }
+
+
+def test_a_run_names_this_machine_by_default_and_no_worker():
+    assert run_details(Invocation())["internal_parameters"] == {"host": os.uname().nodename}
+    assert run_details(Invocation(host=None))["internal_parameters"] == {}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\udcffb"])
+def test_a_machine_without_a_plain_name_is_unknown(name, monkeypatch):
+    monkeypatch.setattr(environment.os, "uname", lambda: SimpleNamespace(nodename=name))
+    assert Invocation().host == "unknown"
 
 
 def test_the_version_of_the_project_is_written_in_one_place(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from src.artifacts import Artifacts, read_metadata, read_statement
@@ -11,6 +12,7 @@ from src.evaluation.evaluator import load_evaluation
 from src.names import is_version, nearest
 from src.records.statement import Statement
 from src.storage import StorePath
+from src.storage.overlap import overlapped
 from src.training.registry import ModelNotFoundError, list_models, read_registry_file
 
 __all__ = ["Record", "model_not_found", "read_record", "read_records", "version_folders"]
@@ -73,9 +75,8 @@ def read_records(artifacts: Artifacts, versions: Collection[str] | None = None) 
         CorruptFileError: A file of a record cannot be parsed; names the file.
     """
     registered = list_models(artifacts.registry)
-    for metadata in registered:
-        if versions is None or metadata["model_version"] in versions:
-            yield _with_files(metadata, artifacts)
+    wanted = (each for each in registered if versions is None or each["model_version"] in versions)
+    yield from overlapped(partial(_with_files, artifacts=artifacts), wanted, artifacts.root)
     if versions is not None:
         return
     versions = {model["model_version"] for model in registered}

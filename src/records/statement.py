@@ -86,6 +86,8 @@ class Statement:
         files: Further subjects: size and SHA-256 by path, relative to the folder of the statement.
         build_type: URI of the kind of build, e.g. `TRAINING_BUILD`.
         parameters: External parameters of the build.
+        internal_parameters: Where the build ran: `host` and, of a worker's run, `worker`. Empty in
+            a statement of an older release.
         dependencies: Inputs of the build, with unique names.
         builder: URI of the system that ran the build.
         builder_version: Versions of that system by component.
@@ -100,6 +102,7 @@ class Statement:
     files: Mapping[str, Digest] = field(default_factory=dict)
     build_type: str
     parameters: Mapping[str, Any]
+    internal_parameters: Mapping[str, Any] = field(default_factory=dict)
     dependencies: tuple[ResolvedDependency, ...]
     builder: str
     builder_version: Mapping[str, str]
@@ -138,6 +141,7 @@ class Statement:
         }
         if self.url is not None:
             run["byproducts"] = [{"name": "run", "uri": self.url}]
+        internal = {"internalParameters": self.internal_parameters}
         return {
             "_type": STATEMENT_TYPE,
             "subject": [
@@ -156,6 +160,7 @@ class Statement:
                 "buildDefinition": {
                     "buildType": self.build_type,
                     "externalParameters": self.parameters,
+                    **(internal if self.internal_parameters else {}),
                     "resolvedDependencies": [each.to_dict() for each in self.dependencies],
                 },
                 "runDetails": run,
@@ -187,6 +192,7 @@ class Statement:
             files=_files(value["subject"][1:]),
             build_type=_get(value, f"{definition}.buildType", str),
             parameters=_get(value, f"{definition}.externalParameters", dict),
+            internal_parameters=_get(value, f"{definition}.internalParameters", dict | None) or {},
             dependencies=tuple(dependencies),
             builder=_get(value, f"{run}.builder.id", str),
             builder_version=_get(value, f"{run}.builder.version", dict),

@@ -20,6 +20,7 @@ from src.records.statement import Statement
 from src.records.verdicts import Audit, parse_audit
 from src.rendering.text import one_line
 from src.storage import StorePath
+from src.storage.overlap import overlapped
 from src.training.registry import check_registry, list_models
 
 __all__ = ["ModelFiles", "RecordFiles", "read_files"]
@@ -92,7 +93,11 @@ def read_files(artifacts: Artifacts) -> RecordFiles:
     others = [each for each in version_folders(artifacts.models) if each not in registered]
     versions = [*others, *reversed(registered)]
     limit = min(MAX_LOSSES, max(MIN_LOSSES, MAX_ALL_LOSSES // max(len(versions), 1)))
-    models = (_read_model(each, registered.get(each), artifacts, limit) for each in versions)
+
+    def read(version: str) -> ModelFiles:
+        return _read_model(version, registered.get(version), artifacts, limit)
+
+    models = overlapped(read, versions, artifacts.root)
     return RecordFiles(
         root=str(artifacts.root),
         models=tuple(model for model in models if model.record or model.faults),

@@ -37,7 +37,6 @@ T = TypeVar("T")
 CREATE_LIMIT = 1 << 26  # bytes of an existing file that `create` returns
 UPDATE_LIMIT = 1 << 30  # bytes of a file that is read in order to be updated
 PARTS_AHEAD = 4
-WRITES_AT_ONCE = 16
 
 
 class BucketStore:
@@ -60,6 +59,8 @@ class BucketStore:
 
     def __hash__(self) -> int:
         return hash(self._client.place)
+
+    requests_at_once = 16
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -127,20 +128,17 @@ class BucketStore:
             return done
 
         self._check_usable()
-        with ThreadPoolExecutor(min(WRITES_AT_ONCE, len(folders) or 1)) as pool:
+        with ThreadPoolExecutor(self.requests_at_once) as pool:
             return {key for done in pool.map(create, folders.values()) for key in done}
 
     def replace(self, key: Key, data: bytes) -> None:
         """Implement `Store.replace`; a write that arrives late cannot undo another one."""
-        self._update(key, lambda _: Update(None, [data]))
+        self.update(key, lambda _: Update(None, [data]))
 
     def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
         """Implement `Store.update`, by compare-and-swap."""
-        return self._update(key, decide)
-
-    def _update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
-        patience = self._client.patience()
         found = self._client.get(key, UPDATE_LIMIT)
+        patience = self._client.patience()  # after an answer: not that of a wrong address
         while True:
             before, tag = (None, None) if found is None else (found.data, found.info.tag)
             update = decide(before)
@@ -200,8 +198,8 @@ class BucketStore:
         self._check_usable()
         for name, digest in files.items():
             key = f"{prefix}/{name}"
-            info, memo = self._client.head(key), self.memo(key)
-            if info is not None and _known_digest(memo, info) == digest:
+            info = self._client.head(key)
+            if info is not None and _known_digest(self.memo(key), info) == digest:
                 continue
             if digest.size <= PART_BYTES:
                 with closing(copy_pieces(folder, name, digest)) as data:
@@ -209,8 +207,6 @@ class BucketStore:
             else:
                 pieces = partial(copy_pieces, folder, name, digest)
                 self._client.upload(key, pieces, digest.size)
-            if (info := self._client.head(key)) is not None:
-                write_facts(memo, info.identity, *digest)
 
     @contextmanager
     def new_folder(self, prefix: Key) -> Iterator[NewFolder]:
@@ -340,12 +336,20 @@ class BucketStore:
         client = self._client
 
         def is_written(data: bytes, tag: str | None) -> bool:
-            try:
-                client.put(key, data, tag)
-            except UnknownOutcomeError:
-                found = client.get(key, 1 << 10)
-                return found is not None and found.data == data
-            return True
+            """Write until the server says whether it has; a fault of the network is no answer."""
+            patience = client.patience()
+            while True:
+                try:
+                    client.put(key, data, tag)
+                except UnknownOutcomeError as error:
+                    found = client.get(key, 1 << 10)
+                    if found is not None and found.data == data:
+                        return True
+                    if error.is_refused:
+                        return False
+                    patience.wait(error)
+                else:
+                    return True
 
         def require(is_met: bool, promise: str) -> None:
             if not is_met:

@@ -69,6 +69,8 @@ class FolderStore:
     def __hash__(self) -> int:
         return hash(self.root)
 
+    requests_at_once = 1
+
     def read(self, key: Key, limit: int) -> bytes | None:
         """Implement `Store.read`."""
         try:

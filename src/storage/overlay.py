@@ -40,6 +40,11 @@ class OverlayStore:
         """The root of the base."""
         return self._base.url
 
+    @property
+    def requests_at_once(self) -> int:
+        """Those of the base."""
+        return self._base.requests_at_once
+
     def read(self, key: Key, limit: int) -> bytes | None:
         """Return the bytes of a file; see `Store.read`."""
         if key not in self.written:

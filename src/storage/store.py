@@ -105,6 +105,11 @@ class Store(Protocol):
         """The root as a user wrote it, for messages; contains no credentials."""
         ...
 
+    @property
+    def requests_at_once(self) -> int:
+        """How many requests at the same time save time; 1 where none of them waits."""
+        ...
+
     def read(self, key: Key, limit: int) -> bytes | None:
         """Return the bytes of a file; `None` if there is no file.
 

@@ -17,6 +17,7 @@ from src.evaluation.evaluator import SIMULATED_EVALUATOR, load_evaluation, put_e
 from src.records.dataset_version import DatasetVersion
 from src.records.metadata import ModelVersionConflict
 from src.storage import Key, StorePath
+from src.storage.overlap import overlapped
 from src.storage.overlay import NewFilesStore
 from src.training.config import ConfigFile
 from src.training.registry import (
@@ -167,12 +168,14 @@ def _write_together(
 ) -> list[Outcome[T]]:
     """Call a step for each item on a store in memory; then write all of the new files together."""
     root = artifacts.root
-    decided: list[tuple[Outcome[T], NewFilesStore]] = []
-    files: dict[Key, bytes] = {}
-    for item in items:
+
+    def decide(item: U) -> tuple[Outcome[T], NewFilesStore]:
         store = NewFilesStore(root.store)
-        outcome = _outcome(partial(step, Artifacts(StorePath(store, root.key))), item)
-        decided.append((outcome, store))
+        return _outcome(partial(step, Artifacts(StorePath(store, root.key))), item), store
+
+    decided = list(overlapped(decide, items, root))
+    files: dict[Key, bytes] = {}
+    for outcome, store in decided:
         if outcome.error is None:
             files |= {key: data for key, data in store.written.items() if key not in files}
     durable = root.store.create_many(files)

@@ -75,6 +75,7 @@ def models(project, monkeypatch) -> Path:
                     url="http://server/runs/1" if number == 1 else None,
                     started_on=f"2026-11-23T10:00:0{number}.000Z",
                     clock=lambda: "2026-11-23T11:00:00.000Z",
+                    host=None,
                 ),
             )
     return project

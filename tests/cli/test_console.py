@@ -42,10 +42,10 @@ HINT = "The log of the flow run, if one was started, has the traceback."
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory) -> dict[str, str]:
+def env(tmp_path_factory, homes) -> dict[str, str]:
     """The environment of a process with a Prefect home folder and no other Prefect settings."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    home = str(tmp_path_factory.mktemp("prefect"))
+    home = str(homes.create(tmp_path_factory.mktemp("prefect")))
     return inherited | {"PREFECT_HOME": home, "PYTHONPATH": str(REPOSITORY)}
 
 

@@ -21,17 +21,18 @@ from flows.training_pipeline import training_pipeline
 from ops.server import ensure_server
 from src.records.layout import DATA_FILE
 from src.storage import folder
+from tests.databases import Homes
 from tests.examples import CONFIG
 from tests.flows.runs import task_runs
 from tests.network import STARTUP_SECONDS
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def server(tmp_path_factory: pytest.TempPathFactory, homes: Homes) -> Iterator[dict[str, str]]:
     """The environment in which another process finds the server of the session."""
     settings = {
         PREFECT_API_URL: None,
-        PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+        PREFECT_HOME: homes.create(tmp_path_factory.mktemp("prefect")),
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: STARTUP_SECONDS,
         # A flow that sends heartbeats takes up to a second to stop them.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,

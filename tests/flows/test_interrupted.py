@@ -129,14 +129,13 @@ main(["run", "config.yaml", "--model-version", "model_v1"])
 
 
 def test_with_an_api_that_dies_during_the_run_the_command_fails_and_the_files_are_complete(
-    project, server
+    project, server, homes
 ):
     env = server | {
-        "PREFECT_HOME": str(project / "home"),
+        "PREFECT_HOME": str(homes.create(project / "home")),
         "PREFECT_CLIENT_MAX_RETRIES": "0",  # 5 by default: more than two minutes
         "PYTHONPATH": str(ROOT),
     }
-    (project / "home").mkdir()
     with (project / "server.log").open("w+b") as log:
         api = ServerProcess(listen(), env=env, log=log)
         try:

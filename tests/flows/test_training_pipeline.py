@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from flows.training_sweep import training_sweep
 from src.artifacts import Artifacts, read_statement
 from src.errors import CorruptFileError
 from src.lineage.rebuild import plan_rebuild, write_registry
-from src.lineage.verify import failed_checks, verify
+from src.lineage.verify import failed_checks, verdict, verify, verify_all
 from src.records.canonical import canonical_json
 from src.training import dataset, registry, trainer
 from src.training.pipeline import run_training_pipeline
@@ -724,11 +725,26 @@ def test_an_invalid_config_gives_all_its_faults_and_exit_code_2(project, server)
     assert not (project / "artifacts/models").exists()
 
 
-def test_without_a_configured_server_the_command_starts_one(project, server):
+def test_without_a_configured_server_the_command_starts_one(project, server, homes):
     env = {key: value for key, value in server.items() if key != "PREFECT_API_URL"}
-    env["PREFECT_HOME"] = str(project / "home")
+    env["PREFECT_HOME"] = str(homes.create(project / "home"))
     config, artifacts = str(project / "config.yaml"), str(project / "artifacts")
     done = command(config, "--artifacts-dir", artifacts, "--model-version", "model_v1", env=env)
     assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(EVALUATION.read_text()))
     statement = read_statement(Artifacts.open(artifacts).models / "model_v1")
     assert statement.url is None  # the page ended with that server
+
+
+def test_the_statements_name_the_host_and_the_worker_of_the_run(project, monkeypatch):
+    monkeypatch.setenv("PREFECT__WORKER_NAME", "Worker 7")
+    training_pipeline("config.yaml", "model_v1")
+    monkeypatch.delenv("PREFECT__WORKER_NAME")
+    training_pipeline("config.yaml", "model_v2")
+    host = {"host": os.uname().nodename}
+    for version, expected in (("model_v1", host | {"worker": "Worker 7"}), ("model_v2", host)):
+        for folder in (Artifacts.open().models, Artifacts.open().evaluations):
+            assert read_statement(folder / version).internal_parameters == expected
+    assert {version: verdict(checks) for version, checks in verify_all()} == {
+        "model_v1": "MATCH",
+        "model_v2": "MATCH",
+    }

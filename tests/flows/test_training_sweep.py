@@ -115,9 +115,9 @@ def test_models_are_registered_in_the_order_of_their_configs(project):
     ] == [(2e-5, 3), (1e-5, 2), (1e-5, 3), (2e-5, 2), (3e-5, 2), (3e-5, 3)]
 
 
-def test_a_temporary_server_has_recorded_every_step_when_the_command_ends(project):
+def test_a_temporary_server_has_recorded_every_step_when_the_command_ends(project, homes):
     Path("many.yaml").write_text(f"base_config: config.yaml\nepochs: {list(range(1, 61))}\n")
-    home = project / "prefect"
+    home = homes.create(project / "prefect")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {
         "PREFECT_HOME": str(home),

@@ -92,7 +92,7 @@ class Bucket:
         """Delete an object."""
         self._server.request("DELETE", self._path(key))
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def list_keys(self, prefix: str = "") -> list[str]:
         """Return the keys that begin with a prefix, sorted; a prefix has at most 1,000."""
         query = f"?list-type=2&prefix={quote(prefix, safe='')}"
         listed = ElementTree.fromstring(self._server.request("GET", f"/{self._name}{query}"))
@@ -101,7 +101,7 @@ class Bucket:
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
         """Return every object whose key begins with a prefix: the rest of its key, its bytes."""
-        return {key.removeprefix(prefix): self.get(key) for key in self.keys(prefix)}
+        return {key.removeprefix(prefix): self.get(key) for key in self.list_keys(prefix)}
 
     def _path(self, key: str) -> str:
         return f"/{self._name}/{quote(key)}"

@@ -34,7 +34,7 @@ def test_a_bucket_has_the_objects_that_were_put(bucket, store):
     assert bucket.objects() == {"a/b": b"two", "a/b c/é": b"one"}
     assert bucket.objects("a/b c/") == {"é": b"one"}
     bucket.delete("a/b")
-    assert bucket.keys() == ["a/b c/é"]
+    assert bucket.list_keys() == ["a/b c/é"]
 
 
 def test_an_object_is_created_once_by_many_threads(bucket, store):

@@ -26,9 +26,9 @@ AUTH_STRING = "without a colon"  # which Prefect accepts
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory, homes):
     """The URL of the API of a server."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = homes.create(tmp_path_factory.mktemp("prefect"))
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_UI_ENABLED": "false"}
     env["PREFECT_SERVER_API_AUTH_STRING"] = AUTH_STRING

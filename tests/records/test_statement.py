@@ -35,6 +35,8 @@ RUN = Invocation(
     builder="urn:builder",
     started_on="2024-02-29T10:00:00.000Z",
     clock=lambda: "2024-02-29T10:00:01.500Z",
+    host="host-1",
+    worker="Worker 1",
 )
 
 each_statement = pytest.mark.parametrize("key", [MODEL, EVALUATION], ids=["model", "evaluation"])
@@ -90,6 +92,7 @@ def test_the_statement_of_a_model_names_its_inputs_and_its_run(artifacts, files)
                     },
                     "model_version": "model_v1",
                 },
+                "internalParameters": {"host": "host-1", "worker": "Worker 1"},
             },
             "runDetails": {
                 "builder": {
@@ -146,6 +149,7 @@ def test_the_statement_of_an_evaluation_contains_the_digest_of_the_models(artifa
     assert statement["predicate"]["buildDefinition"] == {
         "buildType": "urn:llm-training-pipeline:evaluate:v1",
         "externalParameters": {"model_version": "model_v1"},
+        "internalParameters": {"host": "host-1", "worker": "Worker 1"},
         "resolvedDependencies": [
             {
                 "name": "metadata.json",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from benchmarks.make_dataset import make_dataset
@@ -21,6 +22,7 @@ from tests.examples import without_runs, written
 LONG = os.environ.get("TORTURE") == "long"
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = 3
+EVENT_SECONDS = 240
 
 METADATA_KEYS = {
     "model_version",
@@ -46,12 +48,18 @@ class Worker:
         self._process = process
         self._results = results
 
-    def run(self, *tasks: dict[str, Any], kill_after: float | None = None) -> list[int]:
+    def run(
+        self,
+        *tasks: dict[str, Any],
+        kill_after: float | None = None,
+        kill_at: Event | None = None,
+    ) -> list[int]:
         """Run tasks concurrently, in one process each; return their exit codes.
 
         Args:
             tasks: The name of a function of worker.py as `task`, and its inputs.
             kill_after: Seconds after which all processes are killed.
+            kill_at: The event at which all processes are killed.
         """
         self._results.mkdir(exist_ok=True)
         paths = [str(self._results / str(index)) for index in range(len(tasks))]
@@ -61,7 +69,9 @@ class Worker:
         assert self._receive() == "started"
         if kill_after is not None:
             time.sleep(kill_after)
-        self._send("wait" if kill_after is None else "kill")
+        if kill_at is not None:
+            assert kill_at.wait(EVENT_SECONDS), "the event did not happen"
+        self._send("wait" if kill_after is None and kill_at is None else "kill")
         codes: list[int] = self._receive()
         return codes
 

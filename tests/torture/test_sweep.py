@@ -23,6 +23,7 @@ from benchmarks.make_dataset import make_dataset
 from ops.server import ServerProcess, listen, stop_group
 from src.lineage.verify import verdict, verify_all
 from src.training.registry import list_models
+from tests.databases import Homes
 from tests.examples import CONFIG, without_runs, written
 from tests.network import STARTUP_SECONDS
 from tests.torture.harness import LONG, REPOSITORY, copy_root
@@ -66,7 +67,6 @@ class Server:
     """
 
     def __init__(self, home: Path) -> None:
-        home.mkdir()
         self._log = open(home / "server.log", "w+b")  # noqa: SIM115  # closed by `close`
         self._env = os.environ | {
             "DO_NOT_TRACK": "1",
@@ -192,8 +192,8 @@ class Runner:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "prefect")
+def server(tmp_path: Path, homes: Homes) -> Iterator[Server]:
+    server = Server(homes.create(tmp_path / "prefect"))
     yield server
     server.close()
 

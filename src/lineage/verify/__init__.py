@@ -40,6 +40,7 @@ from src.records.canonical import is_same_json
 from src.records.registry_file import RegistryFile
 from src.records.statement import weights_of
 from src.storage import Location, StorePath
+from src.storage.overlap import overlapped
 from src.training.config import ConfigFile
 from src.training.hashing import HashDataset, count_and_hash, count_and_hash_once
 from src.training.pipeline import config_evaluator
@@ -168,8 +169,15 @@ def verify_evidence(
             if version not in known:
                 raise model_not_found(version, artifacts)
     hash_dataset_once = cache(hash_dataset)
-    for version in versions:
-        evidence = read_model(version, artifacts, registry, entries.get(version), hash_files)
+
+    def read(version: str) -> ModelEvidence:
+        return read_model(version, artifacts, registry, entries.get(version), hash_files)
+
+    # A training takes long: the files of the next model are read after it.
+    evidences = map(read, versions) if retrain else overlapped(read, versions, artifacts.root)
+    for version, evidence in zip(versions, evidences, strict=True):
+        if evidence.evaluation.is_missing:  # perhaps written since it was read ahead
+            evidence = read(version)
         if evidence.is_entry_missing and not evidence.evaluation.is_missing:
             # A run registers a model before it evaluates it: maybe after the registry was read.
             registry = read_registry(artifacts)

@@ -52,6 +52,7 @@ __all__ = [
 MAX_FAULTS = 5
 MAX_NAMES = 10
 MAX_ID_LENGTH = 200
+MAX_NAME_LENGTH = 255  # of a host or a worker
 
 
 def model_faults(data: bytes, version: str, dataset_version: str | None) -> list[str]:
@@ -181,6 +182,7 @@ def run_mismatches(model: Statement, evaluation: Statement) -> list[str]:
             "builder.id": each.builder,
             "builder.version": each.builder_version,
             "byproducts": each.url,
+            "internalParameters": dict(each.internal_parameters),
             "core": each.digest("core"),
         }
         for each in (model, evaluation)
@@ -330,6 +332,14 @@ _RUN = _Form(
     f"at most {MAX_ID_LENGTH} characters without spaces",
     lambda value: _has_no_spaces(value) and len(value) <= MAX_ID_LENGTH,
 )
+_HOST = _Form(
+    f"at most {MAX_NAME_LENGTH} characters without spaces",
+    lambda value: _has_no_spaces(value) and len(value) <= MAX_NAME_LENGTH,
+)
+_WORKER = _Form(
+    f"at most {MAX_NAME_LENGTH} printable characters",
+    lambda value: isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME_LENGTH,
+)
 _SEED = _Form("an integer >= 0", lambda value: type(value) is int and value >= 0)
 _DIRECTIONS = _Form("an object whose values are 'higher' or 'lower'", _has_directions)
 _VERSION_NAME = _Form("the name of a dataset version", is_version)
@@ -362,6 +372,11 @@ def _faults(
     }
     if "byproducts" in run:
         run_form["byproducts"] = [{"name": "run", "uri": _URL}]
+    internal: dict[str, Any] = {}
+    if "internalParameters" in definition:  # older releases wrote none
+        internal = {"internalParameters": {"host": _HOST}}
+        if "worker" in (definition["internalParameters"] or ()):
+            internal["internalParameters"]["worker"] = _WORKER
     form: dict[str, Any] = {
         "_type": STATEMENT_TYPE,
         "subject": [
@@ -373,6 +388,7 @@ def _faults(
             "buildDefinition": {
                 "buildType": build_type,
                 "externalParameters": parameters,
+                **internal,
                 "resolvedDependencies": [{"name": name, **dependencies[name]} for name in names],
             },
             "runDetails": run_form,

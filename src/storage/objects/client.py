@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import obstore
-from obstore.exceptions import BaseError, GenericError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
 
 from src.errors import too_large
 from src.storage.objects.address import is_valid_key, parse_address
@@ -210,7 +210,10 @@ class ObjectClient:
                 raise reason from error
             raise UnknownOutcomeError(
                 f"{self._message(key)}: not known whether it was written. {reason} Run again: "
-                "what was written is found."
+                "what was written is found.",
+                is_refused=isinstance(
+                    error, AlreadyExistsError if tag is None else PreconditionError
+                ),
             ) from error
         self._has_answered = True
 

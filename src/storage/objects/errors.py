@@ -19,7 +19,16 @@ class RefusedError(PermissionError):
 
 
 class UnknownOutcomeError(OSError):
-    """Raised by a write of which only a read can tell whether it was carried out."""
+    """Raised by a write of which only a read can tell whether it was carried out.
+
+    Attributes:
+        is_refused: Whether the server said that the condition does not hold. It also says so if it
+            is asked again, by a proxy, after it has carried out the write.
+    """
+
+    def __init__(self, message: str, *, is_refused: bool = False) -> None:
+        super().__init__(message)
+        self.is_refused = is_refused
 
 
 _REFUSALS = {
@@ -70,6 +79,8 @@ def translated(error: Exception, place: str, *, bucket: str, server: str | None)
             return RefusedError(f"{place}: {sentence} ({found or type(error).__name__}{at})")
     if found in _THROTTLED:
         return OSError(f"{place}: the server asks for fewer requests ({found}{at}).")
+    if found == "NoSuchKey":  # of a swap
+        return OSError(f"{place}: was deleted meanwhile ({found}{at}).")
     if status and status[1].startswith("4") and status[1] not in _PASSING:
         return RefusedError(f"{place}: the server refuses the request ({found}{at}).")
     if found:

@@ -51,6 +51,8 @@ OF_ANOTHER_RUN = OF_ANY_RUN | {
     f"{DETAILS}.builder.version.llm-training-pipeline",
     f"{DETAILS}.byproducts.0.uri",
     f"{DETAILS}: byproducts removed",
+    "predicate.buildDefinition.internalParameters.host",
+    "predicate.buildDefinition: internalParameters removed",
     f"{INPUTS}.2.digest.sha256",  # the core; a note
 }
 OF_THE_MODEL = OF_ANY_RUN | {
@@ -281,11 +283,31 @@ def test_undamaged_statements_have_no_faults(model, evaluation):
             lambda value: value["predicate"]["buildDefinition"].update(externalParameters=[]),
             "predicate.buildDefinition.externalParameters: expected an object, found []",
         ),
+        (
+            lambda value: value["predicate"]["buildDefinition"].update(internalParameters={}),
+            "predicate.buildDefinition.internalParameters.host: missing",
+        ),
+        (
+            lambda value: value["predicate"]["buildDefinition"]["internalParameters"].update(x=1),
+            "predicate.buildDefinition.internalParameters: unknown field 'x'",
+        ),
+        (
+            lambda value: value["predicate"]["buildDefinition"]["internalParameters"].update(
+                worker="a\nb"
+            ),
+            "predicate.buildDefinition.internalParameters.worker: expected at most 255 printable",
+        ),
     ],
 )
 def test_a_fault_is_named_with_its_place(change, fault, evaluation):
     [found] = evaluation_faults(value_of(evaluation, change), "model_v1")
     assert found.startswith(fault)
+
+
+@in_a_folder
+def test_a_statement_of_an_older_release_names_no_host(evaluation):
+    old = replace(evaluation, internal_parameters={})
+    assert evaluation_faults(old.to_bytes(), "model_v1") == []
 
 
 @in_a_folder

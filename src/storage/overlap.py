@@ -1,0 +1,47 @@
+"""Reading of many items from a store, at the same time where that saves time."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
+from typing import TYPE_CHECKING, TypeVar
+
+from src.storage.store import StorePath
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["overlapped"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def overlapped(function: Callable[[U], T], items: Iterable[U], root: StorePath) -> Iterator[T]:
+    """Yield `function(item)` for each item, in the order of the items.
+
+    In a back end where each request takes a while, the next items are read ahead, in threads; see
+    `Store.requests_at_once`. An error is raised in place of its item.
+
+    Args:
+        function: Reads from the store of `root`, and writes nothing there.
+        items: The items.
+        root: A path of the store.
+    """
+    number = root.store.requests_at_once
+    if number == 1:
+        yield from map(function, items)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+    ahead: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(number) as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(copy_context().run, function, item))
+                if len(ahead) > number:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for each in ahead:
+                each.cancel()
