@@ -39,7 +39,7 @@ e2e: .venv/e2e .venv/report ## Run the tests that need a real server, worker, br
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
-e2e-cloud: .venv/cloud-servers/ready .venv/node-servers/ready ## Run the tests on other object stores, and on two hosts
+e2e-cloud: .venv/report .venv/cloud-servers/ready .venv/node-servers/ready ## Run the tests on other object stores, and on two hosts
 	@command -v ip && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest tests/e2e_cloud
 

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -122,10 +123,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _hours(text: str) -> float:
-    hours = float(text)
-    if not 0 <= hours <= MAX_HOURS:
-        raise ValueError
-    return hours
+    with suppress(ValueError):
+        if 0 <= float(text) <= MAX_HOURS:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number of hours from 0, found {text!r}.")
 
 
 def _run(client: Any, address: Address, is_abort: bool, hours: float) -> None:

@@ -269,7 +269,8 @@ def check_record(commit, is_private):
     places = set()
     for version in versions:
         build = read(f"models/{version}/provenance.json")["predicate"]["buildDefinition"]
-        assert {"gitCommit": commit} in [each["digest"] for each in build["resolvedDependencies"]]
+        digests = [each.get("digest") for each in build["resolvedDependencies"]]
+        assert {"gitCommit": commit} in digests
         places.add((build["internalParameters"]["host"], build["internalParameters"]["worker"]))
         read(f"evaluations/{version}/evaluation.json")
     here = os.uname().nodename
