@@ -53,7 +53,7 @@ packages: ## Install the Debian packages that make e2e, make e2e-cloud and make 
 		$(if $(shell command -v npm),,nodejs npm)
 
 torture: .venv/torture ## Run the long kill, race, resource and fuzz tests, and a soak of make up
-	TORTURE=long $(BIN)/pytest -rP tests/torture
+	TORTURE=long $(BIN)/pytest -rP tests/torture tests/storage/test_bucket_*.py
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
 	$(BIN)/python -m tests.torture.tamper --rounds 20000
 	$(BIN)/python -m tests.torture.soak
@@ -62,7 +62,7 @@ torture: .venv/torture ## Run the long kill, race, resource and fuzz tests, and 
 PEERS := kedro mlflow
 bench: .venv/ready $(PEERS:%=.venv/peers/%/ready) ## Run all benchmarks: 17 minutes, 2.5 GB in $TMPDIR
 	@for topic in $(TOPICS); do $(BIN)/python -m benchmarks.$$topic || exit; done
-TOPICS := data_pass datasets core engine sweep distributed registry many cli_start training lora
+TOPICS := data_pass datasets core engine sweep distributed registry bucket many cli_start training lora
 
 check: .venv/ready ## Check formatting, lint rules, types and import rules
 	$(BIN)/ruff check
@@ -87,8 +87,10 @@ lock: .venv/ready ## Resolve all dependencies into requirements/
 	done
 	$(BIN)/uv pip compile --group e2e $(LOCK) --constraint requirements/main.lock --output-file requirements/e2e.lock
 	$(BIN)/uv pip compile --group docs $(LOCK) --constraint requirements/main.lock --output-file requirements/docs.lock
-	$(PYTHON) -c "$$RANGES" project optional-dependencies report | \
-		$(BIN)/uv pip compile - $(LOCK) --constraint requirements/main.lock --output-file requirements/report.lock
+	for extra in cloud report; do \
+		$(PYTHON) -c "$$RANGES" project optional-dependencies $$extra | \
+			$(BIN)/uv pip compile - $(LOCK) --constraint requirements/main.lock --output-file requirements/$$extra.lock || exit; \
+	done
 	echo uv | $(BIN)/uv pip compile - $(LOCK) --output-file requirements/uv.lock
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --quiet \
 	--no-annotate --custom-compile-command "make lock"

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cli.copying import copy
 from cli.datasets import dataset
 from cli.doctor import doctor
 from cli.evaluation import evaluate
@@ -66,6 +67,7 @@ for _command in (
     trace,
     report,
     export,
+    copy,
     rebuild_registry,
     doctor,
 ):

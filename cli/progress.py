@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 __all__ = [
+    "bytes_progress",
     "digests_with_progress",
     "hash_with_progress",
     "reading_progress",
@@ -35,25 +36,28 @@ def hash_with_progress(path: StorePath) -> tuple[int, str]:
     file = path.stat()
     if file is None or not sys.stderr.isatty():
         return count_and_hash(path)
-    with _reading(path, file.size) as progress:
+    with bytes_progress(path, file.size) as progress:
         return count_and_hash(path, progress=progress)
 
 
-def digests_with_progress(path: StorePath) -> dict[str, Digest]:
+def digests_with_progress(path: StorePath, *, use_memos: bool = False) -> dict[str, Digest]:
     """Hash the files below a path; see `Store.digests`. Long reads have a bar."""
     if not sys.stderr.isatty():
-        return path.digests()
-    with _reading(path, sum(file.size for file in path.files())) as progress:
-        return path.digests(progress=progress)
+        return path.digests(use_memos=use_memos)
+    with bytes_progress(path, sum(file.size for file in path.files())) as progress:
+        return path.digests(use_memos=use_memos, progress=progress)
 
 
 @contextmanager
-def _reading(path: StorePath, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that receives the number of bytes of each read.
+def bytes_progress(path: StorePath, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that receives the number of bytes of each read or write.
 
-    If the reads take longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes read, the rate
-    and the time left, until the end of the block.
+    On a terminal, if they take longer than `UPDATE_SECONDS`, a bar on stderr shows the bytes that
+    are done, the rate and the time left, until the end of the block.
     """
+    if not sys.stderr.isatty():
+        yield ignore_progress
+        return
     bar: Bar | None = None
 
     def report(now: Snapshot) -> None:
@@ -72,11 +76,8 @@ def _reading(path: StorePath, total: int) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def reading_progress(*paths: StorePath) -> Iterator[Callable[[int], None]]:
     """Yield a function that receives the number of bytes of each read of some files."""
-    if not sys.stderr.isatty():
-        yield ignore_progress
-        return
     sizes = [file.size for path in paths if (file := path.stat()) is not None]
-    with _reading(paths[0], sum(sizes)) as progress:
+    with bytes_progress(paths[0], sum(sizes)) as progress:
         yield progress
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from src import storage
 from src.artifacts import Artifacts, history_path, read_statement, weights_folder
@@ -31,6 +31,7 @@ settings.load_profile("suite")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
+UNMEASURED = {"cli", "e2e", "e2e_train", "flows", "ops", "tasks", "torture"}
 BACK_ENDS = ("folder", *(f"memory, {fault}" for fault in FAULTS))
 
 CRASHES = """
@@ -72,6 +73,17 @@ for step in range(1, 1000):
     if code != 9:
         sys.exit(code)
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure coverage only in examples of the core.
+
+    It doubles the CPU time of all Python in a process: of Prefect, and of Hypothesis.
+    """
+    for item in items:
+        folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
+        if folder in UNMEASURED or is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(autouse=True, scope="session")

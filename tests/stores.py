@@ -108,7 +108,7 @@ class MemoryStore:
     def __hash__(self) -> int:
         return hash(self.url)
 
-    requests_at_once = 4
+    parallel_requests = 4
 
     def read(self, key: Key, limit: int) -> bytes | None:
         data, _ = self.server.get(key)
@@ -128,7 +128,7 @@ class MemoryStore:
 
     @contextmanager
     def open(self, key: Key) -> Iterator[Reader]:
-        """Open one version of an object, which is read to its end whatever is written meanwhile."""
+        """Open one version of an object, which others may replace meanwhile."""
         file = self.stat(key)
         if file is None:
             self.read(key, 0)

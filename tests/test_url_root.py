@@ -70,6 +70,10 @@ def model(url, trained_once, project):
     return root / "models/model_v1"
 
 
+def measure(_):
+    return {"loss": 0.25}
+
+
 def keys(url):
     return [file.key for file in open_path(url).files()]
 
@@ -153,6 +157,30 @@ def test_the_functions_of_the_core_return_paths_of_the_store(url):
     folder = evaluate_model("model_v1", f"{url}/models", f"{url}/evaluations")
     assert str(folder) == "memory://bucket/artifacts/evaluations/model_v1"
     assert (folder / "evaluation.json").read(1 << 20)
+
+
+def test_two_hosts_that_evaluate_a_model_leave_an_evaluation_and_its_own_statement(
+    url, monkeypatch
+):
+    run_training_pipeline(CONFIG, "model_v1", artifacts_dir=url)
+    folders = f"{url}/models", f"{url}/evaluations"
+    replace = MemoryStore.replace
+
+    def replace_by_both(store, key, data):
+        replace(store, key, data)
+        if key.endswith("evaluation.json"):
+            replace(store, key, data.replace(b"0.25", b"0.75"))  # measured by the other host
+
+    monkeypatch.setattr(MemoryStore, "replace", replace_by_both)
+    with pytest.raises(OSError) as caught:
+        evaluate_model("model_v1", *folders, metrics=measure, replace=True)
+    assert str(caught.value) == (
+        f"{url}/evaluations/model_v1/evaluation.json: another run evaluated the model at the same "
+        "time, and the statement beside it is of another measurement. Run again."
+    )
+    monkeypatch.setattr(MemoryStore, "replace", replace)
+    evaluate_model("model_v1", *folders, metrics=measure)
+    assert verdicts(url, metrics=measure) == {"model_v1": "MATCH"}
 
 
 def test_an_error_names_the_whole_address(url):

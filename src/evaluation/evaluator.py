@@ -223,7 +223,25 @@ def put_evaluation(
         logger.warning("%s: expected sha256 %s, found %s. Replaced.%s", path, *digests, kept)
     if not is_attested_first:
         attest()
+    if statement is not None and not evaluator.is_simulated:
+        _check_pair(path)
     return evaluation
+
+
+def _check_pair(path: StorePath) -> None:
+    """Check that an evaluation that was just written, and its statement, are of one measurement.
+
+    Hosts that share an object store have no common lock: each could have written one of the two.
+
+    Raises:
+        OSError: They are not; another try measures again and writes both.
+    """
+    statement, evaluation = read_statement(path.parent), path.read(METADATA_LIMIT)
+    if statement is None or evaluation is None or statement.subject_sha256 != sha256(evaluation):
+        raise OSError(
+            f"{path}: another run evaluated the model at the same time, and the statement beside "
+            "it is of another measurement. Run again."
+        )
 
 
 def _keep_earlier(folder: StorePath) -> None:

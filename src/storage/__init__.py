@@ -6,6 +6,7 @@ an artifacts root. A further back end is one module that implements `Store`, and
 """
 
 import os
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +46,7 @@ __all__ = [
 
 SCHEMES = ("s3", "gs", "az")
 """The schemes of the addresses of object stores: S3, Google Cloud Storage, Azure."""
+_SETTINGS = ("AWS_", "AZURE_", "GOOGLE_")  # what variables of object stores begin with
 _LOST_SLASH = tuple(f"{scheme}:/" for scheme in SCHEMES)
 
 Location = str | os.PathLike[str] | StorePath
@@ -88,9 +90,21 @@ def open_store(url: str) -> Store:
         )
     if not (find_spec("obstore") and find_spec("boto3")):
         raise ValueError(
-            f"{url}: the libraries for object stores are not installed. Run `make .venv/cloud`, or "
+            f"{url}: the libraries for object stores are not installed. Run "
             "`pip install --require-hashes -r requirements/cloud.lock`."
         )
+    settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+    return _open_bucket(url, frozenset(settings.items()))
+
+
+@lru_cache(maxsize=64)
+def _open_bucket(url: str, settings: frozenset[tuple[str, str]]) -> Store:  # noqa: ARG001
+    """Open a bucket once, so that its connections are used again.
+
+    Args:
+        url: Its address.
+        settings: The variables that lead to the server.
+    """
     from src.storage.bucket import BucketStore  # slow to import
     from src.storage.objects.client import ObjectClient
 

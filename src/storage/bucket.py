@@ -60,7 +60,7 @@ class BucketStore:
     def __hash__(self) -> int:
         return hash(self._client.place)
 
-    requests_at_once = 16
+    parallel_requests = 16
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class BucketStore:
             return done
 
         self._check_usable()
-        with ThreadPoolExecutor(self.requests_at_once) as pool:
+        with ThreadPoolExecutor(self.parallel_requests) as pool:
             return {key for done in pool.map(create, folders.values()) for key in done}
 
     def replace(self, key: Key, data: bytes) -> None:
@@ -155,7 +155,7 @@ class BucketStore:
                 outcome = outcome_of_swap(before, new, found and found.data)
                 if outcome is Outcome.WRITTEN:
                     return update.result
-                patience.wait(_too_slow(error) if outcome is Outcome.OVERTAKEN else error)
+                patience.wait(self._too_slow(key) if outcome is Outcome.OVERTAKEN else error)
             else:
                 return update.result
 
@@ -351,10 +351,10 @@ class BucketStore:
                 else:
                     return True
 
-        def require(is_met: bool, promise: str) -> None:
+        def require(is_met: bool, fault: str) -> None:
             if not is_met:
                 raise RefusedError(
-                    f"{self.url}: {promise}. Without that, runs at the same time would lose each "
+                    f"{self.url}: {fault}. Without that, runs at the same time would lose each "
                     "other's models. Nothing was written; use another server, or a newer version "
                     "of it."
                 )
@@ -388,6 +388,12 @@ class BucketStore:
             self.probe()
             write_memo(memo, bucket.encode())
         self._is_usable = True
+
+    def _too_slow(self, key: Key) -> TimeoutError:
+        return TimeoutError(
+            f"{self._message(key)}: other writers were faster each time. Nothing was written; try "
+            "again."
+        )
 
     def _message(self, key: Key) -> str:
         return f"{self.url}/{key}" if key else self.url
@@ -470,7 +476,3 @@ def _known_digest(memo: Path | None, info: ObjectInfo) -> Digest | None:
     if len(known) == 2 and known[0].isdecimal():
         return Digest(int(known[0]), known[1])
     return None
-
-
-def _too_slow(error: OSError) -> TimeoutError:
-    return TimeoutError(f"{error} Other writers were faster each time.")

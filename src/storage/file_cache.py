@@ -3,7 +3,7 @@
 <cache>/<SHA-256>           a copy
 <cache>/use-<random>/       names for the copies that a process uses at this time, as hard links
 
-A copy is hashed each time before it is used. A process that uses a copy has a name of its own for
+A copy is hashed each time before it is used. A process that uses a copy has a separate name for
 it, so another process may delete the copy meanwhile. If the copies take more than `LIMIT_VARIABLE`
 allows, those that were not used for the longest time are deleted.
 """
@@ -86,7 +86,7 @@ class FileCache:
             os.close(descriptor)
 
     def _link(self, name: str, digest: Digest, path: Path, fetch: Fetch) -> None:
-        """Give a copy the name `path`; fetch it if there is none, or an altered one."""
+        """Link the copy to the name `path`; fetch it if there is none, or an altered one."""
         copy = self._folder / digest.sha256
         try:
             os.link(copy, path, follow_symlinks=False)

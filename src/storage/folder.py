@@ -69,7 +69,7 @@ class FolderStore:
     def __hash__(self) -> int:
         return hash(self.root)
 
-    requests_at_once = 1
+    parallel_requests = 1
 
     def read(self, key: Key, limit: int) -> bytes | None:
         """Implement `Store.read`."""

@@ -20,14 +20,14 @@ def overlapped(function: Callable[[U], T], items: Iterable[U], root: StorePath) 
     """Yield `function(item)` for each item, in the order of the items.
 
     In a back end where each request takes a while, the next items are read ahead, in threads; see
-    `Store.requests_at_once`. An error is raised in place of its item.
+    `Store.parallel_requests`. An error is raised in place of its item.
 
     Args:
         function: Reads from the store of `root`, and writes nothing there.
         items: The items.
         root: A path of the store.
     """
-    number = root.store.requests_at_once
+    number = root.store.parallel_requests
     if number == 1:
         yield from map(function, items)
         return

@@ -41,9 +41,9 @@ class OverlayStore:
         return self._base.url
 
     @property
-    def requests_at_once(self) -> int:
+    def parallel_requests(self) -> int:
         """Those of the base."""
-        return self._base.requests_at_once
+        return self._base.parallel_requests
 
     def read(self, key: Key, limit: int) -> bytes | None:
         """Return the bytes of a file; see `Store.read`."""

@@ -106,7 +106,7 @@ class Store(Protocol):
         ...
 
     @property
-    def requests_at_once(self) -> int:
+    def parallel_requests(self) -> int:
         """How many requests at the same time save time; 1 where none of them waits."""
         ...
 
@@ -224,7 +224,7 @@ class Store(Protocol):
 
         It is `prefix` itself in a back end where a lock keeps other writers out. Hosts that share
         no lock must never write different bytes to one name, so elsewhere it is
-        `prefix/<SHA-256 of the digests>`: what nobody lists is not seen.
+        `prefix/<SHA-256 of the digests>`: what no statement lists is not seen.
 
         Args:
             prefix: A folder.

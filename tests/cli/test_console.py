@@ -145,8 +145,9 @@ ACTIONS = {
 }
 
 
-@pytest.mark.parametrize("command", ["run", "sweep"])
-@pytest.mark.parametrize("fault", ACTIONS)
+@pytest.mark.parametrize(
+    ("command", "fault"), [*(("run", fault) for fault in ACTIONS), ("sweep", "404 Not Found")]
+)
 def test_a_server_that_cannot_be_used_is_one_error_that_says_what_to_set(
     config, env, command, fault
 ):
@@ -199,7 +200,7 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(
         ),
     ],
 )
-@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["sweep"]])
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["sweep"]])
 def test_a_setting_that_is_not_valid_is_one_line(config, env, command, variable, fault):
     done = run(env | variable, MAIN, *command, config)
     assert (done.returncode, done.stdout) == (2, "")
@@ -261,8 +262,16 @@ def test_profiles_that_cannot_be_read_are_one_line(config, env, tmp_path):
 DROPPED = f"from tests.privileges import drop_privileges; drop_privileges(); {MAIN}"
 
 
-@pytest.mark.parametrize("kind", ["a file", "in a file", "read-only", "in a read-only folder"])
-@pytest.mark.parametrize("command", ["run", "sweep"])
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("run", "a file"),
+        ("run", "in a file"),
+        ("run", "read-only"),
+        ("run", "in a read-only folder"),
+        ("sweep", "read-only"),
+    ],
+)
 def test_a_home_folder_that_cannot_be_written_to_is_one_line(config, env, tmp_path, command, kind):
     base = tmp_path / "base"
     base.write_text("") if "file" in kind else base.mkdir(mode=0o555)

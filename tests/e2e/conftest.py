@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.checkout import copy_project
+from tests.databases import Homes
 from tests.network import STARTUP_SECONDS, free_port
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
@@ -237,9 +238,10 @@ class Platform:
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(tmp_path_factory: pytest.TempPathFactory, homes: Homes) -> Iterator[Platform]:
     """A deployed copy of the project with one worker; most tests share it."""
     folder = tmp_path_factory.mktemp("platform")
+    homes.create(folder / "home")
     platform = Platform(folder, copy_project(folder / "project"))
     try:
         template = platform.project / "ops/base_job_template.json"

@@ -21,8 +21,8 @@ from tests.examples import written
 from tests.network import free_port
 
 PASSWORD = "a secret"
-WORKERS, CONFIGS = 3, 10
-RUNS = CONFIGS * (6 if os.environ.get("TORTURE") == "long" else 2)
+WORKERS, CONFIGS = 3, 6
+RUNS = CONFIGS * (10 if os.environ.get("TORTURE") == "long" else 2)
 
 
 class Reader:

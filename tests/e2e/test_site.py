@@ -58,7 +58,7 @@ def test_the_site_works_in_a_browser_without_a_network(scheme, site):
             page.wait_for_load_state("networkidle")
         theme = "default" if scheme == "light" else "slate"
         expect(page.locator("body")).to_have_attribute("data-md-color-scheme", theme)
-        # The search reads what is typed by key; it does not notice a value that is set at once.
+        # The search reads what is typed by key; it does not notice a value that is set.
         page.get_by_role("textbox", name="Search").press_sequentially("rebuild-registry")
         expect(page.locator(".md-search-result__item").first).to_be_visible()
         assert [url for url in requests if not url.startswith((site, "data:", "blob:"))] == []

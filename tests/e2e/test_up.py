@@ -166,7 +166,10 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
 
 
 @pytest.mark.parametrize("killed", ["worker", "server", "worker and flow run", "all"])
-def test_after_a_kill_no_process_is_left_and_no_run_is_active(project, env, terminal, killed):
+def test_after_a_kill_no_process_is_left_and_no_run_is_active(
+    project, env, terminal, homes, killed
+):
+    homes.create(project / ".prefect")
     port = free_port()
     running = up(project, env, port)
     models = project / "artifacts/models"

@@ -208,6 +208,21 @@ def test_with_a_fault_at_any_request_an_operation_leaves_what_it_leaves_without(
         assert bucket.objects(f"{key}/") == operation.after, number
 
 
+def test_the_first_file_of_a_new_folder_is_visible_last(faulty, place, folder):
+    root, bucket, proxy = faulty
+    seen = []
+
+    def look(request: Request) -> None:
+        seen.append([*bucket.objects(f"{place}/dataset/")])
+
+    proxy.clear()
+    proxy.schedule = look
+    OPERATIONS["new_folder"].work(root / place, folder)
+    assert [] in seen
+    assert ["metadata.json"] in seen
+    assert ["data.jsonl"] not in seen
+
+
 @pytest.mark.parametrize("name", ["create", "replace", "update"])
 def test_a_file_that_is_deleted_before_it_is_written_is_written_as_a_new_one(
     name, faulty, place, folder

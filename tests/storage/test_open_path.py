@@ -87,7 +87,7 @@ def test_an_address_that_has_lost_a_slash_is_no_folder(open_location):
         (StorePath(FolderStore(Path("/root"))), False),
     ],
 )
-def test_a_url_is_told_from_a_folder(location, expected):
+def test_an_address_is_no_folder(location, expected):
     assert is_url(location) is expected
 
 

@@ -34,7 +34,7 @@ def test_in_a_folder_an_item_is_read_when_it_is_asked_for(tmp_path):
 
 
 def test_in_a_bucket_as_many_items_are_read_ahead_as_the_store_has_requests():
-    barrier = threading.Barrier(MemoryStore().requests_at_once, timeout=600)
+    barrier = threading.Barrier(MemoryStore().parallel_requests, timeout=600)
     results = overlapped(lambda _: barrier.wait(), range(8), StorePath(MemoryStore()))
     assert sorted(results) == [0, 0, 1, 1, 2, 2, 3, 3]
 

@@ -1,8 +1,10 @@
 """Many processes on one bucket, with faults of the network, and processes killed at a request."""
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from src.storage import open_path
 from src.training.registry import list_models
 from tests.examples import CONFIG, DATA, METADATA, without_runs
 from tests.object_store.faults import Choice, Fault, Request, every
+from tests.object_store.faulty_proxy import FaultyProxy
 from tests.torture.harness import KILLED, LONG, Worker, running_worker
 
 PROCESSES, VERSIONS = (16, 50) if LONG else (4, 10)
@@ -54,11 +57,49 @@ def test_many_processes_register_each_model_once_in_spite_of_faults(worker, buck
     print(line)  # noqa: T201  # shown by `pytest -rP`
 
 
+def requests_of(worker: Worker, proxy: FaultyProxy, task: dict[str, Any]) -> list[Request]:
+    """Do a task; return its requests."""
+    proxy.clear()
+    worker.results(task)
+    return [each.request for each in proxy.log]
+
+
+def kills(requests: list[Request]) -> Iterator[tuple[int, bool]]:
+    """Yield the number of each request, and whether to kill before the server receives it.
+
+    In a short test, only those of the writes, before and after in turn.
+    """
+    if LONG:
+        yield from ((each.number, is_before) for each in requests for is_before in (True, False))
+    else:
+        writes = (each.number for each in requests if each.is_write)
+        yield from zip(writes, cycle([True, False]), strict=False)
+
+
+def kill(
+    worker: Worker, proxy: FaultyProxy, task: dict[str, Any], number: int, is_before: bool
+) -> None:
+    """Do a task, and kill its process while it waits for the answer to a request."""
+    arrived = Event()
+
+    def hold(request: Request) -> Choice:
+        if request.number != number:
+            return None
+        arrived.set()
+        return Fault.UNANSWERED if is_before else Fault.LATE_ANSWER
+
+    proxy.clear()
+    proxy.schedule = hold
+    assert worker.run(task, kill_at=arrived) == [KILLED]
+    proxy.clear()
+
+
 def test_a_run_killed_at_a_request_is_completed_by_the_next_run(worker, bucket, proxy, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
 
-    def task(key: str) -> dict[str, object]:
+    def task(key: str) -> dict[str, Any]:
+        bucket.put(f"{key}/datasets/dataset_v1/data.jsonl", DATA)
         return {
             "task": "run",
             "log": str(tmp_path / "log"),
@@ -68,43 +109,39 @@ def test_a_run_killed_at_a_request_is_completed_by_the_next_run(worker, bucket, 
             "root": f"{bucket.url}/{key}",
         }
 
-    def objects(key: str) -> dict[str, bytes]:
-        return bucket.objects(f"{key}/")
-
-    bucket.put("probed/datasets/dataset_v1/data.jsonl", DATA)
-    worker.results(task("probed"))  # also the probe of the server
-    bucket.put("undisturbed/datasets/dataset_v1/data.jsonl", DATA)
-    proxy.clear()
-    worker.results(task("undisturbed"))
-    expected = without_runs(objects("undisturbed"))
+    worker.results(task("first"))  # also probes the server
+    requests = requests_of(worker, proxy, task("undisturbed"))
+    expected = without_runs(bucket.objects("undisturbed/"))
     assert len(expected) == 6
-    requests = [each.request for each in proxy.log]
     assert sum(each.is_write for each in requests) == 5
 
-    for number, is_before in [
-        (request.number, is_before)
-        for request in requests
-        for is_before in (True, False)
-        if LONG or request.is_write
-    ]:
-        key = f"killed-{number}-{'before' if is_before else 'after'}"
-        bucket.put(f"{key}/datasets/dataset_v1/data.jsonl", DATA)
-        arrived = Event()
-
-        def hold(request: Request, number=number, is_before=is_before, arrived=arrived) -> Choice:
-            if request.number != number:
-                return None
-            arrived.set()
-            return Fault.UNANSWERED if is_before else Fault.LATE_ANSWER
-
-        proxy.clear()
-        proxy.schedule = hold
-        assert worker.run(task(key), kill_at=arrived) == [KILLED]
-        proxy.clear()
-        left = objects(key)
+    for number, is_before in kills(requests):
+        key = f"{number}-{is_before}"
+        kill(worker, proxy, task(key), number, is_before)
+        left = bucket.objects(f"{key}/")
         assert set(left) <= set(expected)
         worker.results(task(key))
-        completed = objects(key)
+        completed = bucket.objects(f"{key}/")
         assert without_runs(completed) == expected, key
-        for name, data in left.items():
-            assert completed[name] == data, (key, name)
+        assert {name: completed[name] for name in left} == left, key
+
+
+def test_a_new_folder_of_a_killed_process_is_completed_by_the_next_one(worker, bucket, proxy):
+    def task(key: str) -> dict[str, Any]:
+        return {"task": "add_folder", "folder": f"{bucket.url}/{key}"}
+
+    worker.results(task("first"))  # also probes the server
+    requests = requests_of(worker, proxy, task("undisturbed"))
+    expected = bucket.objects("undisturbed/")
+    assert list(expected) == ["data.jsonl", "metadata.json"]
+    assert sum("uploadId=" in each.path for each in requests) > 2  # parts, and their end
+
+    for number, is_before in kills(requests):
+        key = f"{number}-{is_before}"
+        kill(worker, proxy, task(key), number, is_before)
+        left = bucket.objects(f"{key}/")
+        assert all(expected[name] == data for name, data in left.items())
+        is_complete = "data.jsonl" in left
+        assert not is_complete or left == expected
+        assert worker.results(task(key)) == ["exists" if is_complete else "added"]
+        assert bucket.objects(f"{key}/") == expected, key

@@ -142,6 +142,21 @@ def register_all(task: dict[str, Any], barrier: Any, stop: int) -> None:
         register_model(metadata, registry)
 
 
+def add_folder(task: dict[str, Any], barrier: Any, stop: int) -> str:
+    """Add a folder to a bucket, its first file in parts; return `added` or `exists`."""
+    from src.storage import bucket
+    from src.storage.objects import client
+
+    bucket.PART_BYTES = client.PART_BYTES = 1 << 12
+    try:
+        with open_file(task["folder"]).new_folder() as folder:
+            folder.write("data.jsonl", [bytes(range(256)) * 40])
+            folder.write("metadata.json", [b"{}"])
+    except FileExistsError:
+        return "exists"
+    return "added"
+
+
 def read(task: dict[str, Any], barrier: Any, stop: int) -> list[int]:
     """Read the registry until all writers are done; return the lengths of the lists."""
     draw = random.Random(task["seed"])
@@ -185,7 +200,7 @@ def rounds(task: dict[str, Any], barrier: Any, stop: int) -> list[str]:
     return results
 
 
-TASKS = {task.__name__: task for task in (run, register, register_all, read, rounds)}
+TASKS = {task.__name__: task for task in (run, register, register_all, add_folder, read, rounds)}
 
 
 def _child(task: dict[str, Any], barrier: Any, stop: int) -> int:

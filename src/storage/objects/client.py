@@ -33,7 +33,7 @@ FIRST_PATIENCE_SECONDS = 10.0  # before the first answer: the address may be wro
 MAX_WAIT_SECONDS = 0.5
 PART_BYTES = 1 << 23
 MAX_PARTS = 9_000  # of an upload; S3 has 10,000
-UPLOADS_AT_ONCE = 4
+PARALLEL_PARTS = 4
 
 
 class ObjectInfo(NamedTuple):
@@ -221,7 +221,7 @@ class ObjectClient:
         """Write an object of any size, without a condition, in parts.
 
         Args:
-            key: The object. Its name must be one that nobody writes other bytes to.
+            key: The object. No process writes other bytes to it.
             pieces: Returns its bytes, from the start, each time it is called. If they raise, no
                 object is written.
             size: Its size in bytes.
@@ -235,7 +235,7 @@ class ObjectClient:
                     self._checked(key),
                     iter(pieces()),
                     chunk_size=part,
-                    max_concurrency=UPLOADS_AT_ONCE,
+                    max_concurrency=PARALLEL_PARTS,
                 )
             except FileNotFoundError as error:
                 # The answer to the last request was lost, and the repeated one finds no upload.
@@ -340,6 +340,6 @@ def _check_not_forked() -> None:
         _PROCESS.append(os.getpid())
     if _PROCESS[0] != os.getpid():
         raise RefusedError(
-            "This process was forked from one that had used an object store. Start it anew, e.g. "
+            "This process was forked from one that had used an object store. Start a new one, e.g. "
             'by multiprocessing.get_context("spawn").'
         )

@@ -42,13 +42,16 @@ _REFUSALS = {
         "the bucket is in another region. Set AWS_REGION."
     ),
     "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed": (
-        "the server does not know these credentials. Correct them."
+        "the server does not accept these credentials. Correct them."
     ),
     "Unauthenticated|status code: 401": (
-        "the server does not know these credentials. Correct them."
+        "the server does not accept these credentials. Correct them."
     ),
     "PermissionDenied|AccessDenied|status code: 403": (
         "the credentials lack the right. See docs/operations.md for the rights that are needed."
+    ),
+    "object with invalid path": (
+        "an object there has a name that no file can have, such as `a//b` or `a/../b`. Delete it."
     ),
     "builder error": (
         "the address of the server cannot be used. Expected one such as https://HOST:PORT."

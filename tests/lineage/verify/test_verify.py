@@ -104,14 +104,15 @@ def test_every_check_of_an_undamaged_model_matches(models):
     )
 
 
-def test_none_of_two_hundred_undamaged_models_has_a_mismatch(models):
-    for number in range(198):
+def test_none_of_many_undamaged_models_has_a_mismatch(models):
+    count = 18 if isinstance(models.root.store, MemoryStore) else 198
+    for number in range(count):
         config = "one.yaml" if number % 2 else "two.yaml"
         run_training_pipeline(config, f"m{number}", artifacts_dir=models.root)
     verdicts = {
         version: {check.verdict for check in checks} for version, checks in verify_all(models.root)
     }
-    assert len(verdicts) == 200
+    assert len(verdicts) == count + 2
     assert list(verdicts)[:3] == ["model_v1", "model_v2", "m0"]
     assert all(found == {"MATCH"} for found in verdicts.values())
 

@@ -25,12 +25,13 @@ def message(error):
         (answer("400 Bad Request", "ExpiredToken"), "the credentials have expired. Renew them."),
         (answer("403 Forbidden", "RequestTimeTooSkewed"), "the clock of this machine differs too"),
         (answer("400 Bad Request", "AuthorizationHeaderMalformed"), "is in another region."),
-        (answer("403 Forbidden", "SignatureDoesNotMatch"), "does not know these credentials."),
+        (answer("403 Forbidden", "SignatureDoesNotMatch"), "does not accept these credentials."),
         (answer("403 Forbidden", "AccessDenied"), "the credentials lack the right."),
         (answer("403 Forbidden"), "the credentials lack the right."),
-        (answer("401 Unauthorized"), "the server does not know these credentials."),
+        (answer("401 Unauthorized"), "the server does not accept these credentials."),
         (answer("405 Method Not Allowed"), "the server refuses the request (status 405"),
         (RuntimeError("HTTP error: builder error"), "the address of the server cannot be used."),
+        (RuntimeError("Encountered object with invalid path: x"), "a name that no file can have"),
     ],
 )
 def test_what_would_fail_again_is_refused_with_what_to_do(error, sentence):

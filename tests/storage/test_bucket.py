@@ -1,0 +1,134 @@
+"""What is particular to buckets; the contract of every back end is in test_contract.py."""
+
+import multiprocessing
+import os
+
+import pytest
+
+from src.digest import Digest
+from src.storage import open_path
+from src.storage.objects.errors import RefusedError
+
+LIMIT = 1 << 20
+PLAIN = {"AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+
+
+@pytest.fixture
+def root(bucket):
+    return open_path(f"{bucket.url}/team")
+
+
+def test_a_prefix_is_not_seen_by_another_one(bucket):
+    open_path(f"{bucket.url}/team").store.create("f", b"1")
+    other = open_path(f"{bucket.url}/tea")
+    assert (other / "f").read(LIMIT) is None
+    assert list(other.files()) == []
+    assert bucket.get("team/f") == b"1"
+
+
+@pytest.mark.parametrize("key", ["models//v1", "models/../v1"])
+def test_an_object_with_a_name_that_no_file_can_have_is_an_error_that_says_so(key, root, bucket):
+    bucket.put(f"team/{key}", b"")
+    with pytest.raises(RefusedError, match="has a name that no file can have"):
+        list((root / "models").files())
+
+
+def test_the_object_that_a_console_makes_for_a_folder_is_no_file(root, bucket):
+    (root / "models/v1/metadata.json").create(b"{}")
+    bucket.put("team/models/", b"")
+    bucket.put("team/models/v1/", b"")
+    assert [file.key for file in root.files()] == ["models/v1/metadata.json"]
+    assert (root / "models").folders() == ["v1"]
+
+
+def test_a_bucket_that_does_not_exist_is_an_error_and_not_an_empty_root(s3_server, bucket):
+    root = open_path("s3://no-such-bucket/team")
+    message = f"s3://no-such-bucket: no such bucket at {s3_server.url}."
+    for read in (lambda: (root / "f").read(LIMIT), (root / "f").stat, lambda: [*root.files()]):
+        with pytest.raises(RefusedError) as caught:
+            read()
+        assert str(caught.value).startswith(message)
+    with pytest.raises(RefusedError) as caught:
+        (root / "f").create(b"")
+    assert str(caught.value).startswith(message)
+
+
+def test_without_credentials_the_error_says_which_to_set(monkeypatch, tmp_path):
+    for name in [*os.environ]:
+        if name.startswith(("AWS_", "GOOGLE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(RefusedError, match="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"):
+        (open_path("s3://bucket/team") / "f").read(LIMIT)
+    with pytest.raises(RefusedError, match="Set GOOGLE_APPLICATION_CREDENTIALS, or run"):
+        (open_path("gs://bucket/team") / "f").read(LIMIT)
+
+
+def test_a_profile_of_the_tools_of_aws_gives_the_credentials(bucket, monkeypatch, tmp_path):
+    for name in PLAIN:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "credentials").write_text(
+        "[team]\naws_access_key_id = test\naws_secret_access_key = test\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    root = open_path(f"{bucket.url}/team")
+    (root / "f").create(b"1")
+    assert (root / "f").read(LIMIT) == b"1"
+
+
+def test_a_server_that_does_not_answer_is_an_error_that_names_it(bucket, monkeypatch):
+    monkeypatch.setattr("src.storage.objects.client.FIRST_PATIENCE_SECONDS", 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:word@127.0.0.1:1")
+    with pytest.raises(OSError, match="no complete answer from the server at http://127") as caught:
+        (open_path(f"{bucket.url}/team") / "f").read(LIMIT)
+    assert "word" not in str(caught.value)
+
+
+def test_a_forked_process_gets_an_error_in_place_of_a_hang(root):
+    (root / "f").create(b"1")
+    queue = multiprocessing.get_context("fork").SimpleQueue()
+
+    def read():
+        try:
+            queue.put((root / "f").read(LIMIT))
+        except OSError as error:
+            queue.put(str(error))
+
+    process = multiprocessing.get_context("fork").Process(target=read)
+    process.start()
+    assert queue.get().startswith("This process was forked from one that had used an object store.")
+    process.join()
+
+
+def test_weights_are_at_a_place_named_by_their_contents(root, bucket, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    files = {"model.bin": Digest.of(b"weights")}
+    place = (root / "models/v1/weights").place(files)
+    place.put_files(tmp_path, files)
+    [key] = bucket.list_keys("team/models")
+    assert key == f"team/{place.key}/model.bin"
+
+
+def test_weights_that_were_altered_are_named_and_not_provided(root, bucket, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    files = {"model.bin": Digest.of(b"weights")}
+    place = (root / "models/v1/weights").place(files)
+    place.put_files(tmp_path, files)
+    bucket.put(f"team/{place.key}/model.bin", b"altered")
+    with pytest.raises(ValueError, match=r"model\.bin: expected sha256") as caught:
+        place.local_files(files).__enter__()
+    assert str(place) in str(caught.value)
+    place.put_files(tmp_path, files)  # a run that trains again restores them
+    with place.local_files(files) as folder:
+        assert (folder / "model.bin").read_bytes() == b"weights"
+
+
+def test_a_work_folder_is_on_this_host_and_the_same_each_time(root, bucket):
+    folder = (root / ".work").local_folder()
+    assert folder.is_dir()
+    assert folder == (root / ".work").local_folder()
+    other = open_path(f"{bucket.url}/other")
+    assert folder != (other / ".work").local_folder()
+    assert bucket.list_keys() == []
