@@ -62,7 +62,7 @@ class Network:
         """Cut the cable of a host."""
         _ip("link", "set", name, "nomaster")
 
-    def mend(self, name: str) -> None:
+    def reconnect(self, name: str) -> None:
         """Undo `cut`."""
         _ip("link", "set", name, "master", "bridge")
 

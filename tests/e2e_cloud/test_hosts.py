@@ -16,7 +16,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.checkout import copy_project, git, new_repository
+from ops.recovery import CRASHED_ONCE
+from tests.checkout import ROOT, copy_project, git, new_repository
+from tests.docs import blocks
 from tests.e2e.conftest import FINAL, Platform, Process, eventually
 from tests.e2e.test_operations import QUICK_RECOVERY
 from tests.e2e_cloud.network import private_network
@@ -26,7 +28,6 @@ from tests.network import free_port
 CONFIGS = 20
 RUNS = 3 * CONFIGS
 CUT_SECONDS = 10
-CRASHED_ONCE = "CrashedOnce"  # is scheduled once more
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ class Host:
         for name in ("home", "tmp", "work"):
             (folder / name).mkdir(parents=True)
         self._env = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
             "HOME": str(folder / "home"),
             "TMPDIR": str(folder / "tmp"),
             "PREFECT_HOME": str(folder / "home/.prefect"),
@@ -120,10 +121,11 @@ class Host:
         return done.stdout
 
     def start_worker(self, name):
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start"]
-        options = ["--pool", "training", "--name", name, "--limit", "2"]
+        """Start a worker as the document says, with a name."""
+        [block] = [each for each in blocks("operations.md") if each.title == "On another host"]
+        assert block.text.endswith(" --limit 2\n")
         worker = Process(
-            [*self._enter, *command, *options],
+            [*self._enter, "bash", "-c", f"{block.text.strip()} --name '{name}'"],
             self.folder / "worker.log",
             cwd=self.folder / "work",
             env=self._env,
@@ -166,6 +168,7 @@ def states(platform, ids):
     assert len(runs) == len(ids)
 
     def name(run):
+        # A run that crashed for the first time is scheduled once more.
         is_final = run["state_type"] in FINAL and run["state_name"] != CRASHED_ONCE
         return run["state_name"] if is_final else "active"
 
@@ -185,11 +188,10 @@ def test_hosts_without_a_common_folder_share_a_bucket(folder, project, monkeypat
         settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
         platform = Platform(new(folder / "server"), project, host=network.server, settings=settings)
         variables = {
-            "LLM_TRAIN_ARTIFACTS": root,
+            "BUCKET": "bucket",
             "PREFECT_API_URL": platform.env["PREFECT_API_URL"],
             "PREFECT_API_AUTH_STRING": platform.env["PREFECT_API_AUTH_STRING"],
             "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             **store.variables,
         }
         hosts = {
@@ -236,7 +238,8 @@ def llm_train(host, *arguments):
     """Run a command with the code of the host's clone."""
     code = str(host.folder / "clone")
     start = "from cli.entry import main; main()"
-    return host.run(sys.executable, "-c", start, *arguments, PYTHONPATH=code)
+    variables = {"PYTHONPATH": code, "LLM_TRAIN_ARTIFACTS": "s3://bucket/team"}
+    return host.run(sys.executable, "-c", start, *arguments, **variables)
 
 
 def disturb_and_wait(platform, network, ids, first_worker):
@@ -249,7 +252,7 @@ def disturb_and_wait(platform, network, ids, first_worker):
     if network.is_private:
         network.cut("host-2")
         time.sleep(CUT_SECONDS)
-        network.mend("host-2")
+        network.reconnect("host-2")
     wait_for(CONFIGS // 2)
     first_worker.kill()
     eventually(lambda: not states(platform, ids)["active"], seconds=1800, every=2)
