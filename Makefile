@@ -7,7 +7,7 @@ PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run report train train-env up test docs e2e e2e-train packages torture bench check lock clean
+.PHONY: help run report train train-env up test docs e2e e2e-cloud e2e-train packages torture bench check lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
@@ -31,20 +31,26 @@ up: .venv/ready ## Start a server with UI and a worker, and deploy the flows; Ct
 
 # A server starts slowly, so all tests of a file share one (loadfile). Tests mostly wait for other
 # processes, so there are more workers than cores.
-test: .venv/ready ## Run all tests except those of make e2e and make e2e-train
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --ignore=tests/e2e --ignore=tests/e2e_train \
+test: .venv/ready ## Run all tests except those of make e2e, make e2e-cloud and make e2e-train
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --ignore=tests/e2e --ignore=tests/e2e_cloud --ignore=tests/e2e_train \
 		--cov=src --cov-branch --cov-fail-under=95
 
 e2e: .venv/e2e .venv/report ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
+e2e-cloud: .venv/report .venv/cloud-servers/ready .venv/node-servers/ready ## Run the tests on other object stores, and on two hosts
+	@command -v ip && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
+	$(BIN)/pytest tests/e2e_cloud
+
 e2e-train: .venv/ready .venv-train/examples ## Run the tests that train language models for real
 	$(BIN)/pytest tests/e2e_train
 
-packages: ## Install the Debian packages that make e2e and make torture need (as root)
+# Node.js of another origin includes npm, and conflicts with Debian's.
+packages: ## Install the Debian packages that make e2e, make e2e-cloud and make torture need (as root)
 	apt-get update
-	apt-get install --yes --no-install-recommends chromium postgresql strace
+	apt-get install --yes --no-install-recommends chromium iproute2 postgresql strace \
+		$(if $(shell command -v npm),,nodejs npm)
 
 torture: .venv/torture ## Run the long kill, race, resource and fuzz tests, and a soak of make up
 	TORTURE=long $(BIN)/pytest -rP tests/torture tests/storage/test_bucket_*.py
@@ -73,6 +79,8 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/docs/bin/python -m mkdocs
 
 lock: .venv/ready ## Resolve all dependencies into requirements/
 	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements/main.lock
+	$(BIN)/uv pip compile --group cloud-servers $(LOCK) --output-file requirements/cloud-servers.lock
+	cd requirements/node-servers && npm update --package-lock-only --omit-lockfile-registry-resolved
 	$(BIN)/uv pip compile --group torture $(LOCK) --output-file requirements/torture.lock
 	for peer in $(PEERS); do \
 		$(BIN)/uv pip compile --group bench-$$peer $(LOCK) --output-file requirements/$$peer.lock || exit; \
@@ -136,6 +144,18 @@ export RANGES
 
 .venv/%: requirements/%.lock .venv/ready
 	$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r $<
+	@touch $@
+
+.venv/cloud-servers/ready: requirements/cloud-servers.lock .venv/ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --require-hashes --python $(@D)/bin/python -r $<
+	@touch $@
+
+.venv/node-servers/ready: requirements/node-servers/package-lock.json .venv/ready
+	@command -v npm || $(MAKE) packages
+	@mkdir -p $(@D)
+	cp requirements/node-servers/package.json $< $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 # In a separate environment: the libraries of a site restrict those of the pipeline.

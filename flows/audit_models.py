@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.logs import configure_log
 from flows.page import write_audit
+from flows.root import DEFAULT_ROOT
 from flows.states import FLOW_OPTIONS
 from flows.verdicts import report_verdicts
 from src.artifacts import Artifacts
@@ -23,7 +24,7 @@ TIMEOUT_SECONDS = 6 * 60 * 60  # a run that hangs ends before the next night
     timeout_seconds=TIMEOUT_SECONDS,
     **FLOW_OPTIONS,
 )
-def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
+def audit_models(artifacts_dir: str = DEFAULT_ROOT) -> dict[str, str]:
     """Verify the record of every model by recomputing it.
 
     No file of a model is changed. Each dataset is read and hashed in full, once. A model whose run
@@ -33,7 +34,8 @@ def audit_models(artifacts_dir: str = "artifacts") -> dict[str, str]:
 
     Args:
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
-            of an object store, e.g. `s3://bucket/prefix`.
+            of an object store, e.g. `s3://bucket/prefix`. The default is `LLM_TRAIN_ARTIFACTS`
+            of the worker, or `artifacts`.
 
     Returns:
         The verdict by model version: MATCH, AS RECORDED, MISMATCH, UNREADABLE or UNFINISHED.

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.chart import MAX_CURVES, Point, as_image, curves, scatter
 from flows.logs import configure_log
 from flows.report import report_link
+from flows.root import DEFAULT_ROOT
 from flows.states import FLOW_OPTIONS, failed_state
 from flows.tables import fold, short_digests
 from src.lineage.compare import Comparison, compare
@@ -29,7 +30,7 @@ def _run_name() -> str:
 
 @flow(name="compare-models", flow_run_name=_run_name, **FLOW_OPTIONS)
 def compare_models(
-    model_versions: list[str], everything: bool = False, artifacts_dir: str = "artifacts"
+    model_versions: list[str], everything: bool = False, artifacts_dir: str = DEFAULT_ROOT
 ) -> dict[str, Any]:
     """Compare models: config, data, code, environment, metrics and losses.
 
@@ -37,7 +38,8 @@ def compare_models(
         model_versions: Two or more model versions, in the order of the columns.
         everything: Show all properties, not only those that differ.
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
-            of an object store, e.g. `s3://bucket/prefix`.
+            of an object store, e.g. `s3://bucket/prefix`. The default is `LLM_TRAIN_ARTIFACTS`
+            of the worker, or `artifacts`.
 
     Returns:
         The comparison: `models`, and `rows` of `section`, `name` and `values`.

@@ -16,6 +16,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
+from flows.root import DEFAULT_ROOT
 from src.artifacts import Artifacts
 from src.lineage.record import Record, read_records
 from src.records.canonical import canonical_json, sha256
@@ -64,7 +65,7 @@ def _records(flow_run: FlowRun, state: State[Any]) -> Iterator[Record]:
     summary = getattr(result, "summary", result)  # a SweepError holds the summary
     if not isinstance(summary, Mapping):
         return
-    artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", "artifacts"))
+    artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", DEFAULT_ROOT))
     versions = {row["model_version"] for row in summary.get("leaderboard", [summary])}
     yield from read_records(artifacts, versions)
 
@@ -93,7 +94,7 @@ def _event(
         namespace, name = _name(path)
         return kind(namespace=namespace, name=name, facets={"version": version})
 
-    artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", "artifacts"))
+    artifacts = Artifacts.open(flow_run.parameters.get("artifacts_dir", DEFAULT_ROOT))
     inputs = {
         record.metadata["dataset_version"]: record.statement.digest("dataset")
         for record in records

@@ -11,6 +11,7 @@ from prefect.settings import get_current_settings
 from flows.logs import configure_log, unpinned_warnings
 from flows.openlineage import lineage_hooks
 from flows.report import publish_models, report_key, training_report
+from flows.root import DEFAULT_ROOT
 from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
 from flows.steps import call_limited, config_steps, run_steps
 from src.artifacts import Artifacts
@@ -38,7 +39,7 @@ def _run_name() -> str:
 def training_pipeline(
     training_config_path: str,
     model_version: str | None = None,
-    artifacts_dir: str = "artifacts",
+    artifacts_dir: str = DEFAULT_ROOT,
 ) -> dict[str, Any]:
     """Train, register and evaluate one model.
 
@@ -50,7 +51,8 @@ def training_pipeline(
         model_version: Name of the model version, e.g. `model_v1`. Leave it empty to derive the
             name from the base model, the dataset version, and a digest of config and data.
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
-            of an object store, e.g. `s3://bucket/prefix`.
+            of an object store, e.g. `s3://bucket/prefix`. The default is `LLM_TRAIN_ARTIFACTS`
+            of the worker, or `artifacts`.
 
     Returns:
         The contents of evaluation.json: `model_version`, `dataset_version` and `metrics`.

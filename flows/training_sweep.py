@@ -13,6 +13,7 @@ from flows.distribution import run_distributed
 from flows.logs import configure_log
 from flows.openlineage import lineage_hooks
 from flows.report import fit_leaderboard, publish_models, sweep_report
+from flows.root import DEFAULT_ROOT
 from flows.states import FLOW_OPTIONS, RunTimeoutError, failed_state, timed_out_state
 from flows.trials import Trial, run_trials
 from src.artifacts import Artifacts
@@ -63,7 +64,7 @@ def training_sweep(
     configs: Sequence[str] = (),
     grid: str = "",
     concurrency: int = 4,
-    artifacts_dir: str = "artifacts",
+    artifacts_dir: str = DEFAULT_ROOT,
     rank_by: str = "",
     distribute: bool = False,
     in_flight: int = 100,
@@ -81,7 +82,8 @@ def training_sweep(
         concurrency: Number of configs with their own trainer or evaluator that run at the same
             time, at least 1. All others run in batches.
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
-            of an object store, e.g. `s3://bucket/prefix`.
+            of an object store, e.g. `s3://bucket/prefix`. The default is `LLM_TRAIN_ARTIFACTS`
+            of the worker, or `artifacts`.
         rank_by: The metric that ranks the models. Leave it empty for `quality_score`, or else the
             first one for which the evaluator declares which values are better.
         distribute: Whether each config is a separate flow run, of the deployment

@@ -6,6 +6,7 @@ from typing import Any
 from prefect import flow, runtime
 
 from flows.logs import configure_log
+from flows.root import DEFAULT_ROOT
 from flows.states import FLOW_OPTIONS, failed_state
 from flows.verdicts import report_verdicts
 from src.lineage.verify import verify_all
@@ -28,7 +29,7 @@ def verify_models(
     model_versions: list[str],
     retrain: bool = True,
     reevaluate: bool = False,
-    artifacts_dir: str = "artifacts",
+    artifacts_dir: str = DEFAULT_ROOT,
 ) -> dict[str, str]:
     """Verify the records of models by recomputing them.
 
@@ -40,7 +41,8 @@ def verify_models(
         retrain: Train the models again, in a temporary folder, and compare the weights.
         reevaluate: Measure the models again with the evaluators that their configs name.
         artifacts_dir: Folder that holds `datasets/`, `models/` and `evaluations/`, or the address
-            of an object store, e.g. `s3://bucket/prefix`.
+            of an object store, e.g. `s3://bucket/prefix`. The default is `LLM_TRAIN_ARTIFACTS`
+            of the worker, or `artifacts`.
 
     Returns:
         The verdict by model version: MATCH, AS RECORDED, MISMATCH, UNREADABLE or UNFINISHED.

@@ -35,9 +35,11 @@ __all__ = [
 DOCS = ROOT / "docs"
 RUN_ELSEWHERE = {
     "Every terminal": "tests/e2e/test_operations.py",
+    "On another host": "tests/e2e_cloud/test_hosts.py",
     "Other terminal": "tests/e2e/test_operations.py",
     "Settings": "tests/e2e/test_operations.py",
     "Real training": "tests/test_makefile.py",  # make e2e-train trains tiny_lora
+    "With a bucket": "tests/e2e_cloud/test_documents.py",
     "With make up": "tests/e2e/test_deployments.py",
 }
 """Titles of blocks that `follow` leaves out, each with the test that runs them."""

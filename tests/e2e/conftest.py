@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,26 @@ def answer(request: Callable[[], httpx.Response]) -> Any:
 
 
 class Platform:
-    """A server with the deployments of a project, and its workers."""
+    """A server with the deployments of a project, and its workers.
 
-    def __init__(self, folder: Path, project: Path) -> None:
+    Args:
+        folder: For logs, and for Prefect's own files.
+        project: The project.
+        host: The address at which the server listens.
+        settings: Further variables of the server.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        project: Path,
+        *,
+        host: str = "127.0.0.1",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder, self.project = folder, project
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.host, self.settings = host, settings or {}
+        self.url = f"http://{host}:{free_port()}"
         self.env = os.environ | {
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": f"{self.url}/api",
@@ -118,12 +133,13 @@ class Platform:
         """Start the server, and wait until it answers."""
         port = self.url.rpartition(":")[2]
         self.server = Process(
-            [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port],
+            [*PREFECT, "server", "start", "--host", self.host, "--port", port],
             self.folder / "server.log",
             env=self.env
             | {
                 "PREFECT_SERVER_API_AUTH_STRING": AUTH_STRING,
                 "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": self.url,
+                **self.settings,
             },
             cwd=self.project,
         )
