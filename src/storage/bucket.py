@@ -5,8 +5,8 @@ written since it was read. Of several writers one succeeds; the others read the 
 again. After an error of such a write the file is read: see `src.storage.readback`. A write that
 arrives late has no effect, because its condition no longer holds.
 
-Files of more than `PART_BYTES` are uploaded in parts, without a condition. They are weights, below a
-name that is the digest of their contents, and the first file of a new folder.
+Files of more than `PART_BYTES` are uploaded in parts, without a condition. They are weights, below
+a name that is the digest of their contents, and the first file of a new folder.
 """
 
 import errno
@@ -58,7 +58,9 @@ class BucketStore:
         return self._client.url
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BucketStore) and self._client.qualified_url == other._client.qualified_url
+        if not isinstance(other, BucketStore):
+            return False
+        return self._client.qualified_url == other._client.qualified_url
 
     def __hash__(self) -> int:
         return hash(self._client.qualified_url)

@@ -1,9 +1,9 @@
 """Local copies of objects, in the user's cache folder, named after the SHA-256 of their bytes.
 
 <cache>/<SHA-256>           a copy
-<cache>/use-<random>/       the files of one use: hard links to copies, below a folder that is locked
+<cache>/use-<random>/       the files of one use: hard links to copies, in a folder that is locked
 
-A copy is hashed each time before it is used. Each use has its separate links, so another process may
+A copy is hashed each time before it is used. Each use has separate links, so another process may
 delete a copy meanwhile. If the copies take more than `LLM_TRAIN_CACHE_GB` gigabytes (10^9 bytes; by
 default 50), those that were not used for the longest time are deleted.
 """

@@ -1,9 +1,9 @@
 """The outcome of a conditional write that ended with an error, by reading the file afterwards.
 
-The error does not decide it. If a proxy or a library repeats a request, the server finds the bytes of
-the first one and answers that another writer was faster; and an answer can be lost. So the caller
-reads the file, and these functions, which do no I/O, classify what was found. The design is that of
-`readback.rs` of Icechunk (https://github.com/earth-mover/icechunk).
+The error does not decide it. If a proxy or a library repeats a request, the server finds the bytes
+of the first one and answers that another writer was faster; and an answer can be lost. So the
+caller reads the file, and these functions, which do no I/O, classify what was found. The design is
+that of `readback.rs` of Icechunk (https://github.com/earth-mover/icechunk).
 """
 
 from enum import Enum

@@ -1,4 +1,4 @@
-"""What is particular to buckets; the contract of every back end is in test_contract.py."""
+"""The bucket back end, beyond the contract of every back end in test_contract.py."""
 
 import multiprocessing
 import os

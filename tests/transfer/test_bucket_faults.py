@@ -1,4 +1,4 @@
-"""Copies to a bucket whose server stops to answer at any write, and copies with other faults."""
+"""Copies to a bucket whose server stops answering at any write, and copies with other faults."""
 
 from collections.abc import Iterator
 from itertools import count

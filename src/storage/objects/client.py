@@ -1,9 +1,10 @@
 """Requests to an object store, by obstore.
 
 A conditional write (`put`) is one request, which is never repeated here: only a read of the object
-decides whether it took effect. All other requests have the same effect if they are repeated, and are
-repeated until an error is final or a time limit is reached. The errors of obstore are not `OSError`s
-and can contain signed addresses; this module raises `OSError`s without credentials in their place.
+decides whether it took effect. All other requests have the same effect if they are repeated. They
+are repeated until they succeed, an error is final, or a time limit is reached. The errors of
+obstore are not `OSError`s and can contain signed addresses; in their place, this module raises
+`OSError`s without credentials.
 """
 
 import os

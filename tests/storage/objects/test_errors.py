@@ -65,7 +65,8 @@ def test_a_bucket_that_does_not_exist_is_named(error):
         ),
         (
             answer("500 Internal Server Error", "InternalError"),
-            "s3://bucket/x/k: the server at http://host:9000 answered with an error (InternalError).",
+            "s3://bucket/x/k: the server at http://host:9000 answered with an error "
+            "(InternalError).",
         ),
         (
             answer("409 Conflict", "ConditionalRequestConflict"),
