@@ -13,7 +13,7 @@ from src.storage import open_path
 __all__ = ["copy"]
 
 HEAD = ("files", "copied", "bytes", "already_there")
-MAX_NAMES = 20  # of files that are not copied
+MAX_NAMES = 20  # files that are not copied, named on stderr
 
 
 @click.command()
@@ -26,13 +26,13 @@ def copy(source: str, destination: str, as_csv: bool, as_json: bool) -> None:
     Each of them is a folder, or the address of an object store: s3://BUCKET/PREFIX,
     gs://BUCKET/PREFIX or az://CONTAINER/PREFIX. Datasets, models, the registry,
     evaluations and the files of sweeps are copied, and compared with their recorded
-    digests on the way. What is there with the same bytes is skipped, so the command
-    can be run again after it was stopped. No file is replaced: if DST has a file with
-    other bytes, or a registry of other models, nothing is written.
+    digests meanwhile. Files that DST has with the same bytes are skipped, so the
+    command can be run again after it was stopped. If DST has a file with other bytes,
+    or a registry that is not the beginning of that of SRC, nothing is written.
 
-    Not copied are cached results (.cache/), unfinished trainings (.work/), the files
-    of audits (reports/), locks and temporary files; and files that are no part of a
-    record, which stderr names.
+    Cached results (.cache/), unfinished trainings (.work/), the files of audits
+    (reports/), locks and temporary files are not copied. Files that are not part of a
+    record are not copied either; they are named on stderr.
     """
     from src.transfer.plan import KINDS, plan_copy  # slow to import
 
@@ -43,7 +43,7 @@ def copy(source: str, destination: str, as_csv: bool, as_json: bool) -> None:
     with bytes_progress(root, sum(plan.num_bytes.values())) as on_bytes:
         plan.run(on_bytes)
     for name in plan.unknown[:MAX_NAMES]:
-        print_line(f"{name}: not copied, as it is no part of a record.", err=True)
+        print_line(f"{name}: not copied: it is not part of a record.", err=True)
     if (more := len(plan.unknown) - MAX_NAMES) > 0:
         click.echo(f"... and {more:,} more. --json has all.", err=True)
     rows = [

@@ -43,7 +43,7 @@ def check_working_directory_exists() -> None:
 def check_working_directory(artifacts_dir: str) -> None:
     """Check that the working directory may be trusted: it has settings, and configs name code.
 
-    It is, if the artifacts root is an address.
+    An artifacts root that is an address is not checked: no folder lies in it.
 
     Raises:
         ValueError: The working directory, or its folder `configs/`, lies in the artifacts root; or

@@ -1,4 +1,4 @@
-"""The artifacts root: the location of each folder, and reading a model's files."""
+"""The artifacts root: the location of its folders and of a model's files, and reading them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -126,15 +126,15 @@ def history_path(model: StorePath, files: Mapping[str, Digest]) -> StorePath:
 
     Args:
         model: The folder of the model version.
-        files: The files that the statement of the model lists. If the history is not among them,
-            a file at the path is not a part of the record.
+        files: The files that the statement of the model lists. If it lists no history, a file at
+            the returned path is not part of the record.
     """
     history = {name: digest for name, digest in files.items() if name == HISTORY_FILE}
     return model.place(history) / HISTORY_FILE
 
 
 def stated_files(model: StorePath, files: Mapping[str, Digest]) -> Iterator[StorePath]:
-    """Yield the paths of the files that the statement of a model lists, in its order."""
+    """Yield the path of each file that the statement of a model lists, in that order."""
     weights = weights_folder(model, weights_of(files))
     for name in files:
         is_of_weights = name.startswith(f"{WEIGHTS_FOLDER}/")

@@ -31,7 +31,7 @@ class Digest(NamedTuple):
 
 
 def digest_of_files(files: Mapping[str, Digest]) -> str:
-    """Return the SHA-256 of the names and contents of files, in any order."""
+    """Return the SHA-256 of the names, sizes and digests of files; their order has no effect."""
     text = json.dumps(digests_to_json(files), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -50,7 +50,7 @@ def _new_id() -> str:
 
 
 def host_name() -> str:
-    """Return the name of this machine; `unknown` if it has none without spaces."""
+    """Return the name of this machine; `unknown` if it is empty, or has spaces or controls."""
     name = os.uname().nodename
     return name if name.isprintable() and name.split() == [name] else "unknown"
 

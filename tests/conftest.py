@@ -20,7 +20,7 @@ from src.records.statement import weights_of
 from src.storage import Store, StorePath
 from tests.databases import Homes
 from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
-from tests.stores import FAULTS, Bucket, MemoryServer, MemoryStore
+from tests.stores import FAULTS, MemoryBucket, MemoryServer, MemoryStore
 
 pytest_plugins = ["tests.object_store.fixtures"]
 
@@ -167,7 +167,7 @@ def open_in_memory(patch: pytest.MonkeyPatch, server: MemoryServer) -> None:
         if not url.startswith("memory://bucket"):
             return open_store(url)
         prefix = url.removeprefix("memory://bucket").strip("/")
-        return MemoryStore(url.rstrip("/"), server=Bucket(server, f"{prefix}/"))
+        return MemoryStore(url.rstrip("/"), server=MemoryBucket(server, f"{prefix}/"))
 
     patch.setattr(storage, "open_store", opened)
 

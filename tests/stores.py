@@ -62,7 +62,7 @@ class MemoryServer:
         del self.objects[key]
 
 
-class Bucket:
+class MemoryBucket:
     """The objects of a server below a prefix, which their keys here do not have."""
 
     def __init__(self, server: MemoryServer, prefix: str) -> None:
@@ -95,7 +95,7 @@ class MemoryStore:
     """
 
     def __init__(
-        self, url: str = "artifacts", fault: str = "none", server: Bucket | None = None
+        self, url: str = "artifacts", fault: str = "none", server: MemoryBucket | None = None
     ) -> None:
         assert fault in FAULTS
         self.url = url

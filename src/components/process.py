@@ -56,8 +56,8 @@ def local_dataset(dataset: DatasetVersion) -> Iterator[DatasetVersion]:
         The version, with the absolute path of that file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        FileChangedError: See `Store.local_file`.
+        FileNotFoundError: The data does not exist; names the file.
+        FileChangedError: The data has other contents; see `Store.local_file`.
         OSError: It cannot be read.
     """
     file = open_file(dataset.path)

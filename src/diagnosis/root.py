@@ -19,7 +19,7 @@ __all__ = ["check_root", "file_system", "file_system_finding", "space_finding"]
 
 MOUNTS = Path("/proc/mounts")
 SECONDS = 10.0
-STORE_SECONDS = 60.0  # an object store may answer slowly, and is asked again
+STORE_SECONDS = 60.0  # failed requests to an object store are repeated
 REGISTRY_SECONDS = 120.0  # a registry may have a GiB
 LEFTOVER_SECONDS = 60.0
 GIB = 1 << 30
@@ -78,7 +78,7 @@ def _probe_store(url: str | Path) -> Finding:
         Artifacts.open(url).root.store.probe()
     except (OSError, ValueError) as error:
         action = "Check the address, the credentials, and the rights of this user."
-        return fault("artifacts root", f"{url}: cannot be used: {error}", action)
+        return fault("artifacts root", str(error), action)
     return ok("artifacts root", f"{url}: writable; conditional writes work.")
 
 

@@ -45,8 +45,8 @@ __all__ = [
 ]
 
 SCHEMES = ("s3", "gs", "az")
-"""The schemes of the addresses of object stores: S3, Google Cloud Storage, Azure."""
-_SETTINGS = ("AWS_", "AZURE_", "GOOGLE_")  # what variables of object stores begin with
+"""Schemes of addresses: S3, Google Cloud Storage, Azure Blob Storage."""
+_SETTINGS = ("AWS_", "AZURE_", "GOOGLE_")  # prefixes of variables with settings
 _LOST_SLASH = tuple(f"{scheme}:/" for scheme in SCHEMES)
 
 Location = str | os.PathLike[str] | StorePath
@@ -54,7 +54,7 @@ Location = str | os.PathLike[str] | StorePath
 
 
 def is_url(location: Location) -> bool:
-    """Return whether a location is an address such as `s3://bucket/prefix`, and no folder."""
+    """Return whether a location is an address such as `s3://bucket/prefix`, and not a folder."""
     return "://" in (str(location) if isinstance(location, StorePath) else os.fspath(location))
 
 
@@ -65,8 +65,8 @@ def open_path(location: Location) -> StorePath:
     first write.
 
     Raises:
-        ValueError: `location` is an address that is not valid, or one that was made a `Path`, which
-            has lost a slash; or the libraries for object stores are not installed.
+        ValueError: `location` is not a valid address, or an address that was converted to a `Path`
+            and so lost a slash; or the libraries for object stores are not installed.
     """
     if isinstance(location, StorePath):
         return location
@@ -80,7 +80,11 @@ def open_path(location: Location) -> StorePath:
 
 
 def open_store(url: str) -> Store:
-    """Return the object store at an address; see `open_path`."""
+    """Return the object store at an address; no request is sent.
+
+    Raises:
+        ValueError: The address is not valid, or the libraries are not installed; see `open_path`.
+    """
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise ValueError(
@@ -99,11 +103,11 @@ def open_store(url: str) -> Store:
 
 @lru_cache(maxsize=64)
 def _open_bucket(url: str, settings: frozenset[tuple[str, str]]) -> Store:  # noqa: ARG001
-    """Open a bucket once, so that its connections are used again.
+    """Return the store at an address; the same one each time, to reuse its connections.
 
     Args:
-        url: Its address.
-        settings: The variables that lead to the server.
+        url: The address.
+        settings: The variables with settings: with other ones, the address is opened again.
     """
     from src.storage.bucket import BucketStore  # slow to import
     from src.storage.objects.client import ObjectClient
@@ -124,5 +128,5 @@ def open_file(location: Location) -> StorePath:
 
 
 def plain_path(path: StorePath) -> Path | StorePath:
-    """Return the path of the file system of a file in a folder; any other path unchanged."""
+    """Return a `Path` if the store is a folder; a path in an object store is returned unchanged."""
     return path if is_url(path) else Path(str(path))

@@ -1,9 +1,12 @@
 """The bucket back end: a store in an object store (S3, Google Cloud Storage, Azure).
 
 There are no locks. A file is written on the condition that it does not exist, or that it was not
-written since it was read; of several writers the server lets one win, and the others read and
-decide again. After an error of such a write the file is read: see `src.storage.readback`. A write
-that arrives late has no effect, because its condition no longer holds.
+written since it was read. Of several writers one succeeds; the others read the file and decide
+again. After an error of such a write the file is read: see `src.storage.readback`. A write that
+arrives late has no effect, because its condition no longer holds.
+
+Files of more than `PART_BYTES` are uploaded in parts, without a condition. They are weights, below
+a name that is the digest of their contents, and the first file of a new folder.
 """
 
 import errno
@@ -42,7 +45,7 @@ PARTS_AHEAD = 4
 class BucketStore:
     """Files below one address; implements `Store`.
 
-    The files of `put_files` lie in a folder that is named after their contents; see `place`.
+    `put_files` writes to a folder that is named by the digest of its contents; see `place`.
     """
 
     def __init__(self, client: ObjectClient) -> None:
@@ -51,14 +54,16 @@ class BucketStore:
 
     @property
     def url(self) -> str:
-        """The address."""
+        """The address, e.g. `s3://bucket/prefix`."""
         return self._client.url
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BucketStore) and self._client.place == other._client.place
+        if not isinstance(other, BucketStore):
+            return False
+        return self._client.qualified_url == other._client.qualified_url
 
     def __hash__(self) -> int:
-        return hash(self._client.place)
+        return hash(self._client.qualified_url)
 
     parallel_requests = 16
 
@@ -84,7 +89,7 @@ class BucketStore:
             yield _ObjectReader(_stat(first.info), pieces)
 
     def files(self, prefix: Key) -> Iterator[Stat]:
-        """Implement `Store.files`; the identities are not known."""
+        """Implement `Store.files`; the identities are `None`."""
         for info in self._client.list(prefix):
             yield Stat(info.key, info.size, None)
 
@@ -97,7 +102,7 @@ class BucketStore:
     def create(self, key: Key, data: bytes) -> bytes:
         """Implement `Store.create`."""
         self._check_usable()
-        patience = self._client.patience()
+        backoff = self._client.backoff()
         while True:
             try:
                 self._client.put(key, data, None)
@@ -105,7 +110,7 @@ class BucketStore:
                 found = self._client.get(key, CREATE_LIMIT)
                 if found is not None:
                     return found.data
-                patience.wait(error)
+                backoff.wait(error)
             else:
                 return data
 
@@ -132,13 +137,13 @@ class BucketStore:
             return {key for done in pool.map(create, folders.values()) for key in done}
 
     def replace(self, key: Key, data: bytes) -> None:
-        """Implement `Store.replace`; a write that arrives late cannot undo another one."""
+        """Implement `Store.replace`; a write that arrives late does not undo a later one."""
         self.update(key, lambda _: Update(None, [data]))
 
     def update(self, key: Key, decide: Callable[[bytes | None], Update[T]]) -> T:
         """Implement `Store.update`, by compare-and-swap."""
         found = self._client.get(key, UPDATE_LIMIT)
-        patience = self._client.patience()  # after an answer: not that of a wrong address
+        backoff = self._client.backoff()  # after the first answer, so with the longer time limit
         while True:
             before, tag = (None, None) if found is None else (found.data, found.info.tag)
             update = decide(before)
@@ -155,7 +160,7 @@ class BucketStore:
                 outcome = outcome_of_swap(before, new, found and found.data)
                 if outcome is Outcome.WRITTEN:
                     return update.result
-                patience.wait(self._too_slow(key) if outcome is Outcome.OVERTAKEN else error)
+                backoff.wait(self._too_slow(key) if outcome is Outcome.OVERTAKEN else error)
             else:
                 return update.result
 
@@ -194,7 +199,11 @@ class BucketStore:
         return found
 
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:
-        """Implement `Store.put_files`; `prefix` is the place of these files, and has no others."""
+        """Implement `Store.put_files`.
+
+        `prefix` is the place of these files, so no other file below it is removed. Files that this
+        user has hashed since they were written, and that are as expected, are not uploaded again.
+        """
         self._check_usable()
         for name, digest in files.items():
             key = f"{prefix}/{name}"
@@ -212,9 +221,10 @@ class BucketStore:
     def new_folder(self, prefix: Key) -> Iterator[NewFolder]:
         """Implement `Store.new_folder`.
 
-        The files are kept on this host until the end of the block. Then the file that was written
-        first is uploaded last: with it, the folder is complete. If that fails, a second try with
-        the same bytes completes it.
+        The files are kept in a temporary folder on this host until the end of the block. Then they
+        are uploaded, the one that was written first last: with it, the folder is complete. If an
+        upload fails, some of the others remain, and a second try with the same bytes completes the
+        folder.
         """
         with tempfile.TemporaryDirectory(prefix="llm-train-") as spool:
             folder = _Spool(Path(spool), self._refuse_existing(prefix))
@@ -230,7 +240,7 @@ class BucketStore:
             self._put_new(f"{prefix}/{first}", Path(spool, first))
 
     def _refuse_existing(self, prefix: Key) -> Callable[[str], None]:
-        """Return a function that raises if the folder is complete: it has the first file."""
+        """Return a function that raises if the folder has the given file, its first one."""
 
         def check(name: str) -> None:
             if self._client.head(f"{prefix}/{name}") is not None:
@@ -239,13 +249,17 @@ class BucketStore:
         return check
 
     def _check_only(self, prefix: Key, names: Iterable[str]) -> None:
-        """Raise if the folder has other files, or if there is a file in its place."""
+        """Raise if the folder has files of other names, or if `prefix` is a file."""
         found = {info.key for info in self._client.list(prefix)}
         if found - {f"{prefix}/{name}" for name in names} or self._client.head(prefix):
             raise self._exists(prefix)
 
     def _put_new(self, key: Key, path: Path) -> None:
-        """Write the first file of a new folder, whose others say what its bytes are."""
+        """Write the first file of a new folder.
+
+        A large file has no condition: of two writers with different bytes, both have to be stopped
+        before, by another file of the folder that has the digest of this one.
+        """
         size = path.stat().st_size
         if size > PART_BYTES:
             self._client.upload(key, lambda: _file_pieces(path), size)
@@ -309,35 +323,39 @@ class BucketStore:
 
     def local_folder(self, key: Key) -> Path:
         """Implement `Store.local_folder`: a folder in the user's cache folder, of this host."""
-        name = sha256(self._client.place.encode()).hexdigest()[:16]
+        name = sha256(self._client.qualified_url.encode()).hexdigest()[:16]
         base = self._cache_folder("work") or Path(tempfile.gettempdir(), f"llm-train-{os.getuid()}")
         folder = base / name / key
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder.resolve()
 
     def _cache_folder(self, name: str) -> Path | None:
-        """Return a folder beside the memos; `None` if the user has no cache folder."""
+        """Return a folder next to the memos; `None` if the user has no cache folder."""
         memo = self.memo("")
         return None if memo is None else memo.parent / name
 
     def memo(self, key: Key) -> Path | None:
         """Implement `Store.memo`."""
-        return memo_path(f"{self._client.place}/{key}", outside=self.url)
+        return memo_path(f"{self._client.qualified_url}/{key}", outside=self.url)
 
     # --- Probe -----------------------------------------------------------------------------------
 
     def probe(self) -> None:
-        """Implement `Store.probe`: ask whether the server heeds the conditions of writes.
+        """Implement `Store.probe`: check that the server obeys the conditions of writes.
 
-        Some servers ignore them and answer that the file was written: all but the last writer
-        would lose their entries without a word.
+        Some servers ignore them and answer that the file was written: the entries of all writers
+        but the last one would be lost silently. Writes a file below `.probe/`, and deletes it.
+
+        Raises:
+            RefusedError: The server does not obey one of the conditions; names it.
+            OSError: The server does not answer.
         """
         key = f".probe/{uuid4().hex}"
         client = self._client
 
         def is_written(data: bytes, tag: str | None) -> bool:
-            """Write until the server says whether it has; a fault of the network is no answer."""
-            patience = client.patience()
+            """Write, and return whether the server accepted it; repeat after network errors."""
+            backoff = client.backoff()
             while True:
                 try:
                     client.put(key, data, tag)
@@ -345,25 +363,26 @@ class BucketStore:
                     found = client.get(key, 1 << 10)
                     if found is not None and found.data == data:
                         return True
-                    if error.is_refused:
+                    if error.is_precondition_failed:
                         return False
-                    patience.wait(error)
+                    backoff.wait(error)
                 else:
                     return True
 
         def require(is_met: bool, fault: str) -> None:
             if not is_met:
                 raise RefusedError(
-                    f"{self.url}: {fault}. Without that, runs at the same time would lose each "
+                    f"{self.url}: {fault}. Without conditional writes, concurrent runs lose each "
                     "other's models. Nothing was written; use another server, or a newer version "
                     "of it."
                 )
 
         try:
-            require(is_written(b"1", None), "the server does not write a new file on a condition")
+            is_created = is_written(b"1", None)
+            require(is_created, "the server does not create a file if there is none")
             first = client.get(key, 1 << 10)
             is_new = is_written(b"2", None)
-            require(not is_new, "the server replaces a file that was to be new")
+            require(not is_new, "the server replaces a file that must not exist")
             tag = first.info.tag if first else ""
             require(is_written(b"3", tag), "the server does not replace a file that is unchanged")
             is_stale = is_written(b"4", tag)
@@ -372,7 +391,7 @@ class BucketStore:
             self._delete_probe(key)
 
     def _delete_probe(self, key: Key) -> None:
-        """Delete the file of a probe, if the credentials have that right."""
+        """Delete the file of a probe; leave it if the credentials do not allow that."""
         try:
             self._client.delete(key)
         except OSError:
@@ -382,8 +401,8 @@ class BucketStore:
         """Probe the server before the first write of this user on this host."""
         if self._is_usable:
             return
-        bucket = self._client.place_of_bucket
-        memo = memo_path(f"{bucket} heeds conditions", outside=self.url)
+        bucket = self._client.qualified_bucket
+        memo = memo_path(f"{bucket} obeys conditions", outside=self.url)
         if read_memo(memo) is None:
             self.probe()
             write_memo(memo, bucket.encode())
@@ -391,7 +410,7 @@ class BucketStore:
 
     def _too_slow(self, key: Key) -> TimeoutError:
         return TimeoutError(
-            f"{self._message(key)}: other writers were faster each time. Nothing was written; try "
+            f"{self._message(key)}: other writers were faster each time. Nothing was written; run "
             "again."
         )
 
@@ -421,7 +440,7 @@ class _ObjectReader:
 
 
 def _pieces(client: ObjectClient, first: StoredObject) -> Generator[bytes, None, None]:
-    """Yield the bytes of an object; parts are fetched ahead, in threads."""
+    """Yield the bytes of an object; up to `PARTS_AHEAD` parts are fetched ahead, in threads."""
     yield first.data
     starts = deque(range(len(first.data), first.info.size, PART_BYTES))
     if not starts:

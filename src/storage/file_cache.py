@@ -1,11 +1,11 @@
 """Local copies of objects, in the user's cache folder, named after the SHA-256 of their bytes.
 
 <cache>/<SHA-256>           a copy
-<cache>/use-<random>/       names for the copies that a process uses at this time, as hard links
+<cache>/use-<random>/       the files of one use: hard links to copies, in a folder that is locked
 
-A copy is hashed each time before it is used. A process that uses a copy has a separate name for
-it, so another process may delete the copy meanwhile. If the copies take more than `LIMIT_VARIABLE`
-allows, those that were not used for the longest time are deleted.
+A copy is hashed each time before it is used. Each use has separate links, so another process may
+delete a copy meanwhile. If the copies take more than `LLM_TRAIN_CACHE_GB` gigabytes (10^9 bytes; by
+default 50), those that were not used for the longest time are deleted.
 """
 
 import hashlib
@@ -44,13 +44,17 @@ class FileCache:
     def provide(self, files: Mapping[str, Digest], fetch: Fetch) -> Iterator[Path]:
         """Provide files as a folder, for reading, until the end of the block.
 
+        Afterwards the cache has a copy of each file, unless the limit is smaller.
+
         Args:
             files: The digest of each file, by its path in the folder.
-            fetch: Returns the bytes of those of which there is no copy.
+            fetch: Returns the bytes of a file; called for each file without an intact copy.
 
         Raises:
-            CorruptFileError: What was fetched has another digest; names the file.
+            CorruptFileError: A fetched file has another digest, or a path leads out of the folder;
+                names the file.
             OSError: There is no space, or the folder cannot be written to.
+            ValueError: `LLM_TRAIN_CACHE_GB` is not a valid number.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._delete_abandoned()
@@ -66,7 +70,7 @@ class FileCache:
 
     @contextmanager
     def _new_folder(self) -> Iterator[Path]:
-        """Provide a folder that is locked, and so not abandoned, until the end of the block."""
+        """Provide a new folder, locked until the end of the block; then remove it."""
         while True:
             folder = Path(tempfile.mkdtemp(prefix="use-", dir=self._folder))
             with suppress(FileNotFoundError):  # deleted before it could be locked
@@ -86,7 +90,7 @@ class FileCache:
             os.close(descriptor)
 
     def _link(self, name: str, digest: Digest, path: Path, fetch: Fetch) -> None:
-        """Link the copy to the name `path`; fetch it if there is none, or an altered one."""
+        """Create `path` as a link to the copy; fetch the file if the copy is missing or altered."""
         copy = self._folder / digest.sha256
         try:
             os.link(copy, path, follow_symlinks=False)
@@ -113,7 +117,7 @@ class FileCache:
                 file.write(piece)
         if Digest(size, found.hexdigest()) != digest:
             path.unlink()
-            actual = f"{size:,} bytes or more" if size > digest.size else found.hexdigest()
+            actual = "a larger file" if size > digest.size else found.hexdigest()
             raise CorruptFileError(
                 f"{name}: expected sha256 {digest.sha256}, found {actual}. Left as found; restore "
                 "it from a backup."
@@ -121,7 +125,7 @@ class FileCache:
         path.chmod(0o444)
 
     def _shrink(self, limit: int, used: set[str]) -> None:
-        """Delete the copies that were not used for the longest time, until all take `limit`."""
+        """Delete unused copies, the least recently used first, down to `limit` bytes in all."""
         copies = []
         with os.scandir(self._folder) as entries:
             for entry in entries:
@@ -138,7 +142,7 @@ class FileCache:
                 total -= size
 
     def _delete_abandoned(self) -> None:
-        """Delete the folders of processes that were killed: their locks are free."""
+        """Delete the folders of uses whose process was killed: they are no longer locked."""
         for folder in self._folder.glob("use-*"):
             with suppress(OSError):
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -163,7 +167,7 @@ def _limit() -> int:
     """Return the number of bytes that the copies may take.
 
     Raises:
-        ValueError: The variable is set, and is no number from 0.
+        ValueError: `LLM_TRAIN_CACHE_GB` is set, and is not a number from 0.
     """
     text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GB)
     try:

@@ -1,4 +1,4 @@
-"""Reading of many items from a store, at the same time where that saves time."""
+"""Read many items from a store, several at the same time if its requests wait for a server."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,13 +19,14 @@ U = TypeVar("U")
 def overlapped(function: Callable[[U], T], items: Iterable[U], root: StorePath) -> Iterator[T]:
     """Yield `function(item)` for each item, in the order of the items.
 
-    In a back end where each request takes a while, the next items are read ahead, in threads; see
-    `Store.parallel_requests`. An error is raised in place of its item.
+    Up to `Store.parallel_requests` further items are read ahead, in threads; none if it is 1. An
+    error is raised in place of its item.
 
     Args:
-        function: Reads from the store of `root`, and writes nothing there.
+        function: Reads from the store of `root`, and writes nothing there. With threads, called
+            with a copy of the caller's context.
         items: The items.
-        root: A path of the store.
+        root: Any path of the store.
     """
     number = root.store.parallel_requests
     if number == 1:

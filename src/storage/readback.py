@@ -1,9 +1,9 @@
-"""What a read says about a conditional write that ended with an error.
+"""The outcome of a conditional write that ended with an error, by reading the file afterwards.
 
-The error itself says little: a server that is asked again, by a proxy or a library, finds the bytes
-of the first try and answers that another writer was faster; and an answer can be lost. So the file
-is read, and these functions, which do no I/O, decide. The shape is that of `readback.rs` of
-Icechunk (https://github.com/earth-mover/icechunk).
+The error does not decide it. If a proxy or a library repeats a request, the server finds the bytes
+of the first one and answers that another writer was faster; and an answer can be lost. So the
+caller reads the file, and these functions, which do no I/O, classify what was found. The design is
+that of `readback.rs` of Icechunk (https://github.com/earth-mover/icechunk).
 """
 
 from enum import Enum
@@ -12,15 +12,15 @@ __all__ = ["Outcome", "outcome_of_create", "outcome_of_swap"]
 
 
 class Outcome(Enum):
-    """What has become of a write."""
+    """The outcome of a write."""
 
     WRITTEN = "the file has these bytes, written by this process or another one"
-    OVERTAKEN = "another writer was faster, with other bytes"
-    NOT_WRITTEN = "the file is as it was before; the write may still arrive, and then has no effect"
+    OVERTAKEN = "another writer was faster: the file has other bytes, or was deleted"
+    NOT_WRITTEN = "the file is as it was; the write may still take effect, until another one does"
 
 
 def outcome_of_create(new: bytes, found: bytes | None) -> Outcome:
-    """Classify a write on the condition that there is no file.
+    """Classify a write whose condition was that there is no file.
 
     Args:
         new: The bytes that were to be written.
@@ -30,7 +30,7 @@ def outcome_of_create(new: bytes, found: bytes | None) -> Outcome:
 
 
 def outcome_of_swap(before: bytes | None, new: bytes, found: bytes | None) -> Outcome:
-    """Classify a write on the condition that the file was not written since it was read.
+    """Classify a write whose condition was that the file had not been written since it was read.
 
     Args:
         before: The bytes that were read before the write; `None` if there was no file.

@@ -107,7 +107,7 @@ class Store(Protocol):
 
     @property
     def parallel_requests(self) -> int:
-        """How many requests at the same time save time; 1 where none of them waits."""
+        """The number of requests to send at the same time; 1 if more would not save time."""
         ...
 
     def read(self, key: Key, limit: int) -> bytes | None:
@@ -222,13 +222,13 @@ class Store(Protocol):
     def place(self, prefix: Key, files: Mapping[str, Digest]) -> Key:
         """Return the folder, at or below `prefix`, that holds files with these contents.
 
-        It is `prefix` itself in a back end where a lock keeps other writers out. Hosts that share
-        no lock must never write different bytes to one name, so elsewhere it is
-        `prefix/<SHA-256 of the digests>`: what no statement lists is not seen.
+        It is `prefix` itself in a back end where a lock keeps other writers out. Hosts without a
+        common lock must never write different bytes to one name, so in other back ends it is
+        `prefix/<digest_of_files(files)>`. Readers find it by the statement that lists the files.
 
         Args:
             prefix: A folder.
-            files: The contents by path in the folder.
+            files: Size and SHA-256 by path in the folder.
         """
         ...
 
@@ -256,12 +256,12 @@ class Store(Protocol):
         All of its files become visible together. In a back end where that is not possible, the
         file that was written first becomes visible last; a writer that was killed leaves some of
         the others, and the next writer of the same bytes completes the folder. If the block raises,
-        there are none.
+        no file is written.
 
         Raises:
-            FileExistsError: There is a file below `prefix`, now or at the end of the block; where
-                files do not become visible together, the one that was written first, or another
-                one with other bytes. It is left as found.
+            FileExistsError: There is a file below `prefix`, now or at the end of the block. In a
+                back end where files do not become visible together: the file that was written
+                first, a file of another name, or one with other bytes. It is left as found.
             CorruptFileError: A link is on the way to the folder.
         """
         ...
@@ -271,7 +271,7 @@ class Store(Protocol):
 
         Args:
             prefix: A folder.
-            files: What must be in it: these files and no others.
+            files: Size and SHA-256 of the files that must be in it; there must be no others.
 
         Raises:
             CorruptFileError: There are other files, or other contents; names the first such file.
@@ -287,7 +287,7 @@ class Store(Protocol):
 
         Args:
             key: The file.
-            digest: Its contents.
+            digest: Its expected size and SHA-256.
 
         Raises:
             FileNotFoundError: There is no file.

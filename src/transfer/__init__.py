@@ -1,5 +1,5 @@
-"""Copying of an artifacts root to another one, e.g. from a folder to a bucket and back.
+"""Copy an artifacts root to another one, e.g. from a folder to a bucket and back.
 
-`plan_copy` reads both roots and decides; `Plan.run` writes. `datasets`, `models` and `evaluations`
-plan their folders, and `steps` has what each step writes.
+`plan_copy` compares both roots and returns a plan; `Plan.run` writes. `datasets`, `models` and
+`evaluations` plan one folder of the root each; `steps` has the steps of a plan, which write.
 """

@@ -1,4 +1,4 @@
-"""Planning of the copy of all dataset versions."""
+"""Plan the copy of all dataset versions."""
 
 from src.digest import Digest
 from src.names import is_version
@@ -15,7 +15,7 @@ KIND = "datasets"
 def plan_datasets(planner: Planner) -> None:
     """Add all dataset versions; one without a data.jsonl is not copied.
 
-    Data that is at the destination is hashed, and that of the source as well.
+    Data that is at the destination with the same size is hashed in both roots.
 
     Raises:
         CorruptFileError: A metadata.json is too large.
@@ -52,7 +52,7 @@ def _plan_dataset(planner: Planner, source: StorePath, size: int) -> None:
             target / METADATA_FILE,
             metadata,
             None if pin is None else pin.size,
-            is_linked=True,
+            follow_links=True,
         )
     if data is None:
         planner.steps.append(

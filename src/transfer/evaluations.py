@@ -1,4 +1,4 @@
-"""Planning of the copy of the evaluations of a model version, those that were replaced first."""
+"""Plan the copy of the evaluations of a model version: the replaced ones, then the current one."""
 
 from src.components.component import SIMULATED
 from src.errors import CorruptFileError
@@ -8,7 +8,7 @@ from src.records.canonical import is_same_json, sha256
 from src.records.layout import EVALUATION_FILE, METADATA_LIMIT, STATEMENT_FILE, STATEMENT_LIMIT
 from src.storage import StorePath
 from src.transfer.models import read_statement_of
-from src.transfer.planner import Planner, Sizes, read_file
+from src.transfer.planner import Planner, Sizes, read_listed
 
 __all__ = ["plan_evaluations"]
 
@@ -16,13 +16,13 @@ KIND = "evaluations"
 
 
 def plan_evaluations(planner: Planner, version: str, found: Sizes, there: Sizes) -> None:
-    """Add the evaluation of a model version, and the earlier ones.
+    """Add the earlier evaluations of a model version, and the current one.
 
     Args:
-        planner: The state of planning.
+        planner: The plan, which is extended.
         version: The model version.
         found: The files of its evaluations at the source.
-        there: Those at the destination.
+        there: The files of its evaluations at the destination.
 
     Raises:
         CorruptFileError: A file cannot be parsed, or is not as its statement records.
@@ -40,13 +40,16 @@ def plan_evaluations(planner: Planner, version: str, found: Sizes, there: Sizes)
 def _plan_evaluation(
     planner: Planner, version: str, folder: str, found: Sizes, there: Sizes
 ) -> set[str]:
-    """Add the two files of an evaluation; return their paths in the folder of the version."""
+    """Add the two files of an evaluation; return their paths in the folder of the version.
+
+    `folder` is the path of the evaluation in that folder; empty for the current one.
+    """
     start = f"{folder}/" if folder else ""
     source = planner.source.evaluations / version / folder
     target = planner.target.evaluations / version / folder
     here = {name[len(start) :]: size for name, size in found.items() if name.startswith(start)}
-    evaluation = read_file(source / EVALUATION_FILE, METADATA_LIMIT, here)
-    attestation = read_file(source / STATEMENT_FILE, STATEMENT_LIMIT, here)
+    evaluation = read_listed(source / EVALUATION_FILE, METADATA_LIMIT, here)
+    attestation = read_listed(source / STATEMENT_FILE, STATEMENT_LIMIT, here)
     files = {EVALUATION_FILE: evaluation, STATEMENT_FILE: attestation}
     if attestation is not None:
         statement = read_statement_of(version, attestation, source / STATEMENT_FILE)
@@ -68,9 +71,9 @@ def _plan_evaluation(
 
 
 def _check_name(folder: StorePath, data: bytes | None) -> None:
-    """Check the folder of an earlier evaluation, which is named after one of its files."""
+    """Check that the folder of an earlier evaluation is named by the SHA-256 of its file."""
     if data is not None and folder.name != sha256(data)[:EARLIER_DIGITS]:
         raise CorruptFileError(
-            f"{folder}: expected the first {EARLIER_DIGITS} digits of the sha256 of its files, "
+            f"{folder}: expected the first {EARLIER_DIGITS} digits of the sha256 of its file, "
             f"{sha256(data)}. Left as found; restore the folder from a backup."
         )

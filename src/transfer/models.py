@@ -1,4 +1,4 @@
-"""Planning of the copy of a model version, in the order in which a run writes its files."""
+"""Plan the copy of a model version, in the order in which a run writes its files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from src.records.layout import (
 from src.records.metadata import parse_metadata
 from src.records.statement import Statement, parse_statement, weights_of
 from src.storage import StorePath
-from src.transfer.planner import Planner, Sizes, read_file
+from src.transfer.planner import Planner, Sizes, read_listed
 from src.transfer.steps import CopyWeights
 
 __all__ = ["plan_model", "read_statement_of"]
@@ -29,11 +29,11 @@ KIND = "models"
 def plan_model(planner: Planner, version: str, found: Sizes, there: Sizes) -> Mapping[str, Any]:
     """Add the files of a model version.
 
-    Without a statement, weights and history are not part of the record: a run that was killed left
-    them, and they are not copied.
+    Weights and history are copied only if there is a statement: without one they are not part of
+    the record, but left by a run that was killed.
 
     Args:
-        planner: The state of planning.
+        planner: The plan, which is extended.
         version: The model version.
         found: Its files at the source.
         there: Its files at the destination.
@@ -46,8 +46,8 @@ def plan_model(planner: Planner, version: str, found: Sizes, there: Sizes) -> Ma
         OSError: A file cannot be read.
     """
     source, target = planner.source.models / version, planner.target.models / version
-    statement_data = read_file(source / STATEMENT_FILE, STATEMENT_LIMIT, found)
-    metadata_data = read_file(source / METADATA_FILE, METADATA_LIMIT, found)
+    statement_data = read_listed(source / STATEMENT_FILE, STATEMENT_LIMIT, found)
+    metadata_data = read_listed(source / METADATA_FILE, METADATA_LIMIT, found)
     metadata: Mapping[str, Any] = {}
     if metadata_data is not None:
         path = source / METADATA_FILE
@@ -56,7 +56,7 @@ def plan_model(planner: Planner, version: str, found: Sizes, there: Sizes) -> Ma
     if statement_data is not None:
         statement = read_statement_of(version, statement_data, source / STATEMENT_FILE)
         if metadata_data is not None:
-            _check(source / METADATA_FILE, statement.subject_sha256, sha256(metadata_data))
+            _check_sha256(source / METADATA_FILE, statement.subject_sha256, sha256(metadata_data))
         copied |= _plan_weights(planner, source, target, statement, found, there)
         copied |= _plan_history(planner, source, target, statement, found, there)
     for name, data in ((STATEMENT_FILE, statement_data), (METADATA_FILE, metadata_data)):
@@ -67,16 +67,16 @@ def plan_model(planner: Planner, version: str, found: Sizes, there: Sizes) -> Ma
 
 
 def read_statement_of(version: str, data: bytes, path: StorePath) -> Statement:
-    """Parse a statement, which must be about a model version.
+    """Parse the statement of a model version or of its evaluation.
 
     Raises:
-        CorruptFileError: It is not.
+        CorruptFileError: It cannot be parsed, or is about another model version.
     """
     statement = parse_statement(data, path)
     if (name := statement.parameters.get("model_version")) != version:
         raise CorruptFileError(
             f"{path}: model_version: expected {version!r}, found {truncated_repr(name)}. Left as "
-            "found."
+            "found; restore it from a backup."
         )
     return statement
 
@@ -100,7 +100,7 @@ def _plan_weights(
     if digests == weights:
         planner.present[KIND] += len(weights)
     else:
-        for name in sorted(digests.keys() & listed.keys()):  # without temporary files
+        for name in sorted(digests.keys() & listed.keys()):  # `hash_files` includes temporary ones
             _compare(planner, other / name, weights.get(name), digests[name])
         planner.steps.append(CopyWeights(source=folder, target=other, files=weights))
     start = folder.key.removeprefix(f"{source.key}/")
@@ -108,7 +108,7 @@ def _plan_weights(
 
 
 def _compare(planner: Planner, path: StorePath, expected: Digest | None, found: Digest) -> None:
-    """Note a file that differs; one that does not is copied with the others, or again."""
+    """Add a difference, if a file of the weights differs. An equal file is copied again."""
     if expected is None:
         planner.differences.append(f"{path}: expected no file, found {found.size:,} bytes.")
     elif expected != found:
@@ -134,7 +134,7 @@ def _plan_history(
             planner.differences.append(f"{other}: expected no file, found {size:,} bytes.")
         return set()
     data = path.read(HISTORY_LIMIT) or b""
-    _check(path, recorded.sha256, sha256(data))
+    _check_sha256(path, recorded.sha256, sha256(data))
     planner.add_file(KIND, path, other, data, size)
     return {name}
 
@@ -148,7 +148,7 @@ def _below(folder: StorePath, model: StorePath, sizes: Sizes) -> dict[str, int]:
 
 
 def _check_listed(path: StorePath, recorded: Digest | None, size: int | None) -> None:
-    """Check that a file is there with its recorded size, or not recorded and not there."""
+    """Check that a recorded file exists with its size, and that no other file exists."""
     if recorded is None and size is not None:
         raise CorruptFileError(f"{path}: not a file of the model. Left as found; remove it.")
     if recorded is not None and size is None:
@@ -160,7 +160,7 @@ def _check_listed(path: StorePath, recorded: Digest | None, size: int | None) ->
         )
 
 
-def _check(path: StorePath, expected: str, found: str) -> None:
+def _check_sha256(path: StorePath, expected: str, found: str) -> None:
     if found != expected:
         raise CorruptFileError(
             f"{path}: expected sha256 {expected}, found {found}. Left as found; restore it from a "

@@ -1,10 +1,11 @@
 """The plan of a copy: compare both roots, then write what is missing.
 
-The registry is written after everything that it lists, and before the evaluations: at any moment,
-the destination is one that runs which were stopped could have left.
+The registry is written after the models that it lists, and before the evaluations, as by a run. So
+a copy that is stopped leaves a destination as a stopped run does.
 
-Runs may write to the source meanwhile. So it is listed in the reverse of the order in which a run
-writes: an evaluation that is listed belongs to a model that the registry has afterwards.
+Runs may write to the source meanwhile. So the source is read in the reverse order: evaluations are
+listed before the registry is read, and models after it. Each evaluation that is listed then belongs
+to a model of the registry, and each model of the registry is listed.
 """
 
 import re
@@ -43,11 +44,11 @@ def _hash_files(folder: StorePath) -> dict[str, Digest]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a copy writes.
+    """The steps of a copy.
 
     Attributes:
-        steps: What is written, in this order.
-        present: The number of files that are there with the same bytes, by kind.
+        steps: The steps, in the order in which they are run.
+        present: The number of files that the destination has with the same bytes, by kind.
         unknown: The files of the source that are not copied, because they are no part of a record.
     """
 
@@ -65,7 +66,7 @@ class Plan:
 
     @property
     def num_bytes(self) -> Mapping[str, int]:
-        """Their size in bytes, by kind."""
+        """The size in bytes of the files that are written, by kind."""
         numbers = Counter[str]()
         for step in self.steps:
             numbers[step.kind] += step.num_bytes
@@ -74,8 +75,8 @@ class Plan:
     def run(self, on_bytes: OnBytes = ignore_progress) -> None:
         """Write the files, and compare each with its recorded digest on the way.
 
-        It stops at the first error. What was copied before is whole, and the registry is written
-        only after all models. A second copy continues.
+        Stops at the first error. The files that were copied before are complete, and the registry
+        is written only after all models. A second copy adds the rest.
 
         Args:
             on_bytes: Receives the number of bytes that were copied since the last call.
@@ -97,22 +98,24 @@ def plan_copy(
     hash_dataset: HashDataset = count_and_hash_once,
     hash_files: HashFiles = _hash_files,
 ) -> Plan:
-    """Compare two artifacts roots, and return what a copy writes; nothing is written.
+    """Compare two artifacts roots, and return the plan of a copy; nothing is written.
 
-    Reads all small files of the source, and compares them with their statements. Data and weights
-    are read only if they are at the destination, too; the others are compared when they are copied.
+    Reads all small files of the source, and compares them with their statements. Weights are hashed
+    at the destination, and data in both roots if the destination has it with the same size. What is
+    missing there is read and compared when it is copied.
 
     Args:
         source: The artifacts root that is copied.
         destination: The artifacts root that it is copied to; need not exist.
-        hash_dataset: Counts and hashes a data.jsonl that is in both.
+        hash_dataset: Counts and hashes a data.jsonl that both roots have.
         hash_files: Hashes weights that are at the destination.
 
     Raises:
         CopyConflict: Files of the destination have other bytes; names up to 20 of them.
         CorruptFileError: A file of the source is damaged; names the file.
+        RegistryLostError: The source has an evaluation of a model, and no registry.
         FileNotFoundError: The source has no datasets, models, evaluations or sweeps.
-        ValueError: A root lies in the other one, or is no valid address.
+        ValueError: One root is the other one or lies in it, or an address is not valid.
         OSError: A file cannot be read.
     """
     one, other = Artifacts.open(source), Artifacts.open(destination)
@@ -169,7 +172,7 @@ def _plan_sweeps(planner: Planner) -> None:
 
 
 def _plan_models(planner: Planner) -> dict[str, Mapping[str, Any]]:
-    """Add all models; return the metadata of each."""
+    """Add all models; return the metadata.json of each, empty if it has none."""
     models, there = {}, files_by_folder(planner.target.models)
     for folder, sizes in files_by_folder(planner.source.models).items():
         if is_version(folder):
@@ -184,7 +187,7 @@ def _check_entries(data: bytes, path: StorePath, models: Mapping[str, Mapping[st
     """Check that each entry of the registry is the metadata.json of its model.
 
     Raises:
-        CorruptFileError: It is not, or the registry was edited.
+        CorruptFileError: An entry is not, or the registry was edited.
     """
     registry = parse_registry(data, path)
     registry.check_form()
@@ -227,7 +230,7 @@ def _plan_evaluations(planner: Planner, found: Mapping[str, Sizes]) -> None:
 
 
 def _paths(parent: StorePath, folder: str, names: Iterable[str]) -> list[str]:
-    """Return paths for a message; the names are those of any files, and perhaps not valid."""
+    """Return paths as text: a name of any file need not be valid in a `StorePath`."""
     start = f"{parent}/{folder}" if folder else str(parent)
     return [f"{start}/{name}" for name in names]
 

@@ -1,4 +1,4 @@
-"""What a copy has to write: found by a comparison of both roots, before the first write."""
+"""The plan of a copy while both roots are compared, before the first write."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from src.storage import StorePath
 from src.training.hashing import HashDataset
 from src.transfer.steps import CopyFile, Step
 
-__all__ = ["HashFiles", "Planner", "Sizes", "files_by_folder", "read_file"]
+__all__ = ["HashFiles", "Planner", "Sizes", "files_by_folder", "read_listed"]
 
 HashFiles = Callable[[StorePath], dict[str, Digest]]
 """Receives a folder; returns the digests of the files below it, by path. See `Store.digests`."""
@@ -22,17 +22,18 @@ Sizes = Mapping[str, int]
 
 @dataclass(kw_only=True)
 class Planner:
-    """The state of planning.
+    """A plan that is being made.
 
     Attributes:
         source: The root that is copied.
         target: The root that it is copied to.
         hash_dataset: Counts and hashes a data.jsonl that is in both.
         hash_files: Hashes weights that are at the destination.
-        steps: What is to be written, in this order.
+        steps: The steps, in the order in which they were added.
         present: The number of files that are there with the same bytes, by kind.
         differences: A line for each file that the destination has with other bytes.
-        unknown: The files of the source that no release writes, or that a killed run left.
+        unknown: The files of the source that are not copied: no release writes them, or a run that
+            was killed left them.
     """
 
     source: Artifacts
@@ -52,28 +53,28 @@ class Planner:
         data: bytes,
         size: int | None,
         *,
-        is_linked: bool = False,
+        follow_links: bool = False,
     ) -> None:
-        """Add a file of the record.
+        """Add a step that copies a file; if `target` exists, compare it instead.
 
         Args:
             kind: See `Step.kind`.
-            source: Its path.
+            source: The path of the file.
             target: The path that it is copied to.
-            data: Its bytes.
-            size: The size of the file that is at `target`; `None` without one.
-            is_linked: See `CopyFile`.
+            data: The bytes of the file.
+            size: The size in bytes of the file at `target`; `None` if there is none.
+            follow_links: See `CopyFile`.
         """
         digest = Digest.of(data)
         if size is None:
             step = CopyFile(
-                kind=kind, source=source, target=target, digest=digest, is_linked=is_linked
+                kind=kind, source=source, target=target, digest=digest, follow_links=follow_links
             )
             self.steps.append(step)
             return
         found = None
         if size == digest.size:
-            found = (target.read_linked if is_linked else target.read)(size)
+            found = (target.read_linked if follow_links else target.read)(size)
         self.compare(kind, target, digest, Digest(size, "") if found is None else Digest.of(found))
 
     def compare(self, kind: str, target: StorePath, expected: Digest, found: Digest) -> None:
@@ -93,7 +94,7 @@ class Planner:
 def files_by_folder(folder: StorePath) -> dict[str, dict[str, int]]:
     """Return the sizes of all files below a folder, by the folders directly below it.
 
-    Those of files directly in it are at the empty name.
+    The files directly in it have the key `""`.
     """
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for file in folder.files():
@@ -103,8 +104,8 @@ def files_by_folder(folder: StorePath) -> dict[str, dict[str, int]]:
     return dict(found)
 
 
-def read_file(path: StorePath, limit: int, sizes: Sizes) -> bytes | None:
-    """Read a file of the source if it is listed; `None` if it is not.
+def read_listed(path: StorePath, limit: int, sizes: Sizes) -> bytes | None:
+    """Read a file of the source if it was listed; return `None` if it was not.
 
     Raises:
         CorruptFileError: It is larger than `limit` bytes, or no longer there.
@@ -113,5 +114,5 @@ def read_file(path: StorePath, limit: int, sizes: Sizes) -> bytes | None:
         return None
     data = path.read(limit)
     if data is None:
-        raise CorruptFileError(f"{path}: listed, and no such file. Run the copy again.")
+        raise CorruptFileError(f"{path}: deleted since it was listed. Run the copy again.")
     return data

@@ -1,6 +1,7 @@
-"""The steps of a copy: each writes some files to the destination, and is harmless if repeated.
+"""The steps of a copy: each writes some files to the destination, and can be repeated.
 
-A step compares the bytes that it copies with their digests, and never replaces a file.
+A step compares the bytes that it copies with their digests. No file is replaced, except a registry
+by one that continues it.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ class CopyConflict(ValueError):
 
 
 class Step(Protocol):
-    """Some files of one kind that are to be copied."""
+    """Files of one kind that are copied together."""
 
     @property
     def kind(self) -> str:
@@ -48,19 +49,19 @@ class Step(Protocol):
 
     @property
     def num_files(self) -> int:
-        """Their number."""
+        """The number of the files."""
         ...
 
     @property
     def num_bytes(self) -> int:
-        """Their size in bytes."""
+        """The size of the files in bytes."""
         ...
 
     def write(self, on_bytes: OnBytes) -> None:
-        """Copy them, unless they are there with the same bytes.
+        """Copy the files, unless the destination has them with the same bytes.
 
         Raises:
-            CopyConflict: A file is there with other bytes.
+            CopyConflict: The destination has a file with other bytes.
             CorruptFileError, DatasetMismatchError: A file of the source is not as recorded.
             FileChangedError: A file of the source was written to meanwhile.
             OSError: A file cannot be read or written; no partial file is visible.
@@ -70,20 +71,21 @@ class Step(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyFile:
-    """A file of the record, which fits into memory.
+    """Copy a file of the record, which fits into memory.
 
     Attributes:
-        source: Its path.
+        kind: See `Step.kind`.
+        source: The path of the file.
         target: The path that it is copied to.
-        digest: Its contents.
-        is_linked: Whether it may be a link, as the files of datasets.
+        digest: The size and SHA-256 of the file when the copy was planned.
+        follow_links: Whether the source may be a link, as the files of datasets may.
     """
 
     kind: str
     source: StorePath
     target: StorePath
     digest: Digest
-    is_linked: bool = False
+    follow_links: bool = False
 
     @property
     def num_files(self) -> int:
@@ -97,21 +99,21 @@ class CopyFile:
 
     def write(self, on_bytes: OnBytes) -> None:
         """Implement `Step.write`."""
-        read = self.source.read_linked if self.is_linked else self.source.read
+        read = self.source.read_linked if self.follow_links else self.source.read
         data = read(self.digest.size)
         if data is None or Digest.of(data) != self.digest:
             raise _changed(self.source)
         if self.target.create(data) != data:
-            raise _exists(self.target)
+            raise _conflict(self.target)
         on_bytes(len(data))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyWeights:
-    """The weights of a model.
+    """Copy the weights of a model.
 
     Attributes:
-        source: Their folder; see `weights_folder`.
+        source: The folder of the weights; see `weights_folder`.
         target: The folder that they are copied to.
         files: The weights by path in their folder, as the statement of the model lists them.
     """
@@ -140,10 +142,10 @@ class CopyWeights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyDataset:
-    """A dataset version: data.jsonl, in pieces, and metadata.json, whole or not at all.
+    """Copy a dataset version: data.jsonl, of any size, and metadata.json; both or none.
 
     Attributes:
-        source: Its folder.
+        source: The folder of the version.
         target: The folder that it is copied to.
         size: The size of data.jsonl in bytes.
         metadata: The bytes of metadata.json; `None` if there is no such file.
@@ -186,7 +188,7 @@ class CopyDataset:
 
 
 class _Data:
-    """A data.jsonl that is read, counted and hashed."""
+    """Reads a data.jsonl in pieces; counts its lines and hashes it meanwhile."""
 
     def __init__(self, path: StorePath, on_bytes: OnBytes) -> None:
         self._path, self._on_bytes = path, on_bytes
@@ -194,7 +196,7 @@ class _Data:
         self._num_lines, self._last = 0, ord("\n")
 
     def pieces(self) -> Generator[bytes, None, None]:
-        """Yield the bytes."""
+        """Yield the bytes in pieces of up to 1 MiB."""
         buffer = memoryview(bytearray(PIECE_BYTES))
         with self._path.open() as file:
             while read := file.readinto(buffer):
@@ -206,7 +208,7 @@ class _Data:
                 self._on_bytes(read)
 
     def version(self, folder: StorePath) -> DatasetVersion:
-        """Return what was read, as a dataset version."""
+        """Return the dataset version that was read; after the last of `pieces`."""
         return DatasetVersion(
             name=folder.name,
             path=str(self._path),
@@ -217,7 +219,12 @@ class _Data:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyRegistry:
-    """The registry, as it was when the copy was planned."""
+    """Copy the registry as it was when the copy was planned.
+
+    Attributes:
+        target: The registry of the destination.
+        data: The registry of the source.
+    """
 
     target: StorePath
     data: bytes
@@ -238,7 +245,7 @@ class CopyRegistry:
 
         def decide(found: bytes | None) -> Update[None]:
             if not is_continued(found, self.data, self.target):
-                raise _exists(self.target)
+                raise _conflict(self.target)
             return Update(None, None if found == self.data else [self.data])
 
         self.target.update(decide)
@@ -246,12 +253,12 @@ class CopyRegistry:
 
 
 def is_continued(found: bytes | None, data: bytes, path: StorePath) -> bool:
-    """Return whether a registry has the entries of an earlier one first, and the same fields.
+    """Return whether a registry begins with all entries of another one, and has its other fields.
 
     Args:
-        found: The earlier registry, at the destination; `None` without one.
+        found: The registry of the destination; `None` if there is none.
         data: The registry of the source.
-        path: The registry of the destination.
+        path: The path of the registry of the destination, for errors.
     """
     if found in (None, data):
         return True
@@ -271,7 +278,7 @@ def _changed(path: StorePath) -> FileChangedError:
     )
 
 
-def _exists(path: StorePath) -> CopyConflict:
+def _conflict(path: StorePath) -> CopyConflict:
     return CopyConflict(
         f"{path}: written by another process after the copy began, with other bytes. Left as "
         "found. Copy to another root, or remove what differs."

@@ -67,9 +67,7 @@ def test_files_that_are_not_copied_are_named_on_stderr(models, llm_train, as_jso
     done = llm_train("copy", "artifacts", "copied", "--csv")
     lines = done.stderr.splitlines()
     assert (done.exit_code, len(lines)) == (0, 21)
-    assert lines[0] == (
-        "artifacts/models/model_v1/00\\n: not copied, as it is no part of a record."
-    )
+    assert lines[0] == ("artifacts/models/model_v1/00\\n: not copied: it is not part of a record.")
     assert lines[-1] == "... and 2 more. --json has all."
     assert done.stdout.startswith("files,copied,bytes,already_there\ndatasets,2,")
     assert as_json("copy", "artifacts", "copied")["not_copied"] == names
@@ -80,7 +78,7 @@ def test_files_that_are_not_copied_are_named_on_stderr(models, llm_train, as_jso
     [
         (2, ["artifacts", "artifacts/copy"], "artifacts/copy: the same root as artifacts, or one "),
         (2, ["nothing", "copied"], "nothing: no datasets and no models. Expected an artifacts "),
-        (2, ["artifacts", "ftp://x/y"], "'ftp://x/y': expected the address of an object store: "),
+        (2, ["artifacts", "ftp://x/y"], "ftp://x/y: expected a folder, or an address such as "),
         (2, ["artifacts", "other"], "other: has other files than the source. Nothing was written"),
         (1, ["damaged", "copied"], "damaged/models/model_v1/metadata.json: "),
     ],

@@ -1,4 +1,4 @@
-"""The faults of a network and of a server of objects, and schedules that choose among them."""
+"""Faults of a network and of an object store, and schedules that choose among them."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -22,10 +22,9 @@ __all__ = [
 
 
 class Fault(Enum):
-    """What a proxy does to one request; the value is its name in the output of tests.
+    """A fault that a proxy injects into one request; the value is its name in the output of tests.
 
-    "Before" is before the request is sent to the server, which then does not see it; "after" is
-    after the server has handled it.
+    "Before": the server does not receive the request. "After": the server has handled it.
     """
 
     REFUSED = "reset before"
@@ -84,7 +83,7 @@ READ_FAULTS = (
     Fault.SLOW_DOWN_BEFORE,
 )
 CONDITION_FAULTS = (Fault.CONFLICT_AFTER, Fault.CONDITION_AFTER)
-# A server that answers 412 before a write whose condition holds is wrong: a store must refuse it.
+# A server that refuses a write whose condition holds is faulty: the probe must find that.
 WRITE_FAULTS = tuple(each for each in Fault if each is not Fault.CONDITION_BEFORE)
 UNCONDITIONAL_FAULTS = tuple(each for each in WRITE_FAULTS if each not in CONDITION_FAULTS)
 
@@ -137,7 +136,7 @@ def at_request(number: int, fault: Fault, *, times: int = 1) -> Schedule:
 
 
 def every(requests: int, faults: Sequence[Fault], seed: int = 0) -> Schedule:
-    """Return a schedule with one fault in `requests` requests: at a random one, a random fault."""
+    """Return a schedule with one random fault in every `requests` requests, at a random one."""
     draw, numbers = random.Random(seed), count()
     chosen = 0
 

@@ -1,4 +1,4 @@
-"""An HTTP proxy between a client and a server of objects, which does faults to requests."""
+"""An HTTP proxy between a client and an object store, which injects faults."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ Headers = dict[str, str]
 
 
 class LoggedRequest(NamedTuple):
-    """A request that a proxy has handled, and what the proxy did to it."""
+    """A request that a proxy has handled, and its fault."""
 
     request: Request
     fault: Choice

@@ -1,7 +1,7 @@
 """Fixtures: an S3 server for the session, and a bucket and a proxy for each test.
 
-Nothing is started for a test that does not ask for it. With pytest-xdist, each process of tests
-has a server: cheaper than an agreement on one, as only processes with such tests start it.
+The first test that needs the server starts it. With pytest-xdist, each process of the tests
+that runs such a test starts a separate server, which is simpler than sharing one.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A client whose requests wait until a test lets them through: one interleaving, chosen by it."""
+"""Clients whose requests wait until a test lets them through, so that it chooses their order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,14 +20,14 @@ HANG_SECONDS = 600
 
 
 class GatedClient:
-    """A thread that works through one proxy, and stops at each of its requests.
+    """A thread whose requests go through a separate proxy, and wait there one by one.
 
     Args:
         proxy: The proxy, which no other client uses.
-        root: The bucket, as the client sees it.
+        root: The bucket, opened through the proxy.
 
     Attributes:
-        root: The bucket, as the client sees it.
+        root: See above.
     """
 
     def __init__(self, proxy: FaultyProxy, root: StorePath) -> None:
@@ -87,7 +87,7 @@ class GatedClient:
 
 @contextmanager
 def gated_clients(server: S3Server, bucket: Bucket, number: int) -> Iterator[list[GatedClient]]:
-    """Open clients that have probed the server, and that wait for a short time after an error."""
+    """Open clients that have probed the server, and that repeat a request without waiting."""
     clients = []
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())

@@ -1,10 +1,10 @@
-"""An S3 server on this machine: moto, with one lock round each request.
+"""An S3 server on this machine: moto, with one lock around each request.
 
-Moto checks the condition of a write and writes in two steps, in many threads, so that without a
-lock two writers could both create one object.
+Moto checks the condition of a write and writes in two steps, in many threads. Without a lock two
+writers could both create one object.
 
 `python -m tests.object_store.s3_server` serves on a free port, which it prints, until its standard
-input is closed: so it also ends with a test process that is killed.
+input is closed. So it also ends when the test process is killed.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""The proxy: what each fault does to a request, and which requests it happens to."""
+"""The proxy: the effect of each fault, and the requests that a schedule chooses."""
 
 import http.client
 import socket

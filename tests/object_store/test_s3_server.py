@@ -1,4 +1,4 @@
-"""The server of the tests: what a store needs of it, and its end."""
+"""The S3 server of the tests: objects, conditional writes, and when it ends."""
 
 import os
 import select

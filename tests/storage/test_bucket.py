@@ -1,4 +1,4 @@
-"""What is particular to buckets; the contract of every back end is in test_contract.py."""
+"""The bucket back end, beyond the contract of every back end in test_contract.py."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from src.storage import open_path
 from src.storage.objects.errors import RefusedError
 
 LIMIT = 1 << 20
-PLAIN = {"AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+CREDENTIALS = {"AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_without_credentials_the_error_says_which_to_set(monkeypatch, tmp_path):
 
 
 def test_a_profile_of_the_tools_of_aws_gives_the_credentials(bucket, monkeypatch, tmp_path):
-    for name in PLAIN:
+    for name in CREDENTIALS:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "credentials").write_text(
         "[team]\naws_access_key_id = test\naws_secret_access_key = test\n"
@@ -79,7 +79,7 @@ def test_a_profile_of_the_tools_of_aws_gives_the_credentials(bucket, monkeypatch
 
 
 def test_a_server_that_does_not_answer_is_an_error_that_names_it(bucket, monkeypatch):
-    monkeypatch.setattr("src.storage.objects.client.FIRST_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("src.storage.objects.client.FIRST_RETRY_SECONDS", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:word@127.0.0.1:1")
     with pytest.raises(OSError, match="no complete answer from the server at http://127") as caught:
         (open_path(f"{bucket.url}/team") / "f").read(LIMIT)

@@ -74,15 +74,6 @@ def add_folder(path: StorePath, _: Path) -> None:
         folder.write("metadata.json", [b"{}"])
 
 
-def read_open(path: StorePath) -> bytes:
-    with path.open() as file:
-        buffer = memoryview(bytearray(file.stat.size))
-        done = 0
-        while read := file.readinto(buffer[done:]):
-            done += read
-    return buffer.tobytes()
-
-
 def provide(path: StorePath, _: Path) -> dict[str, bytes]:
     """Return the files of `FILES` as local copies, with an empty cache."""
     with TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
@@ -120,7 +111,7 @@ OPERATIONS = {
     ),
     "read": Operation(lambda path, _: (path / "file").read(LIMIT), b"old", ONE, ONE),
     "open": Operation(
-        lambda path, _: read_open(path / "weights/a/weights"), LARGE, WEIGHTS, WEIGHTS
+        lambda path, _: (path / "weights/a/weights").read_linked(LIMIT), LARGE, WEIGHTS, WEIGHTS
     ),
     "digests": Operation(lambda path, _: (path / "weights").digests(), DIGESTS, WEIGHTS, WEIGHTS),
     "local_files": Operation(
@@ -246,10 +237,6 @@ def test_a_file_that_is_deleted_before_it_is_written_is_written_as_a_new_one(
 RUN_FAULTS = (
     [(fault,) for fault in WRITE_FAULTS] if LONG else [(Fault.LATE_REQUEST, Fault.LOST_ANSWER)]
 )
-
-
-def names(faults: tuple[Fault, ...]) -> str:
-    return ", ".join(fault.value for fault in faults)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Two clients of one bucket, request by request in any order, with faults: one of them wins."""
+"""Two clients of one bucket, their requests in any order, with faults: one of them succeeds."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -80,7 +80,7 @@ EXAMPLES, STEPS = (400, 60) if LONG else (12, 30)
 
 @dataclass
 class Operation:
-    """A registration, or a read of the registry, and what has become of it.
+    """A registration, or a read of the registry, and its outcome.
 
     Attributes:
         new: The entries to register; none for a read.
@@ -209,7 +209,7 @@ def check_serial(log: list[Entry], operations: list[Operation]) -> None:
             continue
         if each.is_conflict:
             others = {(version, 3 - content) for version, content in each.new}.intersection(log)
-            assert others, "a conflict with no entry"
+            assert others, "a conflict without another entry"
         else:
             assert set(each.new) <= set(log), "an acknowledged entry is lost"
     writers = [each for each in operations if each.new and not each.is_conflict]

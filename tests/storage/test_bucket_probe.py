@@ -1,4 +1,4 @@
-"""A server without conditional writes is refused; a fault of the network is no reason to."""
+"""A server without conditional writes is refused; after network errors the probe is repeated."""
 
 import pytest
 
@@ -16,9 +16,9 @@ FAULTS = (
     Fault.CONDITION_AFTER,
 )
 IGNORED = {  # the headers that a server ignores, and what the probe finds
-    "creates": (["if-none-match"], "the server replaces a file that was to be new"),
+    "creates": (["if-none-match"], "the server replaces a file that must not exist"),
     "swaps": (["if-match"], "the server replaces a file that was written since it was read"),
-    "both": (["if-match", "if-none-match"], "the server replaces a file that was to be new"),
+    "both": (["if-match", "if-none-match"], "the server replaces a file that must not exist"),
 }
 
 
@@ -31,7 +31,7 @@ def server(request, s3_server, bucket, monkeypatch):
 
 
 def refused(root, create) -> str:
-    """Return the reason why the first write is refused; nothing is written but by the probe."""
+    """Return the reason why a write is refused, without the address and what to do."""
     with pytest.raises(RefusedError) as caught:
         create(root)
     place, reason = str(caught.value).split(": ", 1)

@@ -1,7 +1,7 @@
 """The contract of `Store`, on every back end.
 
-A new back end is one more entry in `STORES`, and one more line in `new_store`. `bucket` is one of a
-server of S3, or the one that the variable `TEST_BUCKET` names (`make e2e-cloud`).
+A new back end is one more entry in `STORES`, and one more line in `new_store`. `bucket` is on the
+S3 server of the tests, or the one that the variable `TEST_BUCKET` names (`make e2e-cloud`).
 """
 
 import os
@@ -47,7 +47,7 @@ def _server(request):
 
 
 def new_store(back_end, parent):
-    """Return an empty store; the root of a local one is `<parent>/root`, not made yet."""
+    """Return an empty store; the root of a local one is `<parent>/root`, which is not created."""
     if back_end == "folder":
         return FolderStore(parent / "root")
     if back_end == "overlay":

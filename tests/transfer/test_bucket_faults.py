@@ -1,4 +1,4 @@
-"""Copies to a bucket whose server stops to answer at any write, and copies with other faults."""
+"""Copies to a bucket whose server stops answering at any write, and copies with other faults."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -22,7 +22,7 @@ def faulty(s3_server) -> Iterator[tuple[StorePath, Bucket, FaultyProxy]]:
     """A bucket as a store that was probed, by plain requests, and the proxy before it."""
     with running_proxy(s3_server.url) as proxy, pytest.MonkeyPatch.context() as patch:
         use_server(patch, proxy.url)
-        patch.setattr("src.storage.objects.client.PATIENCE_SECONDS", 0.0)
+        patch.setattr("src.storage.objects.client.RETRY_SECONDS", 0.0)
         bucket = s3_server.new_bucket()
         root = open_path(bucket.url)
         (root / "probed").create(b"")
@@ -80,7 +80,7 @@ def test_a_copy_with_a_fault_at_every_fifth_request_has_the_bytes_of_one_without
     faulty, source, monkeypatch
 ):
     root, bucket, proxy = faulty
-    monkeypatch.setattr("src.storage.objects.client.PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr("src.storage.objects.client.RETRY_SECONDS", 60.0)
     assert copied(source, root / "without") == 0
     faults = (Fault.REFUSED, Fault.LOST_ANSWER, Fault.UNAVAILABLE_BEFORE, Fault.ERROR_AFTER)
     proxy.schedule = every(5, faults, seed=1)

@@ -8,7 +8,7 @@ __all__ = ["Address", "is_valid_key", "parse_address"]
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile("(?P<scheme>[a-z0-9+.-]+)://(?P<bucket>[^/]*)(?:/(?P<prefix>.*))?", re.DOTALL)
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\]+")  # of a file, or of a folder
+_NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\]+")  # a file or a folder
 _NAME_IN_ADDRESS = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\?#%]+")
 
 
@@ -19,7 +19,7 @@ class Address:
     Attributes:
         scheme: `s3`, `gs` or `az`.
         bucket: The bucket, or the container of Azure.
-        prefix: What the keys of all files begin with, without `/` at its ends; may be empty.
+        prefix: The prefix of the keys of all files, without `/` at its ends; may be empty.
     """
 
     scheme: str
@@ -36,7 +36,7 @@ def parse_address(url: str) -> Address:
     """Parse an address such as `s3://bucket/prefix`.
 
     Raises:
-        ValueError: It is not valid.
+        ValueError: The address is not valid.
     """
     match = _URL.fullmatch(url)
     scheme, bucket, prefix = match.group("scheme", "bucket", "prefix") if match else ("", "", "")
@@ -48,7 +48,7 @@ def parse_address(url: str) -> Address:
     ):
         raise ValueError(
             f"{url[:200]!r}: expected the address of an object store: s3://BUCKET/PREFIX, "
-            "gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without a name of a user, a query or the "
+            "gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without a user name, a query or the "
             "characters ? # % \\."
         )
     return Address(scheme, bucket, "/".join(segments))

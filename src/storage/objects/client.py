@@ -1,8 +1,10 @@
 """Requests to an object store, by obstore.
 
-A write is one request, which is never repeated here: only a read can tell whether it was carried
-out. All other requests are repeated while their error may pass. The errors of obstore are no
-`OSError`s and can contain signed addresses; those of this module are, and name no credentials.
+A conditional write (`put`) is one request, which is never repeated here: only a read of the object
+decides whether it took effect. All other requests have the same effect if they are repeated. They
+are repeated until they succeed, an error is final, or a time limit is reached. The errors of
+obstore are not `OSError`s and can contain signed addresses; in their place, this module raises
+`OSError`s without credentials.
 """
 
 import os
@@ -24,12 +26,12 @@ from src.storage.store import FileChangedError, Key
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["PART_BYTES", "ObjectClient", "ObjectInfo", "Patience", "StoredObject"]
+__all__ = ["PART_BYTES", "Backoff", "ObjectClient", "ObjectInfo", "StoredObject"]
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 90.0  # of an operation, while a server does not answer
-FIRST_PATIENCE_SECONDS = 10.0  # before the first answer: the address may be wrong
+RETRY_SECONDS = 90.0  # of one operation, while its requests fail
+FIRST_RETRY_SECONDS = 10.0  # the same before the first answer, as the address may be wrong
 MAX_WAIT_SECONDS = 0.5
 PART_BYTES = 1 << 23
 MAX_PARTS = 9_000  # of an upload; S3 has 10,000
@@ -43,7 +45,7 @@ class ObjectInfo(NamedTuple):
         key: Its key.
         size: Its size in bytes.
         tag: The ETag of its bytes.
-        identity: Text that changes whenever it is written.
+        identity: ETag, version, size and time of the last write (in seconds), as text.
     """
 
     key: Key
@@ -53,14 +55,14 @@ class ObjectInfo(NamedTuple):
 
 
 class StoredObject(NamedTuple):
-    """An object with its bytes."""
+    """An object with its bytes, or the first of them."""
 
     info: ObjectInfo
     data: bytes
 
 
-class Patience:
-    """The waits between the tries of one operation: full jitter, until a deadline.
+class Backoff:
+    """The waits between the tries of one operation: exponential, with full jitter.
 
     Args:
         seconds: From now to the deadline.
@@ -71,7 +73,7 @@ class Patience:
         self._longest = 0.01
 
     def wait(self, error: OSError) -> None:
-        """Wait before the next try; raise `error` after the deadline."""
+        """Wait before the next try, for at most 0.5 s; raise `error` after the deadline."""
         if time.monotonic() > self._deadline:
             raise error
         time.sleep(random.uniform(0, self._longest))  # noqa: S311
@@ -81,14 +83,18 @@ class Patience:
 class ObjectClient:
     """The objects below one address.
 
+    Methods that send a request raise `RefusedError` if the server would refuse again, and another
+    `OSError` if it failed until the time limit; see `src.storage.objects.errors`.
+
     Args:
         url: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`.
 
     Attributes:
         url: The address.
         bucket: The address of the bucket.
-        place, place_of_bucket: Both with the address of the server, to tell buckets of one name on
-            different servers apart.
+        qualified_url: The address of the server and `url`: two servers can have a bucket of the
+            same name.
+        qualified_bucket: The address of the server and `bucket`.
 
     Raises:
         ValueError: The address is not valid.
@@ -99,14 +105,14 @@ class ObjectClient:
         self.url = self._address.url
         self._server = server_address(self._address.scheme)
         self.bucket = f"{self._address.scheme}://{self._address.bucket}"
-        self.place = f"{self._server or ''}|{self.url}"
-        self.place_of_bucket = f"{self._server or ''}|{self.bucket}"
+        self.qualified_url = f"{self._server or ''}|{self.url}"
+        self.qualified_bucket = f"{self._server or ''}|{self.bucket}"
         self._stores: tuple[ObjectStore, ObjectStore] | None = None
         self._has_answered = self._is_checked = False
 
-    def patience(self) -> Patience:
-        """Return the waits of an operation that begins now."""
-        return Patience(PATIENCE_SECONDS if self._has_answered else FIRST_PATIENCE_SECONDS)
+    def backoff(self) -> Backoff:
+        """Return the backoff of an operation that begins now."""
+        return Backoff(RETRY_SECONDS if self._has_answered else FIRST_RETRY_SECONDS)
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -140,7 +146,7 @@ class ObjectClient:
 
         try:
             return self._found(get, key)
-        except RefusedError:  # a server refuses any range of an empty object
+        except RefusedError:  # S3 refuses every range of an empty object
             info = self.head(key)
             if info is not None and info.size == 0:
                 return StoredObject(info, b"")
@@ -189,17 +195,17 @@ class ObjectClient:
     # --- Writing ---------------------------------------------------------------------------------
 
     def put(self, key: Key, data: bytes, tag: str | None) -> None:
-        """Write an object, by one request.
+        """Write an object on a condition, by one request.
 
         Args:
             key: The object.
             data: Its new bytes.
-            tag: Only if it has this ETag; `None`: only if it does not exist.
+            tag: The ETag that the object must have; `None` if it must not exist.
 
         Raises:
-            UnknownOutcomeError: The server answered with an error, or did not answer. Also if the
-                condition did not hold.
-            RefusedError: A right is missing.
+            UnknownOutcomeError: The condition did not hold, the server answered with another error,
+                or did not answer.
+            RefusedError: See the class; nothing was written.
         """
         mode: Any = "create" if tag is None else {"e_tag": tag}
         try:
@@ -211,7 +217,7 @@ class ObjectClient:
             raise UnknownOutcomeError(
                 f"{self._message(key)}: not known whether it was written. {reason} Run again: "
                 "what was written is found.",
-                is_refused=isinstance(
+                is_precondition_failed=isinstance(
                     error, AlreadyExistsError if tag is None else PreconditionError
                 ),
             ) from error
@@ -225,6 +231,10 @@ class ObjectClient:
             pieces: Returns its bytes, from the start, each time it is called. If they raise, no
                 object is written.
             size: Its size in bytes.
+
+        Raises:
+            RefusedError, OSError: See the class. The object is as it was before, but parts of an
+                upload may remain on the server, unseen.
         """
         part = max(PART_BYTES, -(-size // MAX_PARTS))
 
@@ -238,10 +248,10 @@ class ObjectClient:
                     max_concurrency=PARALLEL_PARTS,
                 )
             except FileNotFoundError as error:
-                # The answer to the last request was lost, and the repeated one finds no upload.
+                # The answer to the last request was lost; obstore repeated it and found no upload.
                 if "NoSuchUpload" not in str(error):
                     raise self._translated(error, key) from error
-                # Without its text, whose status 404 would be taken for a refusal.
+                # Without the text of `error`: its status 404 would be classified as a refusal.
                 raise GenericError("the upload was completed or aborted") from error
 
         self._repeated(put, key)
@@ -253,24 +263,28 @@ class ObjectClient:
     # --- Errors ----------------------------------------------------------------------------------
 
     def _found(self, get: Callable[[], T], key: Key) -> T | None:
-        """Return the result of a read; `None` if there is no object, in a bucket that exists."""
+        """Return the result of a read; `None` if there is no object.
+
+        Raises:
+            RefusedError: There is no such bucket.
+        """
         try:
             return self._repeated(get, key)
         except FileNotFoundError:
-            if not self._is_checked:  # of a bucket that does not exist, the answer is the same
+            if not self._is_checked:  # the answer is the same if there is no bucket
                 self.folders("")
                 self._is_checked = True
             return None
 
     def _repeated(self, call: Callable[[], T], key: Key) -> T:
-        """Return the result of a request that changes nothing if it is sent twice.
+        """Send a request until it succeeds; it must have the same effect if it is repeated.
 
         Raises:
-            FileNotFoundError, PreconditionError: As by obstore.
-            CorruptFileError, FileChangedError: As by `call`.
+            FileNotFoundError, PreconditionError: Raised by obstore, and not translated.
+            CorruptFileError, FileChangedError: Raised by `call`.
             RefusedError, OSError: The translated error.
         """
-        patience = self.patience()
+        backoff = self.backoff()
         while True:
             try:
                 result = call()
@@ -281,14 +295,14 @@ class ObjectClient:
                 reason = self._translated(error, key)
                 if isinstance(reason, RefusedError):
                     raise reason from error
-                patience.wait(reason)
+                backoff.wait(reason)
             else:
                 self._has_answered = True
                 return result
 
     def _checked(self, key: Key) -> Key:
         if not is_valid_key(key):
-            raise ValueError(f"{self.url}/{key}: leads out of {self.url}, or is no valid key.")
+            raise ValueError(f"{self.url}/{key}: leads out of {self.url}, or is not a valid key.")
         return key
 
     def _translated(self, error: Exception, key: Key) -> OSError:
@@ -301,12 +315,12 @@ class ObjectClient:
 
     @property
     def _single(self) -> "ObjectStore":
-        """The store that sends each request once."""
+        """The store of obstore that sends each request once."""
         return self._opened()[0]
 
     @property
     def _repeating(self) -> "ObjectStore":
-        """The store that repeats the requests of an upload."""
+        """The store of obstore that repeats the failed requests of an upload."""
         return self._opened()[1]
 
     def _opened(self) -> "tuple[ObjectStore, ObjectStore]":

@@ -1,7 +1,7 @@
-"""The errors of obstore as errors of the project: one sentence each, without credentials.
+"""Translate the errors of obstore to `OSError`s of the project, without credentials.
 
-The text of an error of obstore can contain a signed address, so only the code and the status of the
-server's answer are taken from it.
+The text of an error of obstore can contain a signed address, so a message has only the code and the
+status of the server's answer.
 """
 
 import re
@@ -11,24 +11,24 @@ __all__ = ["RefusedError", "UnknownOutcomeError", "translated"]
 _CODE = re.compile("<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile("non-2xx status code: ([0-9]{3})")
 _THROTTLED = ("SlowDown", "ServerBusy", "TooManyRequests", "status 429", "status 503")
-_PASSING = ("408", "409", "412", "425", "429")  # of the statuses that begin with 4
+_TEMPORARY = ("408", "409", "412", "425", "429")  # of the statuses that begin with 4
 
 
 class RefusedError(PermissionError):
-    """Raised when the server refuses, and would refuse again: no bucket, right or credentials."""
+    """Raised when the server would refuse again: no bucket, no right, or no valid credentials."""
 
 
 class UnknownOutcomeError(OSError):
-    """Raised by a write of which only a read can tell whether it was carried out.
+    """Raised when only a read of the object can decide whether a write took effect.
 
     Attributes:
-        is_refused: Whether the server said that the condition does not hold. It also says so if it
-            is asked again, by a proxy, after it has carried out the write.
+        is_precondition_failed: Whether the server answered that the condition does not hold. If a
+            proxy repeats a request that took effect, the second answer says so, too.
     """
 
-    def __init__(self, message: str, *, is_refused: bool = False) -> None:
+    def __init__(self, message: str, *, is_precondition_failed: bool = False) -> None:
         super().__init__(message)
-        self.is_refused = is_refused
+        self.is_precondition_failed = is_precondition_failed
 
 
 _REFUSALS = {
@@ -69,7 +69,8 @@ def translated(error: Exception, place: str, *, bucket: str, server: str | None)
         server: The address of the server, if it is not the usual one.
 
     Returns:
-        A `RefusedError` if the server would refuse again; otherwise an `OSError` that may pass.
+        A `RefusedError` if the server would refuse again; another `OSError` if a repeated request
+        may succeed.
     """
     text = str(error)
     code, status = _CODE.search(text), _STATUS.search(text)
@@ -82,12 +83,12 @@ def translated(error: Exception, place: str, *, bucket: str, server: str | None)
             return RefusedError(f"{place}: {sentence} ({found or type(error).__name__}{at})")
     if found in _THROTTLED:
         return OSError(f"{place}: the server asks for fewer requests ({found}{at}).")
-    if found == "NoSuchKey":  # of a swap
-        return OSError(f"{place}: was deleted meanwhile ({found}{at}).")
-    if status and status[1].startswith("4") and status[1] not in _PASSING:
+    if found == "NoSuchKey":  # a write on the condition of an ETag
+        return OSError(f"{place}: deleted by another process meanwhile ({found}{at}).")
+    if status and status[1].startswith("4") and status[1] not in _TEMPORARY:
         return RefusedError(f"{place}: the server refuses the request ({found}{at}).")
     if found:
-        return OSError(f"{place}: the server{at} does not answer ({found}).")
+        return OSError(f"{place}: the server{at} answered with an error ({found}).")
     return OSError(
         f"{place}: no complete answer from the server{at}. Check the network and the address of "
         "the server."

@@ -1,4 +1,4 @@
-"""Opening an object store with the usual variables and profiles of its provider."""
+"""Open an object store with the usual variables and profiles of its provider."""
 
 import os
 import re
@@ -22,7 +22,7 @@ RETRY_TIMEOUT = timedelta(seconds=60)
 
 
 def server_address(scheme: str) -> str | None:
-    """Return the address of the server, if it is not the usual one; without credentials."""
+    """Return the address of the server, without credentials; `None` for the provider's own."""
     names = {
         "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
         "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
@@ -41,7 +41,7 @@ def open_store(address: Address, server: str | None, *, max_retries: int) -> "Ob
     Args:
         address: The address.
         server: The address of the server; see `server_address`.
-        max_retries: How often obstore repeats a request.
+        max_retries: The number of times that obstore repeats a failed request.
 
     Raises:
         RefusedError: There are no credentials, or a setting is not valid.
@@ -67,15 +67,18 @@ def _open(address: Address, server: str | None, max_retries: int) -> "ObjectStor
         "prefix": address.prefix or None,
     }
     if address.scheme == "s3":
-        return S3Store(address.bucket, **_aws_settings(), **options)
+        return S3Store(address.bucket, **_aws_settings(address), **options)
     if address.scheme == "gs":
         _check_gcp_credentials(address)
         return GCSStore(address.bucket, **options)
     return AzureStore(address.bucket, **options)
 
 
-def _aws_settings() -> dict[str, Any]:
-    """Return where S3 gets credentials: from the environment, or as the tools of AWS do."""
+def _aws_settings(address: Address) -> dict[str, Any]:
+    """Return region and credentials for S3, found where the tools of AWS find them.
+
+    boto3 is imported only if the environment has no access key.
+    """
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return {"region": region or "us-east-1"}
@@ -87,11 +90,11 @@ def _aws_settings() -> dict[str, Any]:
         session = boto3.Session()
         credentials = session.get_credentials()
     except BotoCoreError as error:
-        raise RefusedError(f"Credentials of AWS: {error}") from None
+        raise RefusedError(f"{address.url}: no credentials of AWS: {error}") from None
     if credentials is None:
         raise RefusedError(
-            "No credentials of AWS were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE with a profile of ~/.aws/config."
+            f"{address.url}: no credentials of AWS were found. Set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with a profile of ~/.aws/config."
         )
     return {
         "region": region or session.region_name or "us-east-1",
@@ -100,7 +103,11 @@ def _aws_settings() -> dict[str, Any]:
 
 
 def _check_gcp_credentials(address: Address) -> None:
-    """Refuse Google's storage without credentials: obstore would ask an address of the network."""
+    """Raise if there are no credentials: obstore would wait for Google's metadata server.
+
+    Raises:
+        RefusedError: There are none.
+    """
     names = (
         "GOOGLE_APPLICATION_CREDENTIALS",
         "GOOGLE_SERVICE_ACCOUNT",

@@ -34,7 +34,7 @@ def message(error):
         (RuntimeError("Encountered object with invalid path: x"), "a name that no file can have"),
     ],
 )
-def test_what_would_fail_again_is_refused_with_what_to_do(error, sentence):
+def test_an_error_that_would_be_repeated_is_a_refusal_with_what_to_do(error, sentence):
     kind, text = message(error)
     assert kind is RefusedError
     assert text.startswith("s3://bucket/x/k: ")
@@ -65,11 +65,12 @@ def test_a_bucket_that_does_not_exist_is_named(error):
         ),
         (
             answer("500 Internal Server Error", "InternalError"),
-            "s3://bucket/x/k: the server at http://host:9000 does not answer (InternalError).",
+            "s3://bucket/x/k: the server at http://host:9000 answered with an error "
+            "(InternalError).",
         ),
         (
             answer("409 Conflict", "ConditionalRequestConflict"),
-            "s3://bucket/x/k: the server at http://host:9000 does not answer "
+            "s3://bucket/x/k: the server at http://host:9000 answered with an error "
             "(ConditionalRequestConflict).",
         ),
         (
@@ -79,7 +80,7 @@ def test_a_bucket_that_does_not_exist_is_named(error):
         ),
     ],
 )
-def test_what_may_pass_is_an_error_that_is_tried_again(error, text):
+def test_an_error_that_may_be_temporary_is_not_a_refusal(error, text):
     assert message(error) == (OSError, text)
 
 
