@@ -155,7 +155,14 @@ class MemoryStore:
         return data
 
     def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
-        return {key for key, data in files.items() if self.create(key, data) == data}
+        done, stopped = set[Key](), set[Key]()
+        for key, data in files.items():
+            folder = key.rpartition("/")[0]
+            if folder not in stopped and self.create(key, data) == data:
+                done.add(key)
+            else:
+                stopped.add(folder)
+        return done
 
     def replace(self, key: Key, data: bytes) -> None:
         try:

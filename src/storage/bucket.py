@@ -126,10 +126,11 @@ class BucketStore:
             done: list[Key] = []
             for key in keys:
                 try:
-                    if self.create(key, files[key]) == files[key]:
-                        done.append(key)
+                    if self.create(key, files[key]) != files[key]:
+                        break  # no metadata.json beside the provenance.json of another run
                 except (OSError, CorruptFileError):
                     break
+                done.append(key)
             return done
 
         self._check_usable()

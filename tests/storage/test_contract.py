@@ -472,6 +472,15 @@ def test_files_that_are_created_together_are_there_or_not_returned(store):
     assert [store.read(key, LIMIT) for key in files] == [b"old", b"g", b"f"]
 
 
+@pytest.mark.parametrize("back_end", STORES)
+def test_no_file_of_a_folder_is_created_after_one_that_has_other_bytes(back_end, tmp_path):
+    store = new_store(back_end, tmp_path)
+    store.create("a/provenance.json", b"of another run")
+    files = {"a/provenance.json": b"mine", "a/metadata.json": b"mine", "b/f": b"f"}
+    assert not store.create_many(files) & {"a/provenance.json", "a/metadata.json"}
+    assert store.stat("a/metadata.json") is None
+
+
 def test_files_that_exist_with_the_same_bytes_count_as_created(store):
     store.create("a/f", b"data")
     assert store.create_many({"a/f": b"data"}) == {"a/f"}
