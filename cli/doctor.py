@@ -58,11 +58,15 @@ def doctor(artifacts_dir: str, as_json: bool) -> None:
 def _findings(artifacts_dir: str) -> Iterator[Finding]:
     yield python_finding(sys.version_info[:2])
     yield from run_check(SECONDS, "packages", _packages)
-    yield from check_root(artifacts_dir)
+    is_usable = True
+    for finding in check_root(artifacts_dir):
+        yield finding
+        is_usable = is_usable and (finding.check, finding.level) != ("artifacts root", "FAULT")
     configs = CONFIGS / "training"
-    yield from run_check(
-        SECONDS, "datasets", lambda: check_datasets(Artifacts.open(artifacts_dir), configs)
-    )
+    if is_usable:
+        yield from run_check(
+            SECONDS, "datasets", lambda: check_datasets(Artifacts.open(artifacts_dir), configs)
+        )
     yield from run_check(SECONDS, "configs", lambda: check_configs(configs))
     try:
         check_working_directory(artifacts_dir)  # Prefect reads settings there

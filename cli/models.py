@@ -51,7 +51,8 @@ def models(
     if not count and artifacts.registry.stat() is None:
         raise FileNotFoundError(
             f"{artifacts.root}: no registry ({MODELS_FOLDER}/{REGISTRY_FILE}), so no models. Train "
-            "one first, or pass the folder that has the models with --artifacts-dir."
+            "one first, or name the root that has the models: --artifacts-dir or "
+            "LLM_TRAIN_ARTIFACTS."
         )
     wanted: Iterator[dict[str, Any]] = (
         metadata

@@ -70,12 +70,13 @@ class _Root(click.Path):
     """The path of a folder that exists, or the address of an object store."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            open_path(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         if is_url(value):
-            try:
-                open_path(value)
-            except ValueError as error:
-                self.fail(str(error), param, ctx)
-        elif not Path(value).is_dir():
+            return value
+        if not Path(value).is_dir():
             found = "a file" if Path(value).exists() else "nothing"
             self.fail(
                 f"expected a folder that holds datasets/ and models/, found {found} at "

@@ -27,6 +27,9 @@ pytest_plugins = ["tests.object_store.fixtures"]
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
 
+# Tests and their processes never use the artifacts root of the shell that runs them.
+os.environ.pop("LLM_TRAIN_ARTIFACTS", None)
+
 # A shell without job control starts background jobs with SIGINT ignored, which children inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -284,4 +284,6 @@ def test_a_record_does_not_decide_which_other_store_is_asked(url, monkeypatch):
     )
     [check] = [each for each in verify("model_v1", artifacts.root) if each.what == "config"]
     assert check.verdict == "MATCH"
-    assert check.note.startswith(f"{path} cannot be read (")
+    assert check.note == (
+        f"{path} cannot be read (not read: it is not below the artifacts root memory://bucket/copy)."
+    )

@@ -10,7 +10,7 @@ from src.diagnosis.finding import Finding, fault, ok, run_check, warning
 from src.errors import CorruptFileError
 from src.records.layout import WORK_FOLDER
 from src.rendering.text import counted, truncated_list
-from src.storage import is_url
+from src.storage import is_url, open_path
 from src.storage.leftovers import leftover_files
 from src.storage.reading import kind_of
 from src.training.registry import RegistryLostError, check_registry, read_registry_file
@@ -37,8 +37,16 @@ TRANSIENT = {
 
 def check_root(location: str | Path) -> Iterator[Finding]:
     """Check an artifacts root. Writes a file there, and removes it; creates no folder."""
+    try:
+        open_path(location)
+    except ValueError as error:
+        yield fault("artifacts root", str(error))
+        return
     if is_url(location):
-        yield from run_check(STORE_SECONDS, "artifacts root", lambda: [_probe_store(location)])
+        found, *_ = run_check(STORE_SECONDS, "artifacts root", lambda: [_probe_store(location)])
+        yield found
+        if found.level != "OK":
+            return
         yield from run_check(REGISTRY_SECONDS, "registry", lambda: [_registry(location)])
         return
     root = Path(location).absolute()

@@ -239,6 +239,7 @@ def _conflict(differences: list[str], root: StorePath) -> str:
     more = len(differences) - MAX_DIFFERENCES
     lines = differences[:MAX_DIFFERENCES] + ([f"... and {more:,} more."] if more > 0 else [])
     return (
-        f"{root}: has other files than the source. Nothing was written; copy to another root, or "
-        "remove these files:\n" + "\n".join(f"  {line}" for line in lines)
+        f"{root}: has other files than the source, and two roots cannot be merged. Nothing was "
+        "written; copy to another root, e.g. to another prefix:\n"
+        + "\n".join(f"  {line}" for line in lines)
     )

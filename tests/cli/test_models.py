@@ -147,7 +147,7 @@ def test_a_folder_without_a_registry_is_named_with_what_to_do(project, llm_train
         2,
         "",
         "error: configs: no registry (models/registry.json), so no models. Train one first, or "
-        "pass the folder that has the models with --artifacts-dir.\n",
+        "name the root that has the models: --artifacts-dir or LLM_TRAIN_ARTIFACTS.\n",
     )
 
 

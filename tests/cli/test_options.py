@@ -36,6 +36,14 @@ def test_the_error_for_an_unknown_address_says_which_are_possible(project, llm_t
     )
 
 
+def test_the_error_for_an_address_that_has_lost_a_slash_says_so(project, llm_train):
+    done = llm_train("dataset", "add", "a.jsonl", "a", "--artifacts-dir", "s3:/bucket/team")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "s3:/bucket/team: expected an address such as s3://bucket/prefix, with two slashes." in (
+        done.stderr
+    )
+
+
 def test_an_environment_variable_sets_the_artifacts_folder(models, llm_train, monkeypatch):
     monkeypatch.chdir("/")
     done = llm_train("show", "model_v1", LLM_TRAIN_ARTIFACTS=str(models / "artifacts"))

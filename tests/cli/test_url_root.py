@@ -115,3 +115,4 @@ def test_doctor_names_an_address_that_cannot_be_used(project, llm_train, monkeyp
     [fault] = [each for each in json.loads(done.stdout) if each["check"] == "artifacts root"]
     assert (done.exit_code, fault["level"]) == (1, "FAULT")
     assert fault["found"].startswith("ftp://host/x: expected a folder, or an address")
+    assert "datasets" not in {each["check"] for each in json.loads(done.stdout)}

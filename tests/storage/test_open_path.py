@@ -75,6 +75,23 @@ def test_an_address_that_has_lost_a_slash_is_no_folder(open_location):
     assert str(open_location("./s3:/bucket/f")) == "s3:/bucket/f"
 
 
+@pytest.mark.parametrize("location", ["S3://bucket/artifacts", " s3://bucket/artifacts"])
+def test_the_error_for_a_scheme_in_capitals_or_with_a_space_says_how_to_write_it(location):
+    with pytest.raises(ValueError, match=r"found the scheme '(S3| s3)'\. Write s3://\.\.\.$"):
+        open_path(location)
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["s3a://name:word@bucket/f", "s3:/name:word@bucket/f", "s3://name:word@bucket", "x://b?k=word"],
+)
+@pytest.mark.parametrize("open_location", [open_path, open_file])
+def test_no_error_has_the_credentials_of_an_address(open_location, location):
+    with pytest.raises(ValueError) as caught:
+        open_location(location)
+    assert "word" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("location", "expected"),
     [

@@ -221,8 +221,8 @@ def test_a_registry_of_other_models_is_refused(source, destination):
     with pytest.raises(CopyConflict) as caught:
         plan_copy(source, destination)
     assert str(caught.value) == (
-        f"{destination}: has other files than the source. Nothing was written; copy to another "
-        "root, or remove these files:\n"
+        f"{destination}: has other files than the source, and two roots cannot be merged. Nothing "
+        "was written; copy to another root, e.g. to another prefix:\n"
         f"  {destination}/models/registry.json: expected no registry, or the first entries of that "
         "of the source, found one of other models."
     )

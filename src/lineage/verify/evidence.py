@@ -313,7 +313,8 @@ def _read_config(statement: Statement | None, artifacts: Artifacts) -> ConfigEvi
     except ConfigError:
         reason = "is no longer a valid config"
     except (OSError, ValueError) as error:
-        reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        text = str(error).removeprefix(f"{config.uri}: ").rstrip(".")
+        reason = f"cannot be read ({getattr(error, 'strerror', None) or text})"
     return ConfigEvidence(uri=config.uri, reason=reason)
 
 

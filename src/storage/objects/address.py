@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass
 
-__all__ = ["Address", "is_valid_key", "parse_address"]
+__all__ = ["Address", "is_valid_key", "parse_address", "without_credentials"]
 
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile("(?P<scheme>[a-z0-9+.-]+)://(?P<bucket>[^/]*)(?:/(?P<prefix>.*))?", re.DOTALL)
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\]+")  # a file or a folder
+_CREDENTIALS = re.compile(r"(?<=:/)(/?).*@|\?.*", re.DOTALL)
 _NAME_IN_ADDRESS = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\?#%]+")
 
 
@@ -47,11 +48,16 @@ def parse_address(url: str) -> Address:
         or not all(map(_NAME_IN_ADDRESS.fullmatch, segments))
     ):
         raise ValueError(
-            f"{url[:200]!r}: expected the address of an object store: s3://BUCKET/PREFIX, "
-            "gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without a user name, a query or the "
-            "characters ? # % \\."
+            f"{without_credentials(url)[:200]!r}: expected the address of an object store: "
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without a user "
+            "name, a query or the characters ? # % \\."
         )
     return Address(scheme, bucket, "/".join(segments))
+
+
+def without_credentials(url: str) -> str:
+    """Return an address for a message: what may be a user, a password or a signature is `***`."""
+    return _CREDENTIALS.sub(lambda found: "?***" if found[1] is None else f"{found[1]}***@", url)
 
 
 def is_valid_key(key: str) -> bool:

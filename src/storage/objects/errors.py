@@ -89,7 +89,8 @@ def translated(error: Exception, place: str, *, bucket: str, server: str | None)
         return RefusedError(f"{place}: the server refuses the request ({found}{at}).")
     if found:
         return OSError(f"{place}: the server{at} answered with an error ({found}).")
+    unset = " AWS_ENDPOINT_URL is not set." if bucket.startswith("s3://") and not server else ""
     return OSError(
         f"{place}: no complete answer from the server{at}. Check the network and the address of "
-        "the server."
+        f"the server.{unset}"
     )

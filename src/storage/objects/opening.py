@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from src.errors import truncated_repr
 from src.storage.objects.address import Address
 from src.storage.objects.errors import RefusedError
 
@@ -19,6 +20,16 @@ __all__ = ["open_store", "server_address"]
 
 TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "120s"}
 RETRY_TIMEOUT = timedelta(seconds=60)
+_SERVER = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
+)
+_SENT = (  # variables whose values are sent in headers
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
 
 
 def server_address(scheme: str) -> str | None:
@@ -46,6 +57,7 @@ def open_store(address: Address, server: str | None, *, max_retries: int) -> "Ob
     Raises:
         RefusedError: There are no credentials, or a setting is not valid.
     """
+    _check_settings(address, server)
     try:
         return _open(address, server, max_retries)
     except (BaseError, TypeError, ValueError) as error:
@@ -55,6 +67,23 @@ def open_store(address: Address, server: str | None, *, max_retries: int) -> "Ob
             f"({type(error).__name__}). Check the variables that begin with AWS_, GOOGLE_ or "
             "AZURE_."
         ) from None
+
+
+def _check_settings(address: Address, server: str | None) -> None:
+    """Refuse settings with which a request of obstore would end in a panic, and no error."""
+    if server is not None and not _SERVER.fullmatch(server):
+        raise RefusedError(
+            f"{address.url}: the address of the server is {truncated_repr(server)}. Expected one "
+            "such as https://HOST:PORT or http://HOST:PORT. Correct the variable, e.g. "
+            "AWS_ENDPOINT_URL."
+        )
+    for name in _SENT if address.scheme == "s3" else ():
+        value = os.environ.get(name, "")
+        if not (value.isascii() and value.isprintable()) or value != value.strip():
+            raise RefusedError(
+                f"{address.url}: {name} has a space or a line end at one of its ends, or a "
+                "character that is not ASCII. Set it without."
+            )
 
 
 def _open(address: Address, server: str | None, max_retries: int) -> "ObjectStore":
@@ -90,7 +119,10 @@ def _aws_settings(address: Address) -> dict[str, Any]:
         session = boto3.Session()
         credentials = session.get_credentials()
     except BotoCoreError as error:
-        raise RefusedError(f"{address.url}: no credentials of AWS: {error}") from None
+        raise RefusedError(
+            f"{address.url}: no credentials of AWS: {str(error).rstrip('.')}. Correct AWS_PROFILE, "
+            "or ~/.aws/config and ~/.aws/credentials."
+        ) from None
     if credentials is None:
         raise RefusedError(
             f"{address.url}: no credentials of AWS were found. Set AWS_ACCESS_KEY_ID and "

@@ -87,3 +87,15 @@ def test_an_error_that_may_be_temporary_is_not_a_refusal(error, text):
 @pytest.mark.parametrize("status", ["400 X", "403 X", "404 X", "412 X", "500 X", "503 X"])
 def test_no_message_has_the_signature_of_a_request(status):
     assert "secret" not in message(answer(status))[1]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "end"),
+    [
+        ("s3://bucket", "of the server. AWS_ENDPOINT_URL is not set."),
+        ("gs://bucket", "of the server."),
+    ],
+)
+def test_a_server_that_does_not_answer_may_be_that_of_aws_by_mistake(bucket, end):
+    error = RuntimeError("HTTP error: error sending request")
+    assert str(translated(error, f"{bucket}/x", bucket=bucket, server=None)).endswith(end)
