@@ -79,7 +79,11 @@ def test_files_that_are_not_copied_are_named_on_stderr(models, llm_train, as_jso
         (2, ["artifacts", "artifacts/copy"], "artifacts/copy: the same root as artifacts, or one "),
         (2, ["nothing", "copied"], "nothing: no datasets and no models. Expected an artifacts "),
         (2, ["artifacts", "ftp://x/y"], "ftp://x/y: expected a folder, or an address such as "),
-        (2, ["artifacts", "other"], "other: has other files than the source. Nothing was written"),
+        (
+            2,
+            ["artifacts", "other"],
+            "other: has other files than the source, and two roots cannot be merged. Nothing was written",
+        ),
         (1, ["damaged", "copied"], "damaged/models/model_v1/metadata.json: "),
     ],
 )
