@@ -82,7 +82,7 @@ def test_files_that_are_not_copied_are_named_on_stderr(models, llm_train, as_jso
         (
             2,
             ["artifacts", "other"],
-            "other: has other files than the source, and two roots cannot be merged. Nothing was written",
+            "other: has other files than the source, and two roots cannot be merged. Nothing was ",
         ),
         (1, ["damaged", "copied"], "damaged/models/model_v1/metadata.json: "),
     ],
