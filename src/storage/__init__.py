@@ -12,6 +12,7 @@ from pathlib import Path
 
 from src.errors import truncated_repr
 from src.storage.folder import FolderStore
+from src.storage.objects.address import without_credentials
 from src.storage.reading import read_file
 from src.storage.store import (
     FileChangedError,
@@ -72,9 +73,10 @@ def open_path(location: Location) -> StorePath:
         return location
     text = os.fspath(location)
     if text.startswith(_LOST_SLASH) and not is_url(text):
+        shown = without_credentials(text)
         raise ValueError(
-            f"{text}: expected an address such as s3://bucket/prefix, with two slashes. Pass it as "
-            "text, not as a Path. A folder of this name is ./" + text + "."
+            f"{shown}: expected an address such as s3://bucket/prefix, with two slashes. Pass it "
+            f"as text, not as a Path. A folder of this name is ./{shown}."
         )
     return StorePath(open_store(text) if is_url(text) else FolderStore(Path(text)))
 
@@ -84,13 +86,13 @@ def open_store(url: str) -> Store:
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise ValueError(
-            f"{url}: expected a folder, or an address such as s3://bucket/prefix, "
+            f"{without_credentials(url)}: expected a folder, or an address such as s3://bucket/prefix, "
             "gs://bucket/prefix or az://container/prefix; found the scheme "
             f"{truncated_repr(scheme)}."
         )
     if not (find_spec("obstore") and find_spec("boto3")):
         raise ValueError(
-            f"{url}: the libraries for object stores are not installed. Run "
+            f"{without_credentials(url)}: the libraries for object stores are not installed. Run "
             "`pip install --require-hashes -r requirements/cloud.lock`."
         )
     settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
@@ -119,7 +121,9 @@ def open_file(location: Location) -> StorePath:
     folder, name = os.path.split(text.rstrip("/"))
     if is_url(text) and not is_url(f"{folder}/"):
         open_store(text)  # raises if there is no such back end
-        raise ValueError(f"{text}: expected the address of a file, found that of a bucket.")
+        raise ValueError(
+            f"{without_credentials(text)}: expected the address of a file, found that of a bucket."
+        )
     return open_path(folder) / name
 
 

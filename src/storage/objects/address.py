@@ -3,13 +3,13 @@
 import re
 from dataclasses import dataclass
 
-__all__ = ["Address", "is_valid_key", "parse_address"]
+__all__ = ["Address", "is_valid_key", "parse_address", "without_credentials"]
 
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile("(?P<scheme>[a-z0-9+.-]+)://(?P<bucket>[^/]*)(?:/(?P<prefix>.*))?", re.DOTALL)
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\]+")  # of a file, or of a folder
-_NAME_IN_ADDRESS = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\?#%]+")
+_NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\\ud800-\udfff]+")  # of a file, or of a folder
+_NAME_IN_ADDRESS = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\?#%\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,22 @@ def parse_address(url: str) -> Address:
         or not all(map(_NAME_IN_ADDRESS.fullmatch, segments))
     ):
         raise ValueError(
-            f"{url[:200]!r}: expected the address of an object store: s3://BUCKET/PREFIX, "
-            "gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without a name of a user, a query or the "
-            "characters ? # % \\."
+            f"{without_credentials(url)[:200]!r}: expected the address of an object store: "
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without a name of a "
+            "user, a query or the characters ? # % \\."
         )
     return Address(scheme, bucket, "/".join(segments))
+
+
+def without_credentials(url: str) -> str:
+    """Return an address, perhaps not a valid one, for a message.
+
+    Without what is before an `@` or after a `?` or `#`: passwords, which may contain any of these
+    characters, and signatures.
+    """
+    match = re.match("[^:/@?#]*:/+", url)
+    start = match[0] if match else ""
+    return start + re.split("[?#]", url[len(start) :].rpartition("@")[2])[0]
 
 
 def is_valid_key(key: str) -> bool:
