@@ -1,15 +1,15 @@
 """Opening an object store with the usual variables and profiles of its provider."""
 
 import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from src.storage.objects.address import Address
+from src.storage.objects.address import Address, without_credentials
 from src.storage.objects.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -21,16 +21,45 @@ TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "120s"}
 RETRY_TIMEOUT = timedelta(seconds=60)
 
 
+_SERVER_VARIABLES = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+
+
 def server_address(scheme: str) -> str | None:
     """Return the address of the server, if it is not the usual one; without credentials."""
-    names = {
-        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    }
-    for name in names.get(scheme, ()):
-        if value := os.environ.get(name):
-            return re.sub("//[^/@]*@", "//", value.partition("?")[0])
-    return None
+    server = _server(scheme)
+    return None if server is None else without_credentials(server)
+
+
+def _server(scheme: str) -> str | None:
+    names = _SERVER_VARIABLES.get(scheme, ())
+    return next((value for name in names if (value := os.environ.get(name))), None)
+
+
+def _check_server(address: Address) -> None:
+    """Refuse an address of a server with which obstore would panic, or another scheme."""
+    server = _server(address.scheme)
+    if server is None:
+        return
+    try:
+        parts = urlsplit(server)
+        is_valid = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0  # raises if it is no port
+            and server.isascii()
+            and server.isprintable()
+            and not set(server) & set(' "<>\\^`{|}?#')
+        )
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise RefusedError(
+            f"{address.url}: the address of the server cannot be used. Expected one such as "
+            f"https://HOST:PORT in {', '.join(_SERVER_VARIABLES[address.scheme])}."
+        )
 
 
 def open_store(address: Address, server: str | None, *, max_retries: int) -> "ObjectStore":
@@ -46,6 +75,7 @@ def open_store(address: Address, server: str | None, *, max_retries: int) -> "Ob
     Raises:
         RefusedError: There are no credentials, or a setting is not valid.
     """
+    _check_server(address)
     try:
         return _open(address, server, max_retries)
     except (BaseError, TypeError, ValueError) as error:
@@ -67,6 +97,8 @@ def _open(address: Address, server: str | None, max_retries: int) -> "ObjectStor
         "prefix": address.prefix or None,
     }
     if address.scheme == "s3":
+        # Of several variables, obstore would take any.
+        options |= {"endpoint": endpoint} if (endpoint := _server("s3")) else {}
         return S3Store(address.bucket, **_aws_settings(), **options)
     if address.scheme == "gs":
         _check_gcp_credentials(address)
