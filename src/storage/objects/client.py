@@ -175,6 +175,7 @@ class ObjectClient:
         objects = self._repeated(found, prefix)
         # The consoles of some servers make an empty object for a folder.
         folders = {key[:end] for key, *_ in objects for end in _ends_of_folders(key)}
+        folders.add(prefix)
         return [each for each in objects if each.size or each.key not in folders]
 
     def folders(self, prefix: Key) -> Sequence[str]:
