@@ -263,10 +263,9 @@ class BucketStore:
         found = {
             info.key.removeprefix(f"{prefix}/"): info.size for info in self._client.list(prefix)
         }
-        if found != {name: digest.size for name, digest in files.items()}:
-            raise CorruptFileError(
-                first_difference(self._message(prefix), self.digests(prefix), files)
-            )
+        expected = {name: digest.size for name, digest in files.items()}
+        if found != expected:
+            raise CorruptFileError(first_difference(self._message(prefix), found, expected))
         with self._copies(prefix, files) as folder:
             yield folder
 
