@@ -19,6 +19,8 @@ from pathlib import Path
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
 from src.storage.locking import try_lock
+from src.storage.reading import open_regular
+from src.storage.store import FileChangedError
 
 __all__ = ["FileCache"]
 
@@ -50,6 +52,7 @@ class FileCache:
 
         Raises:
             CorruptFileError: What was fetched has another digest; names the file.
+            FileChangedError: On exit: a file was written to meanwhile.
             OSError: There is no space, or the folder cannot be written to.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,7 +65,10 @@ class FileCache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._link(name, digest, path, fetch)
             self._shrink(_limit(), {each.sha256 for each in files.values()})
+            before = {name: _state(folder / name) for name in files}
             yield folder
+            for name, digest in files.items():
+                self._check_unaltered(folder / name, digest, before[name])
 
     @contextmanager
     def _new_folder(self) -> Iterator[Path]:
@@ -88,6 +94,8 @@ class FileCache:
     def _link(self, name: str, digest: Digest, path: Path, fetch: Fetch) -> None:
         """Link the copy to the name `path`; fetch it if there is none, or an altered one."""
         copy = self._folder / digest.sha256
+        if copy.is_dir() and not copy.is_symlink():
+            shutil.rmtree(copy)
         try:
             os.link(copy, path, follow_symlinks=False)
         except FileNotFoundError:
@@ -101,6 +109,13 @@ class FileCache:
         self._fetch(name, digest, path, fetch)
         with suppress(FileExistsError):  # another process was faster
             os.link(path, copy)
+
+    def _check_unaltered(self, path: Path, digest: Digest, before: object) -> None:
+        """Check a file that was in use; another process may have set the times of its copy."""
+        if _state(path) == before or _has_digest(path, digest):
+            return
+        (self._folder / digest.sha256).unlink(missing_ok=True)
+        raise FileChangedError(f"{path}: written to while it was in use. Run again.")
 
     def _fetch(self, name: str, digest: Digest, path: Path, fetch: Fetch) -> None:
         found, size = hashlib.sha256(), 0
@@ -150,13 +165,29 @@ class FileCache:
 
 
 def _has_digest(path: Path, digest: Digest) -> bool:
+    """Return whether a path is a regular file with these bytes; no link is followed."""
     found = hashlib.sha256()
-    with open(path, "rb") as file:
+    try:
+        if path.is_symlink():
+            return False
+        descriptor = open_regular(path)
+    except (CorruptFileError, FileNotFoundError):
+        return False
+    with open(descriptor, "rb") as file:
         if os.fstat(file.fileno()).st_size != digest.size:
             return False
         while piece := file.read(PIECE_BYTES):
             found.update(piece)
     return found.hexdigest() == digest.sha256
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return size and time of the last change of a file; `None` without one."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _limit() -> int:
