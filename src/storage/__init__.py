@@ -86,8 +86,8 @@ def open_store(url: str) -> Store:
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise ValueError(
-            f"{without_credentials(url)}: expected a folder, or an address such as s3://bucket/prefix, "
-            "gs://bucket/prefix or az://container/prefix; found the scheme "
+            f"{without_credentials(url)}: expected a folder, or an address such as "
+            "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; found the scheme "
             f"{truncated_repr(scheme)}."
         )
     if not (find_spec("obstore") and find_spec("boto3")):

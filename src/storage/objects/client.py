@@ -19,6 +19,7 @@ from src.errors import too_large
 from src.storage.objects.address import is_valid_key, parse_address
 from src.storage.objects.errors import RefusedError, UnknownOutcomeError, translated
 from src.storage.objects.opening import open_store, server_address
+from src.storage.stopping import is_stopped
 from src.storage.store import FileChangedError, Key
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class Patience:
         self._longest = 0.01
 
     def wait(self, error: OSError) -> None:
-        """Wait before the next try; raise `error` after the deadline."""
-        if time.monotonic() > self._deadline:
+        """Wait before the next try; raise `error` after the deadline, or if nobody waits for it."""
+        if time.monotonic() > self._deadline or is_stopped():
             raise error
         time.sleep(random.uniform(0, self._longest))  # noqa: S311
         self._longest = min(MAX_WAIT_SECONDS, 2 * self._longest)
