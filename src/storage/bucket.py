@@ -422,14 +422,16 @@ class _ObjectReader:
 def _pieces(client: ObjectClient, first: StoredObject) -> Generator[bytes, None, None]:
     """Yield the bytes of an object; parts are fetched ahead, in threads."""
     yield first.data
-    starts = deque(range(len(first.data), first.info.size, PART_BYTES))
+    starts = range(len(first.data), first.info.size, PART_BYTES)  # a list could be too large
     if not starts:
         return
     with stoppable_threads(PARTS_AHEAD) as submit:
         parts: deque[Any] = deque()
-        while starts or parts:
-            while starts and len(parts) < PARTS_AHEAD:
-                parts.append(submit(client.get_part, first.info, starts.popleft()))
+        for start in starts:
+            parts.append(submit(client.get_part, first.info, start))
+            if len(parts) == PARTS_AHEAD:
+                yield parts.popleft().result()
+        while parts:
             yield parts.popleft().result()
 
 

@@ -8,7 +8,7 @@ import pytest
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.storage import FileChangedError, open_file, open_path
-from src.storage.objects.client import ObjectClient
+from src.storage.objects.client import ObjectClient, ObjectInfo, StoredObject
 from src.storage.objects.errors import RefusedError
 from tests.object_store.fixtures import use_server
 
@@ -276,3 +276,13 @@ def test_a_dataset_is_added_where_a_console_has_made_a_folder(root, bucket):
 def test_a_name_that_is_no_text_is_refused(root):
     with pytest.raises(ValueError, match="is no valid key"):
         (root / "\udc80").read(LIMIT)
+
+
+def test_the_size_that_a_server_states_takes_no_memory(root, monkeypatch):
+    info = ObjectInfo("f", 10**18, "tag", "identity")
+    monkeypatch.setattr(ObjectClient, "get_first_part", lambda *_: StoredObject(info, b"1"))
+    monkeypatch.setattr(ObjectClient, "get_part", lambda *_: b"2")
+    buffer = bytearray(1)
+    with (root / "f").open() as file:
+        found = [bytes(buffer) for _ in range(9) if file.readinto(memoryview(buffer))]
+    assert found == [b"1", *[b"2"] * 8]
