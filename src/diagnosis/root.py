@@ -10,7 +10,7 @@ from src.diagnosis.finding import Finding, fault, ok, run_check, warning
 from src.errors import CorruptFileError
 from src.records.layout import WORK_FOLDER
 from src.rendering.text import counted, truncated_list
-from src.storage import is_url
+from src.storage import is_url, without_credentials
 from src.storage.leftovers import leftover_files
 from src.storage.reading import kind_of
 from src.training.registry import RegistryLostError, check_registry, read_registry_file
@@ -78,7 +78,9 @@ def _probe_store(url: str | Path) -> Finding:
         Artifacts.open(url).root.store.probe()
     except (OSError, ValueError) as error:
         action = "Check the address, the credentials, and the rights of this user."
-        return fault("artifacts root", f"{url}: cannot be used: {error}", action)
+        return fault(
+            "artifacts root", f"{without_credentials(url)}: cannot be used: {error}", action
+        )
     return ok("artifacts root", f"{url}: writable; conditional writes work.")
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "open_store",
     "plain_path",
     "read_file",
+    "without_credentials",
 ]
 
 SCHEMES = ("s3", "gs", "az")
