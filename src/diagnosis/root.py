@@ -79,7 +79,7 @@ def _probe_store(url: str | Path) -> Finding:
     except (OSError, ValueError) as error:
         action = "Check the address, the credentials, and the rights of this user."
         return fault(
-            "artifacts root", f"{without_credentials(url)}: cannot be used: {error}", action
+            "artifacts root", f"{without_credentials(str(url))}: cannot be used: {error}", action
         )
     return ok("artifacts root", f"{url}: writable; conditional writes work.")
 

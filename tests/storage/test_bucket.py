@@ -286,3 +286,21 @@ def test_the_size_that_a_server_states_takes_no_memory(root, monkeypatch):
     with (root / "f").open() as file:
         found = [bytes(buffer) for _ in range(9) if file.readinto(memoryview(buffer))]
     assert found == [b"1", *[b"2"] * 8]
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"),
+    [("broken", "CredentialRetrievalError"), ("none", r"The config profile \(none\)")],
+)
+def test_what_a_program_for_credentials_prints_is_not_in_an_error(
+    profile, reason, bucket, monkeypatch, tmp_path
+):
+    for name in PLAIN:
+        monkeypatch.delenv(name, raising=False)
+    config = "[profile broken]\ncredential_process = /bin/sh -c 'echo secret >&2; exit 1'\n"
+    (tmp_path / "config").write_text(config)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", profile)
+    with pytest.raises(RefusedError, match=f"Credentials of AWS: {reason}") as caught:
+        (open_path(f"{bucket.url}/team") / "f").read(LIMIT)
+    assert "secret" not in str(caught.value)

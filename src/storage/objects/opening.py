@@ -112,14 +112,18 @@ def _aws_settings() -> dict[str, Any]:
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return {"region": region or "us-east-1"}
     import boto3
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ProfileNotFound
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
         session = boto3.Session()
         credentials = session.get_credentials()
     except BotoCoreError as error:
-        raise RefusedError(f"Credentials of AWS: {error}") from None
+        # Another text can contain what a credential_process has printed.
+        reason = str(error) if isinstance(error, ProfileNotFound) else type(error).__name__
+        raise RefusedError(
+            f"Credentials of AWS: {reason}. Check AWS_PROFILE and that profile of ~/.aws/config."
+        ) from None
     if credentials is None:
         raise RefusedError(
             "No credentials of AWS were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
