@@ -1,4 +1,4 @@
-"""Threads that end soon when nobody waits for their results any longer.
+"""Threads that end soon after the end of the block that uses their results.
 
 A thread cannot be interrupted: without this, Ctrl-C would wait for all that the threads try again.
 """

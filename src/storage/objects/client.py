@@ -72,7 +72,7 @@ class Patience:
         self._longest = 0.01
 
     def wait(self, error: OSError) -> None:
-        """Wait before the next try; raise `error` after the deadline, or if nobody waits for it."""
+        """Wait before the next try; raise `error` after the deadline, or in a stopped thread."""
         if time.monotonic() > self._deadline or is_stopped():
             raise error
         time.sleep(random.uniform(0, self._longest))  # noqa: S311

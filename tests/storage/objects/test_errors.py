@@ -86,3 +86,11 @@ def test_what_may_pass_is_an_error_that_is_tried_again(error, text):
 @pytest.mark.parametrize("status", ["400 X", "403 X", "404 X", "412 X", "500 X", "503 X"])
 def test_no_message_has_the_signature_of_a_request(status):
     assert "secret" not in message(answer(status))[1]
+
+
+def test_an_object_that_is_named_like_an_error_is_not_taken_for_one():
+    error = str(answer(503)).replace("http://host/b/k", "http://host/b/AccessDenied/k")
+    assert message(RuntimeError(error)) == (
+        OSError,
+        "s3://bucket/x/k: the server asks for fewer requests (status 503 at http://host:9000).",
+    )
