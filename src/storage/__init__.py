@@ -43,6 +43,7 @@ __all__ = [
     "open_store",
     "plain_path",
     "read_file",
+    "without_credentials",
 ]
 
 SCHEMES = ("s3", "gs", "az")
@@ -97,7 +98,7 @@ def open_store(url: str) -> Store:
         )
     if not (find_spec("obstore") and find_spec("boto3")):
         raise ValueError(
-            f"{url}: the libraries for object stores are not installed. Run "
+            f"{without_credentials(url)}: the libraries for object stores are not installed. Run "
             "`pip install --require-hashes -r requirements/cloud.lock`."
         )
     settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}

@@ -30,6 +30,7 @@ from src.storage.memo import memo_path, read_facts, read_memo, write_facts, writ
 from src.storage.objects.client import PART_BYTES, ObjectClient, ObjectInfo, StoredObject
 from src.storage.objects.errors import RefusedError, UnknownOutcomeError
 from src.storage.readback import Outcome, outcome_of_create, outcome_of_swap
+from src.storage.stopping import stoppable_threads
 from src.storage.store import FileChangedError, Key, NewFolder, Reader, Stat, Update
 from src.storage.tree import copy_pieces, first_difference
 
@@ -116,8 +117,6 @@ class BucketStore:
 
     def create_many(self, files: Mapping[Key, bytes]) -> set[Key]:
         """Implement `Store.create_many`: several folders at the same time."""
-        from concurrent.futures import ThreadPoolExecutor  # slow to import
-
         folders: dict[str, list[Key]] = {}
         for key in files:
             folders.setdefault(posixpath.dirname(key), []).append(key)
@@ -134,8 +133,9 @@ class BucketStore:
             return done
 
         self._check_usable()
-        with ThreadPoolExecutor(self.parallel_requests) as pool:
-            return {key for done in pool.map(create, folders.values()) for key in done}
+        with stoppable_threads(self.parallel_requests) as submit:
+            created = [submit(create, keys) for keys in folders.values()]
+            return {key for each in created for key in each.result()}
 
     def replace(self, key: Key, data: bytes) -> None:
         """Implement `Store.replace`; a write that arrives late does not undo a later one."""
@@ -278,10 +278,9 @@ class BucketStore:
         found = {
             info.key.removeprefix(f"{prefix}/"): info.size for info in self._client.list(prefix)
         }
-        if found != {name: digest.size for name, digest in files.items()}:
-            raise CorruptFileError(
-                first_difference(self._message(prefix), self.digests(prefix), files)
-            )
+        expected = {name: digest.size for name, digest in files.items()}
+        if found != expected:
+            raise CorruptFileError(first_difference(self._message(prefix), found, expected))
         with self._copies(prefix, files) as folder:
             yield folder
 
@@ -443,21 +442,17 @@ class _ObjectReader:
 def _pieces(client: ObjectClient, first: StoredObject) -> Generator[bytes, None, None]:
     """Yield the bytes of an object; up to `PARTS_AHEAD` parts are fetched ahead, in threads."""
     yield first.data
-    starts = deque(range(len(first.data), first.info.size, PART_BYTES))
+    starts = range(len(first.data), first.info.size, PART_BYTES)  # a list could be too large
     if not starts:
         return
-    from concurrent.futures import ThreadPoolExecutor  # slow to import
-
-    with ThreadPoolExecutor(PARTS_AHEAD) as pool:
+    with stoppable_threads(PARTS_AHEAD) as submit:
         parts: deque[Any] = deque()
-        try:
-            while starts or parts:
-                while starts and len(parts) < PARTS_AHEAD:
-                    parts.append(pool.submit(client.get_part, first.info, starts.popleft()))
+        for start in starts:
+            parts.append(submit(client.get_part, first.info, start))
+            if len(parts) == PARTS_AHEAD:
                 yield parts.popleft().result()
-        finally:
-            for part in parts:
-                part.cancel()
+        while parts:
+            yield parts.popleft().result()
 
 
 class _Spool:

@@ -19,6 +19,8 @@ from pathlib import Path
 from src.digest import Digest
 from src.errors import CorruptFileError, truncated_repr
 from src.storage.locking import try_lock
+from src.storage.reading import open_regular
+from src.storage.store import FileChangedError
 
 __all__ = ["FileCache"]
 
@@ -53,6 +55,7 @@ class FileCache:
         Raises:
             CorruptFileError: A fetched file has another digest, or a path leads out of the folder;
                 names the file.
+            FileChangedError: On exit: a file was written to meanwhile.
             OSError: There is no space, or the folder cannot be written to.
             ValueError: `LLM_TRAIN_CACHE_GB` is not a valid number.
         """
@@ -66,7 +69,10 @@ class FileCache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._link(name, digest, path, fetch)
             self._shrink(_limit(), {each.sha256 for each in files.values()})
+            before = {name: _state(folder / name) for name in files}
             yield folder
+            for name, digest in files.items():
+                self._check_unaltered(folder / name, digest, before[name])
 
     @contextmanager
     def _new_folder(self) -> Iterator[Path]:
@@ -92,6 +98,8 @@ class FileCache:
     def _link(self, name: str, digest: Digest, path: Path, fetch: Fetch) -> None:
         """Create `path` as a link to the copy; fetch the file if the copy is missing or altered."""
         copy = self._folder / digest.sha256
+        if copy.is_dir() and not copy.is_symlink():
+            shutil.rmtree(copy)
         try:
             os.link(copy, path, follow_symlinks=False)
         except FileNotFoundError:
@@ -105,6 +113,13 @@ class FileCache:
         self._fetch(name, digest, path, fetch)
         with suppress(FileExistsError):  # another process was faster
             os.link(path, copy)
+
+    def _check_unaltered(self, path: Path, digest: Digest, before: object) -> None:
+        """Check a file that was in use; another process may have set the times of its copy."""
+        if _state(path) == before or _has_digest(path, digest):
+            return
+        (self._folder / digest.sha256).unlink(missing_ok=True)
+        raise FileChangedError(f"{path}: written to while it was in use. Run again.")
 
     def _fetch(self, name: str, digest: Digest, path: Path, fetch: Fetch) -> None:
         found, size = hashlib.sha256(), 0
@@ -154,13 +169,29 @@ class FileCache:
 
 
 def _has_digest(path: Path, digest: Digest) -> bool:
+    """Return whether a path is a regular file with these bytes; no link is followed."""
     found = hashlib.sha256()
-    with open(path, "rb") as file:
+    try:
+        if path.is_symlink():
+            return False
+        descriptor = open_regular(path)
+    except (CorruptFileError, FileNotFoundError):
+        return False
+    with open(descriptor, "rb") as file:
         if os.fstat(file.fileno()).st_size != digest.size:
             return False
         while piece := file.read(PIECE_BYTES):
             found.update(piece)
     return found.hexdigest() == digest.sha256
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return size and time of the last change of a file; `None` without one."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _limit() -> int:

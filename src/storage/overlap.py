@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeVar
 
+from src.storage.stopping import stoppable_threads
 from src.storage.store import StorePath
 
 if TYPE_CHECKING:
@@ -32,17 +32,11 @@ def overlapped(function: Callable[[U], T], items: Iterable[U], root: StorePath) 
     if number == 1:
         yield from map(function, items)
         return
-    from concurrent.futures import ThreadPoolExecutor  # slow to import
-
     ahead: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(number) as pool:
-        try:
-            for item in items:
-                ahead.append(pool.submit(copy_context().run, function, item))
-                if len(ahead) > number:
-                    yield ahead.popleft().result()
-            while ahead:
+    with stoppable_threads(number) as submit:
+        for item in items:
+            ahead.append(submit(function, item))
+            if len(ahead) > number:
                 yield ahead.popleft().result()
-        finally:
-            for each in ahead:
-                each.cancel()
+        while ahead:
+            yield ahead.popleft().result()

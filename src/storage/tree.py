@@ -105,9 +105,15 @@ def copy_pieces(root: Path, key: Key, expected: Digest) -> Generator[bytes, None
 
 
 def first_difference(
-    folder: object, found: Mapping[str, Digest], expected: Mapping[str, Digest]
+    folder: object, found: Mapping[str, Digest | int], expected: Mapping[str, Digest | int]
 ) -> str:
-    """Return a message about the first file, by name, that differs; there must be one."""
+    """Return a message about the first file, by name, that differs; there must be one.
+
+    Args:
+        folder: The folder, for the message.
+        found: The contents, or only the sizes in bytes, of the files that are there.
+        expected: Those of the files that must be there.
+    """
     name = min(
         name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
     )
@@ -115,8 +121,12 @@ def first_difference(
         return f"{folder}/{name}: no such file. Restore it from a backup."
     if name not in expected:
         return f"{folder}/{name}: not a file of the model. Left as found; remove it."
+    expected_text, found_text = (
+        f"{each:,} bytes" if isinstance(each, int) else f"sha256 {each.sha256}"
+        for each in (expected[name], found[name])
+    )
     return (
-        f"{folder}/{name}: expected sha256 {expected[name].sha256}, found {found[name].sha256}. "
+        f"{folder}/{name}: expected {expected_text}, found {found_text.removeprefix('sha256 ')}. "
         "Left as found; restore it from a backup."
     )
 

@@ -262,3 +262,9 @@ def test_trainings_that_were_stopped_are_named(project):
         "model_v3, model_v4 and 2 more.",
         action="Run their configs again to continue them, or delete their folders.",
     )
+
+
+def test_credentials_in_the_address_of_an_object_store_are_not_printed():
+    findings = [*check_root("s3://AKIA:secret@bucket/team")]
+    assert findings[0].level == "FAULT"
+    assert "secret" not in str(findings)

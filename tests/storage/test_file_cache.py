@@ -148,3 +148,19 @@ def test_the_files_of_a_process_that_was_killed_are_deleted_by_the_next_one(fold
     with FileCache(folder).provide({}, Source()):
         pass
     assert [path.name for path in folder.iterdir()] == [Digest.of(b"1").sha256]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_copy_that_is_no_regular_file_is_fetched_again(make, folder):
+    folder.mkdir()
+    make(folder / DIGESTS["config.json"].sha256)
+    with FileCache(folder).provide(DIGESTS, Source()) as local:
+        assert contents(local) == FILES
+
+
+def test_a_link_to_the_same_bytes_is_not_provided_as_a_copy(folder, tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"{}")
+    folder.mkdir()
+    (folder / DIGESTS["config.json"].sha256).symlink_to(tmp_path / "elsewhere")
+    with FileCache(folder).provide(DIGESTS, Source()) as local:
+        assert not (local / "config.json").is_symlink()

@@ -8,9 +8,8 @@ __all__ = ["Address", "is_valid_key", "parse_address", "without_credentials"]
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile("(?P<scheme>[a-z0-9+.-]+)://(?P<bucket>[^/]*)(?:/(?P<prefix>.*))?", re.DOTALL)
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\]+")  # a file or a folder
-_CREDENTIALS = re.compile(r"(?<=:/)(/?).*@|\?.*", re.DOTALL)
-_NAME_IN_ADDRESS = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\?#%]+")
+_NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\\ud800-\udfff]+")  # a file or a folder
+_NAME_IN_ADDRESS = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\?#%\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,14 @@ def parse_address(url: str) -> Address:
 
 
 def without_credentials(url: str) -> str:
-    """Return an address for a message: what may be a user, a password or a signature is `***`."""
-    return _CREDENTIALS.sub(lambda found: "?***" if found[1] is None else f"{found[1]}***@", url)
+    """Return an address, perhaps not a valid one, for a message.
+
+    Without what is before an `@` or after a `?` or `#`: passwords, which may contain any of these
+    characters, and signatures.
+    """
+    match = re.match("[^:/@?#]*:/+", url)
+    start = match[0] if match else ""
+    return start + re.split("[?#]", url[len(start) :].rpartition("@")[2])[0]
 
 
 def is_valid_key(key: str) -> bool:

@@ -21,6 +21,7 @@ from src.errors import too_large
 from src.storage.objects.address import is_valid_key, parse_address
 from src.storage.objects.errors import RefusedError, UnknownOutcomeError, translated
 from src.storage.objects.opening import open_store, server_address
+from src.storage.stopping import is_stopped
 from src.storage.store import FileChangedError, Key
 
 if TYPE_CHECKING:
@@ -73,8 +74,11 @@ class Backoff:
         self._longest = 0.01
 
     def wait(self, error: OSError) -> None:
-        """Wait before the next try, for at most 0.5 s; raise `error` after the deadline."""
-        if time.monotonic() > self._deadline:
+        """Wait before the next try, for at most 0.5 s.
+
+        Raises `error` after the deadline, or in a thread whose result nothing waits for.
+        """
+        if time.monotonic() > self._deadline or is_stopped():
             raise error
         time.sleep(random.uniform(0, self._longest))  # noqa: S311
         self._longest = min(MAX_WAIT_SECONDS, 2 * self._longest)
@@ -181,6 +185,7 @@ class ObjectClient:
         objects = self._repeated(found, prefix)
         # The consoles of some servers make an empty object for a folder.
         folders = {key[:end] for key, *_ in objects for end in _ends_of_folders(key)}
+        folders.add(prefix)
         return [each for each in objects if each.size or each.key not in folders]
 
     def folders(self, prefix: Key) -> Sequence[str]:
@@ -326,9 +331,7 @@ class ObjectClient:
     def _opened(self) -> "tuple[ObjectStore, ObjectStore]":
         _check_not_forked()
         if self._stores is None:
-            single, repeating = (
-                open_store(self._address, self._server, max_retries=number) for number in (0, 5)
-            )
+            single, repeating = (open_store(self._address, max_retries=number) for number in (0, 5))
             self._stores = single, repeating
         return self._stores
 

@@ -8,6 +8,7 @@ import re
 
 __all__ = ["RefusedError", "UnknownOutcomeError", "translated"]
 
+_ADDRESS = re.compile(r"https?://\S+")
 _CODE = re.compile("<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile("non-2xx status code: ([0-9]{3})")
 _THROTTLED = ("SlowDown", "ServerBusy", "TooManyRequests", "status 429", "status 503")
@@ -72,7 +73,7 @@ def translated(error: Exception, place: str, *, bucket: str, server: str | None)
         A `RefusedError` if the server would refuse again; another `OSError` if a repeated request
         may succeed.
     """
-    text = str(error)
+    text = _ADDRESS.sub("", str(error))  # a name in it can be that of an error
     code, status = _CODE.search(text), _STATUS.search(text)
     found = code[1] if code else f"status {status[1]}" if status else ""
     at = f" at {server}" if server else ""

@@ -1,16 +1,16 @@
 """Open an object store with the usual variables and profiles of its provider."""
 
 import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from src.errors import truncated_repr
-from src.storage.objects.address import Address
+from src.storage.objects.address import Address, without_credentials
 from src.storage.objects.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ __all__ = ["open_store", "server_address"]
 
 TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "120s"}
 RETRY_TIMEOUT = timedelta(seconds=60)
-_SERVER = re.compile(
-    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
-)
 _SENT = (  # variables whose values are sent in headers
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -31,32 +28,36 @@ _SENT = (  # variables whose values are sent in headers
     "AWS_DEFAULT_REGION",
 )
 
+_SERVER_VARIABLES = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+
 
 def server_address(scheme: str) -> str | None:
-    """Return the address of the server, without credentials; `None` for the provider's own."""
-    names = {
-        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    }
-    for name in names.get(scheme, ()):
-        if value := os.environ.get(name):
-            return re.sub("//[^/@]*@", "//", value.partition("?")[0])
-    return None
+    """Return the address of the server, without credentials; `None` for the provider's."""
+    server = _server(scheme)
+    return None if server is None else without_credentials(server)
 
 
-def open_store(address: Address, server: str | None, *, max_retries: int) -> "ObjectStore":
+def _server(scheme: str) -> str | None:
+    names = _SERVER_VARIABLES.get(scheme, ())
+    return next((value for name in names if (value := os.environ.get(name))), None)
+
+
+def open_store(address: Address, *, max_retries: int) -> "ObjectStore":
     """Return the object store at an address; no request is sent.
 
     Credentials are those of the usual variables and profiles of the provider.
 
     Args:
         address: The address.
-        server: The address of the server; see `server_address`.
         max_retries: The number of times that obstore repeats a failed request.
 
     Raises:
         RefusedError: There are no credentials, or a setting is not valid.
     """
+    server = _server(address.scheme)
     _check_settings(address, server)
     try:
         return _open(address, server, max_retries)
@@ -70,12 +71,13 @@ def open_store(address: Address, server: str | None, *, max_retries: int) -> "Ob
 
 
 def _check_settings(address: Address, server: str | None) -> None:
-    """Refuse settings with which a request of obstore would end in a panic, and no error."""
-    if server is not None and not _SERVER.fullmatch(server):
+    """Raise if a request of obstore would end in a panic, which is no error."""
+    if server is not None and not _is_server(server):
         raise RefusedError(
-            f"{address.url}: the address of the server is {truncated_repr(server)}. Expected one "
-            "such as https://HOST:PORT or http://HOST:PORT. Correct the variable, e.g. "
-            "AWS_ENDPOINT_URL."
+            f"{address.url}: the address of the server is "
+            f"{truncated_repr(without_credentials(server))}. Expected one such as "
+            "https://HOST:PORT or http://HOST:PORT in "
+            f"{' or '.join(_SERVER_VARIABLES[address.scheme])}."
         )
     for name in _SENT if address.scheme == "s3" else ():
         value = os.environ.get(name, "")
@@ -84,6 +86,21 @@ def _check_settings(address: Address, server: str | None) -> None:
                 f"{address.url}: {name} has a space or a line end at one of its ends, or a "
                 "character that is not ASCII. Set it without."
             )
+
+
+def _is_server(server: str) -> bool:
+    try:
+        parts = urlsplit(server)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0  # raises if it is no port
+            and server.isascii()
+            and server.isprintable()
+            and not set(server) & set(' "<>\\^`{|}?#')
+        )
+    except ValueError:
+        return False
 
 
 def _open(address: Address, server: str | None, max_retries: int) -> "ObjectStore":
@@ -96,6 +113,8 @@ def _open(address: Address, server: str | None, max_retries: int) -> "ObjectStor
         "prefix": address.prefix or None,
     }
     if address.scheme == "s3":
+        # Of several variables, obstore would take any.
+        options |= {} if server is None else {"endpoint": server}
         return S3Store(address.bucket, **_aws_settings(address), **options)
     if address.scheme == "gs":
         _check_gcp_credentials(address)
@@ -112,16 +131,18 @@ def _aws_settings(address: Address) -> dict[str, Any]:
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return {"region": region or "us-east-1"}
     import boto3
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ProfileNotFound
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
         session = boto3.Session()
         credentials = session.get_credentials()
     except BotoCoreError as error:
+        # Another text can contain what a credential_process has printed.
+        reason = str(error) if isinstance(error, ProfileNotFound) else type(error).__name__
         raise RefusedError(
-            f"{address.url}: no credentials of AWS: {str(error).rstrip('.')}. Correct AWS_PROFILE, "
-            "or ~/.aws/config and ~/.aws/credentials."
+            f"{address.url}: no credentials of AWS: {reason.rstrip('.')}. Correct AWS_PROFILE, or "
+            "~/.aws/config and ~/.aws/credentials."
         ) from None
     if credentials is None:
         raise RefusedError(

@@ -56,10 +56,10 @@ def test_any_other_address_is_refused_with_what_is_possible(text):
     ("url", "shown"),
     [
         ("s3://bucket/team", "s3://bucket/team"),
-        ("s3://name:word@bucket/team", "s3://***@bucket/team"),
-        ("s3://name:wo/rd@bucket/team", "s3://***@bucket/team"),
-        ("s3:/name:word@bucket/team", "s3:/***@bucket/team"),
-        ("s3://bucket/team?X-Amz-Signature=word", "s3://bucket/team?***"),
+        ("s3://name:word@bucket/team", "s3://bucket/team"),
+        ("s3://name:wo/rd@bucket/team", "s3://bucket/team"),
+        ("s3:/name:word@bucket/team", "s3:/bucket/team"),
+        ("s3://bucket/team?X-Amz-Signature=word", "s3://bucket/team"),
     ],
 )
 def test_a_message_names_an_address_without_what_may_be_credentials(url, shown):
@@ -69,7 +69,7 @@ def test_a_message_names_an_address_without_what_may_be_credentials(url, shown):
 def test_the_error_for_an_address_with_credentials_does_not_have_them():
     with pytest.raises(ValueError) as caught:
         parse_address("s3://name:word@bucket/x?sig=secret")
-    assert str(caught.value).startswith("'s3://***@bucket/x?***': expected the address")
+    assert str(caught.value).startswith("'s3://bucket/x': expected the address")
 
 
 @pytest.mark.parametrize("key", ["a", "a/b c/é.json", ".probe/x", "weights/100%?#.bin"])

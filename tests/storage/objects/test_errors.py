@@ -99,3 +99,11 @@ def test_no_message_has_the_signature_of_a_request(status):
 def test_a_server_that_does_not_answer_may_be_that_of_aws_by_mistake(bucket, end):
     error = RuntimeError("HTTP error: error sending request")
     assert str(translated(error, f"{bucket}/x", bucket=bucket, server=None)).endswith(end)
+
+
+def test_an_object_that_is_named_like_an_error_is_not_taken_for_one():
+    error = str(answer(503)).replace("http://host/b/k", "http://host/b/AccessDenied/k")
+    assert message(RuntimeError(error)) == (
+        OSError,
+        "s3://bucket/x/k: the server asks for fewer requests (status 503 at http://host:9000).",
+    )
