@@ -4,7 +4,7 @@ import pytest
 
 from src.storage.objects.address import Address
 from src.storage.objects.errors import RefusedError
-from src.storage.objects.opening import open_store
+from src.storage.objects.opening import open_store, server_address
 
 ADDRESS = Address("s3", "bucket", "team")
 
