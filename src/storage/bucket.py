@@ -196,7 +196,8 @@ class BucketStore:
                 digest.update(buffer[:read])
                 progress(read)
         found = Digest(file.stat.size, digest.hexdigest())
-        write_facts(memo, str(file.stat.identity), *found)
+        if file.stat.identity is not None:
+            write_facts(memo, file.stat.identity, *found)
         return found
 
     def put_files(self, prefix: Key, folder: Path, files: Mapping[str, Digest]) -> None:

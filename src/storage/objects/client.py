@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
 
-from src.errors import too_large
+from src.errors import too_large, truncated_repr
 from src.storage.objects.address import is_valid_key, parse_address
-from src.storage.objects.errors import RefusedError, UnknownOutcomeError, translated
+from src.storage.objects.errors import RefusedError, UnknownOutcomeError, code_of, translated
 from src.storage.objects.opening import open_store, server_address
 from src.storage.stopping import is_stopped
 from src.storage.store import FileChangedError, Key
@@ -46,13 +46,14 @@ class ObjectInfo(NamedTuple):
         key: Its key.
         size: Its size in bytes.
         tag: The ETag of its bytes.
-        identity: ETag, version, size and time of the last write (in seconds), as text.
+        identity: ETag, version, size and time of the last write (in seconds), as text; `None`
+            if the server sent no ETag.
     """
 
     key: Key
     size: int
     tag: str
-    identity: str
+    identity: str | None
 
 
 class StoredObject(NamedTuple):
@@ -176,13 +177,23 @@ class ObjectClient:
             ) from error
 
     def list(self, prefix: Key) -> Sequence[ObjectInfo]:
-        """Return all objects below a prefix, in the order of their keys."""
+        """Return all objects below a prefix, in the order of their keys.
+
+        Raises:
+            RefusedError: The server lists an object that is not below the prefix.
+        """
 
         def found() -> list[ObjectInfo]:
             pages = obstore.list(self._single, prefix=prefix or None)
             return sorted(_info(each["path"], each) for page in pages for each in page)
 
         objects = self._repeated(found, prefix)
+        for each in objects:
+            if prefix and not each.key.startswith(f"{prefix}/") and each.key != prefix:
+                raise RefusedError(
+                    f"{self._message(prefix)}: the server lists {truncated_repr(each.key)}, which "
+                    "is not below it. Use another server."
+                )
         # The consoles of some servers make an empty object for a folder.
         folders = {key[:end] for key, *_ in objects for end in _ends_of_folders(key)}
         folders.add(prefix)
@@ -254,7 +265,7 @@ class ObjectClient:
                 )
             except FileNotFoundError as error:
                 # The answer to the last request was lost; obstore repeated it and found no upload.
-                if "NoSuchUpload" not in str(error):
+                if code_of(error) != "NoSuchUpload":
                     raise self._translated(error, key) from error
                 # Without the text of `error`: its status 404 would be classified as a refusal.
                 raise GenericError("the upload was completed or aborted") from error
@@ -341,10 +352,8 @@ def _ends_of_folders(key: Key) -> Iterator[int]:
 
 
 def _info(key: Key, meta: Any) -> ObjectInfo:
-    tag = meta["e_tag"] or ""
-    identity = (
-        f"{tag}-{meta['version'] or ''}-{meta['size']}-{int(meta['last_modified'].timestamp())}"
-    )
+    tag, written = meta["e_tag"] or "", int(meta["last_modified"].timestamp())
+    identity = f"{tag}-{meta['version'] or ''}-{meta['size']}-{written}" if tag else None
     return ObjectInfo(key, meta["size"], tag, identity)
 
 

@@ -6,7 +6,7 @@ status of the server's answer.
 
 import re
 
-__all__ = ["RefusedError", "UnknownOutcomeError", "translated"]
+__all__ = ["RefusedError", "UnknownOutcomeError", "code_of", "translated"]
 
 _ADDRESS = re.compile(r"https?://\S+")
 _CODE = re.compile("<Code>([A-Za-z]{3,60})</Code>")
@@ -60,6 +60,12 @@ _REFUSALS = {
 }
 
 
+def code_of(error: Exception) -> str:
+    """Return the code of the server's answer, e.g. `NoSuchKey`; empty if there is none."""
+    found = _CODE.search(_ADDRESS.sub("", str(error)))  # a name in an address can be that of a code
+    return found[1] if found else ""
+
+
 def translated(error: Exception, place: str, *, bucket: str, server: str | None) -> OSError:
     """Return the error of the project for one of obstore.
 
@@ -73,9 +79,9 @@ def translated(error: Exception, place: str, *, bucket: str, server: str | None)
         A `RefusedError` if the server would refuse again; another `OSError` if a repeated request
         may succeed.
     """
-    text = _ADDRESS.sub("", str(error))  # a name in it can be that of an error
-    code, status = _CODE.search(text), _STATUS.search(text)
-    found = code[1] if code else f"status {status[1]}" if status else ""
+    text = _ADDRESS.sub("", str(error))
+    status = _STATUS.search(text)
+    found = code_of(error) or (f"status {status[1]}" if status else "")
     at = f" at {server}" if server else ""
     if isinstance(error, FileNotFoundError) or found in ("NoSuchBucket", "ContainerNotFound"):
         return RefusedError(f"{bucket}: no such bucket{at}. Create it, or correct the address.")
