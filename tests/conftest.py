@@ -24,7 +24,13 @@ from tests.stores import FAULTS, MemoryBucket, MemoryServer, MemoryStore
 
 pytest_plugins = ["tests.object_store.fixtures"]
 
-settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=100 if os.environ.get("TORTURE") else 50,
+)
 settings.load_profile("suite")
 
 # Tests and their processes never use the artifacts root of the shell that runs them.

@@ -399,7 +399,9 @@ def test_a_run_killed_at_any_step_leaves_whole_files_in_order_and_can_be_repeate
         before,
     )
     stages = set()
-    for step in steps:
+    # Many system calls leave the same files.
+    left = {repr({name: len(data) for name, data in tree(step).items()}): step for step in steps}
+    for step in left.values():
         names = [f"artifacts/{name}" for name in PRODUCED]
         read = {name: read_file(step / name, 1 << 20) for name in names}
         found = {name: data for name, data in read.items() if data is not None}

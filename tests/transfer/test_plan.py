@@ -18,6 +18,7 @@ from src.transfer.plan import plan_copy
 from src.transfer.steps import CopyConflict
 from tests.conftest import BACK_ENDS, REPOSITORY
 from tests.stores import MemoryStore
+from tests.torture.harness import LONG
 from tests.transfer.conftest import record
 
 DESTINATIONS = (*BACK_ENDS, "bucket")
@@ -446,7 +447,7 @@ def test_a_copy_that_was_killed_anywhere_leaves_no_altered_model_and_is_continue
     steps = crashes(KILLED, Path.cwd())
     left = {repr(tree(step / "copied")): step for step in steps}.values()
     assert len(left) > len(files) == 10
-    for step in left:
+    for step in list(left)[:: 1 if LONG else 3]:
         monkeypatch.chdir(step)
         found = {verdict(checks) for _, checks in verify_all("copied")}
         assert found <= {"AS RECORDED", "UNFINISHED"}, step

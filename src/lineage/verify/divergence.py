@@ -16,6 +16,9 @@ MAX_TEXT = 100  # characters of a value
 Point = Mapping[str, Any]
 
 
+_ABSENT = object()  # which differs from a value that is null
+
+
 def first_step_difference(recorded: Sequence[Point], new: Sequence[Point]) -> str:
     """Return the first step at which two histories differ, and how; empty if they are equal.
 
@@ -31,7 +34,7 @@ def first_step_difference(recorded: Sequence[Point], new: Sequence[Point]) -> st
     for compared in ([LOSS], names):
         for step in steps:
             one, other = ones.get(step, {}), others.get(step, {})
-            if any(one.get(name) != other.get(name) for name in compared):
+            if any(one.get(name, _ABSENT) != other.get(name, _ABSENT) for name in compared):
                 return f"step {step}: {_step_difference(one, other)}"
     return ""
 
@@ -41,13 +44,14 @@ def _step_difference(one: Point, other: Point) -> str:
         return "recorded, but not trained again" if one else "trained again, but not recorded"
     names = changed_names(one, other)
     changes = [
-        f"{name} {_text(one.get(name))} recorded, {_text(other.get(name))} now"
+        f"{name} {_text(one, name)} recorded, {_text(other, name)} now"
         for name in sorted(names, key=lambda name: name != LOSS)
     ]
     lines = one.get(LINES)
     if LINES not in names and isinstance(lines, list) and lines:
         more = ", ..." if len(lines) > MAX_LINES else ""
-        changes.append(f"lines {', '.join(map(_text, lines[:MAX_LINES]))}{more} of data.jsonl")
+        shown = ", ".join(_cut(as_text(line)) for line in lines[:MAX_LINES])
+        changes.append(f"lines {shown}{more} of data.jsonl")
     return "; ".join(changes[:MAX_CHANGES])
 
 
@@ -55,7 +59,7 @@ def environment_differences(recorded: Mapping[str, Any], new: Mapping[str, Any])
     """Return how the environments of two trainings differ, one text per fact."""
     ones, others = dict(dotted(recorded)), dict(dotted(new))
     return [
-        f"{name}: {_text(ones.get(name))} recorded, {_text(others.get(name))} now"
+        f"{name}: {_text(ones, name)} recorded, {_text(others, name)} now"
         for name in changed_names(ones, others)
     ]
 
@@ -63,10 +67,17 @@ def environment_differences(recorded: Mapping[str, Any], new: Mapping[str, Any])
 def changed_names(recorded: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the names under which two mappings have other values, or only one of them has one."""
     return sorted(
-        name for name in recorded.keys() | new.keys() if recorded.get(name) != new.get(name)
+        name
+        for name in recorded.keys() | new.keys()
+        if recorded.get(name, _ABSENT) != new.get(name, _ABSENT)
     )
 
 
-def _text(value: Any) -> str:
-    text = "none" if value is None else as_text(value)
+def _text(values: Mapping[str, Any], name: str) -> str:
+    if name not in values:
+        return "none"
+    return "null" if values[name] is None else _cut(as_text(values[name]))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."

@@ -71,6 +71,11 @@ histories = st.lists(
 ).map(lambda values: [value | {"step": step} for step, value in enumerate(values)])
 
 
+def test_a_value_that_is_null_differs_from_none_at_all():
+    found = first_step_difference([{"step": 0}], [{"loss": None, "step": 0}])
+    assert found == "step 0: loss none recorded, null now"
+
+
 @given(histories, histories)
 def test_there_is_a_difference_if_and_only_if_the_histories_differ(one, other):
     assert bool(first_step_difference(one, other)) == (one != other)
