@@ -104,7 +104,7 @@ def project(tmp_path):
     new_repository(project)
     template = (project / "configs/training/mistral_finetune.yaml").read_text()
     for n in range(CONFIGS):
-        changed = re.sub("learning_rate: .*", f"learning_rate: {n + 1}e-6", template)
+        changed = re.sub("learning_rate: .*", f"learning_rate: {10 - n}e-6", template)
         (project / f"configs/training/concurrent_{n}.yaml").write_text(changed)
     return project
 
