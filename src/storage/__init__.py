@@ -12,7 +12,7 @@ from pathlib import Path
 
 from src.errors import truncated_repr
 from src.storage.folder import FolderStore
-from src.storage.objects.address import without_credentials
+from src.storage.objects.address import SCHEMES, without_credentials
 from src.storage.reading import read_file
 from src.storage.store import (
     FileChangedError,
@@ -46,8 +46,6 @@ __all__ = [
     "without_credentials",
 ]
 
-SCHEMES = ("s3", "gs", "az")
-"""Schemes of addresses: S3, Google Cloud Storage, Azure Blob Storage."""
 _SETTINGS = ("AWS_", "AZURE_", "GOOGLE_")  # prefixes of variables with settings
 _LOST_SLASH = tuple(f"{scheme}:/" for scheme in SCHEMES)
 

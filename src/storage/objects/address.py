@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass
 
-__all__ = ["Address", "is_valid_key", "parse_address", "without_credentials"]
+__all__ = ["SCHEMES", "Address", "is_valid_key", "parse_address", "without_credentials"]
 
 SCHEMES = ("s3", "gs", "az")
+"""The schemes of object stores: S3, Google Cloud Storage, Azure."""
 _URL = re.compile("(?P<scheme>[a-z0-9+.-]+)://(?P<bucket>[^/]*)(?:/(?P<prefix>.*))?", re.DOTALL)
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _NAME = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/\\\ud800-\udfff]+")  # a file or a folder
