@@ -169,7 +169,7 @@ def memory_url(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def open_in_memory(patch: pytest.MonkeyPatch, server: MemoryServer) -> None:
-    """Have `open_path` open the addresses `memory://bucket/...`."""
+    """Make `open_path` accept the addresses `memory://bucket/...`."""
     open_store = storage.open_store
 
     def opened(url: str) -> Store:

@@ -29,10 +29,10 @@ from src.storage.file_cache import FileCache
 from src.storage.memo import memo_path, read_facts, read_memo, write_facts, write_memo
 from src.storage.objects.client import PART_BYTES, ObjectClient, ObjectInfo, StoredObject
 from src.storage.objects.errors import RefusedError, UnknownOutcomeError
-from src.storage.readback import Outcome, outcome_of_create, outcome_of_swap
+from src.storage.readback import Outcome, outcome_of_swap
 from src.storage.stopping import stoppable_threads
 from src.storage.store import FileChangedError, Key, NewFolder, Reader, Stat, Update
-from src.storage.tree import copy_pieces, first_difference
+from src.storage.tree import copy_pieces, first_difference, hash_reader
 
 __all__ = ["BucketStore"]
 
@@ -189,13 +189,8 @@ class BucketStore:
         info = self._client.head(key) if use_memos else None
         if info is not None and (known := _known_digest(memo, info)) is not None:
             return known
-        digest = sha256()
         with self.open(key) as file:
-            buffer = memoryview(bytearray(1 << 20))
-            while read := file.readinto(buffer):
-                digest.update(buffer[:read])
-                progress(read)
-        found = Digest(file.stat.size, digest.hexdigest())
+            found = hash_reader(file, progress)
         if file.stat.identity is not None:
             write_facts(memo, file.stat.identity, *found)
         return found
@@ -267,7 +262,7 @@ class BucketStore:
             self._client.upload(key, lambda: _file_pieces(path), size)
         else:
             data = path.read_bytes()
-            if outcome_of_create(data, self.create(key, data)) is not Outcome.WRITTEN:
+            if self.create(key, data) != data:
                 raise self._exists(posixpath.dirname(key))
 
     def _exists(self, prefix: Key) -> FileExistsError:

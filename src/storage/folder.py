@@ -6,7 +6,6 @@ and locked by its writer; the next writer takes over the temporary file of one t
 """
 
 import errno
-import hashlib
 import os
 import stat
 import time
@@ -29,10 +28,10 @@ from src.storage.reading import check_no_hole, has_contents, kind_of, open_regul
 from src.storage.store import FileChangedError, Key, NewFolder, Reader, Stat, Update
 from src.storage.together import create_together
 from src.storage.tree import (
-    PIECE_BYTES,
     copy_pieces,
     first_difference,
     hash_file,
+    hash_reader,
     remove_empty_folders,
     scan,
 )
@@ -250,16 +249,11 @@ class FolderStore:
             )
         before = _size_and_times(path.stat())
         yield path.resolve()
-        if _size_and_times(path.stat()) != before and self._digest(key) != digest:
-            raise _changed(path)
-
-    def _digest(self, key: Key) -> Digest:
-        """Hash a file; unlike `hash_file`, follow links."""
-        digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
-        with self.open(key) as file:
-            while read := file.readinto(buffer):
-                digest.update(buffer[:read])
-        return Digest(file.stat.size, digest.hexdigest())
+        if _size_and_times(path.stat()) != before:
+            with self.open(key) as file:  # unlike `hash_file`, follows links
+                found = hash_reader(file)
+            if found != digest:
+                raise _changed(path)
 
     def local_folder(self, key: Key) -> Path:
         """Implement `Store.local_folder`: the folder itself."""

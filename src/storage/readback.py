@@ -8,7 +8,7 @@ that of `readback.rs` of Icechunk (https://github.com/earth-mover/icechunk).
 
 from enum import Enum
 
-__all__ = ["Outcome", "outcome_of_create", "outcome_of_swap"]
+__all__ = ["Outcome", "outcome_of_swap"]
 
 
 class Outcome(Enum):
@@ -19,18 +19,10 @@ class Outcome(Enum):
     NOT_WRITTEN = "the file is as it was; the write may still take effect, until another one does"
 
 
-def outcome_of_create(new: bytes, found: bytes | None) -> Outcome:
-    """Classify a write whose condition was that there is no file.
-
-    Args:
-        new: The bytes that were to be written.
-        found: The bytes of the file after the error; `None` if there is no file.
-    """
-    return outcome_of_swap(None, new, found)
-
-
 def outcome_of_swap(before: bytes | None, new: bytes, found: bytes | None) -> Outcome:
     """Classify a write whose condition was that the file had not been written since it was read.
+
+    A file that must not exist is one that was not there when it was read.
 
     Args:
         before: The bytes that were read before the write; `None` if there was no file.

@@ -12,9 +12,16 @@ from src.errors import CorruptFileError
 from src.progress import ignore_progress
 from src.storage.entry import Entry, open_entry
 from src.storage.reading import check_no_hole, kind_of, open_regular
-from src.storage.store import FileChangedError, Key
+from src.storage.store import FileChangedError, Key, Reader
 
-__all__ = ["copy_pieces", "first_difference", "hash_file", "remove_empty_folders", "scan"]
+__all__ = [
+    "copy_pieces",
+    "first_difference",
+    "hash_file",
+    "hash_reader",
+    "remove_empty_folders",
+    "scan",
+]
 
 MAX_FILES = 10_000
 MAX_NAME = 1024  # characters of a path below the folder
@@ -82,6 +89,15 @@ def hash_file(root: Path, key: Key, progress: Callable[[int], None] = ignore_pro
             progress(read)
         _check_unchanged(before, descriptor, root / key)
     return Digest(before.st_size, digest.hexdigest())
+
+
+def hash_reader(file: Reader, progress: Callable[[int], None] = ignore_progress) -> Digest:
+    """Return size and SHA-256 of an open file; `progress` is called as by `hash_file`."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
+    while read := file.readinto(buffer):
+        digest.update(buffer[:read])
+        progress(read)
+    return Digest(file.stat.size, digest.hexdigest())
 
 
 def copy_pieces(root: Path, key: Key, expected: Digest) -> Generator[bytes, None, None]:

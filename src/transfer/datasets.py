@@ -4,6 +4,7 @@ from src.digest import Digest
 from src.names import is_version
 from src.records.layout import DATA_FILE, METADATA_FILE, METADATA_LIMIT
 from src.storage import StorePath
+from src.training.hashing import count_and_hash_once
 from src.transfer.planner import Planner
 from src.transfer.steps import CopyDataset
 
@@ -41,8 +42,8 @@ def _plan_dataset(planner: Planner, source: StorePath, size: int) -> None:
     if data is not None:
         expected, found = Digest(size, ""), Digest(data.size, "")
         if size == data.size:
-            expected = Digest(size, planner.hash_dataset(source / DATA_FILE)[1])
-            found = Digest(size, planner.hash_dataset(target / DATA_FILE)[1])
+            expected = Digest(size, count_and_hash_once(source / DATA_FILE)[1])
+            found = Digest(size, count_and_hash_once(target / DATA_FILE)[1])
         planner.compare(KIND, target / DATA_FILE, expected, found)
     pin = (target / METADATA_FILE).stat()
     if metadata is not None and (data is not None or pin is not None):

@@ -23,7 +23,6 @@ from src.progress import ignore_progress
 from src.records.canonical import is_same_json
 from src.records.layout import METADATA_FILE, REGISTRY_FILE, REGISTRY_LIMIT, STATEMENT_LIMIT
 from src.storage import Location, StorePath, is_url
-from src.training.hashing import HashDataset, count_and_hash_once
 from src.training.registry import check_registry, parse_registry
 from src.transfer.datasets import plan_datasets
 from src.transfer.evaluations import plan_evaluations
@@ -95,7 +94,6 @@ def plan_copy(
     source: Location,
     destination: Location,
     *,
-    hash_dataset: HashDataset = count_and_hash_once,
     hash_files: HashFiles = _hash_files,
 ) -> Plan:
     """Compare two artifacts roots, and return the plan of a copy; nothing is written.
@@ -107,7 +105,6 @@ def plan_copy(
     Args:
         source: The artifacts root that is copied.
         destination: The artifacts root that it is copied to; need not exist.
-        hash_dataset: Counts and hashes a data.jsonl that both roots have.
         hash_files: Hashes weights that are at the destination.
 
     Raises:
@@ -120,7 +117,7 @@ def plan_copy(
     """
     one, other = Artifacts.open(source), Artifacts.open(destination)
     _check_apart(one.root, other.root)
-    planner = Planner(source=one, target=other, hash_dataset=hash_dataset, hash_files=hash_files)
+    planner = Planner(source=one, target=other, hash_files=hash_files)
     evaluations = files_by_folder(one.evaluations)
     check_registry(one)
     data = one.registry.read(REGISTRY_LIMIT)

@@ -8,7 +8,6 @@ from src.artifacts import Artifacts
 from src.digest import Digest
 from src.errors import CorruptFileError
 from src.storage import StorePath
-from src.training.hashing import HashDataset
 from src.transfer.steps import CopyFile, Step
 
 __all__ = ["HashFiles", "Planner", "Sizes", "files_by_folder", "read_listed"]
@@ -27,7 +26,6 @@ class Planner:
     Attributes:
         source: The root that is copied.
         target: The root that it is copied to.
-        hash_dataset: Counts and hashes a data.jsonl that is in both.
         hash_files: Hashes weights that are at the destination.
         steps: The steps, in the order in which they were added.
         present: The number of files that are there with the same bytes, by kind.
@@ -38,7 +36,6 @@ class Planner:
 
     source: Artifacts
     target: Artifacts
-    hash_dataset: HashDataset
     hash_files: HashFiles
     steps: list[Step] = field(default_factory=list)
     present: Counter[str] = field(default_factory=Counter)

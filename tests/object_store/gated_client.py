@@ -51,7 +51,7 @@ class GatedClient:
         self._held = self._events.get(timeout=HANG_SECONDS)
 
     def step(self, fault: Choice) -> None:
-        """Let the request through, with a fault that can happen to it, until the next one."""
+        """Send the request, with a fault that can happen to it, until the next one."""
         assert self._held
         request, choice = self._held
         choice.set_result(fault if fault in faults_of(request) else None)

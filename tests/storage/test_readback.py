@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.storage.readback import Outcome, outcome_of_create, outcome_of_swap
+from src.storage.readback import Outcome, outcome_of_swap
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from src.storage.readback import Outcome, outcome_of_create, outcome_of_swap
     ],
 )
 def test_after_a_failed_create_the_bytes_that_are_there_decide(found, outcome):
-    assert outcome_of_create(b"mine", found) is outcome
+    assert outcome_of_swap(None, b"mine", found) is outcome
 
 
 @pytest.mark.parametrize(

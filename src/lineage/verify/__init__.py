@@ -174,9 +174,10 @@ def verify_evidence(
         return read_model(version, artifacts, registry, entries.get(version), hash_files)
 
     # A training takes long: the files of the next model are read after it.
-    evidences = map(read, versions) if retrain else overlapped(read, versions, artifacts.root)
+    is_read_ahead = not retrain and artifacts.root.store.parallel_requests > 1
+    evidences = overlapped(read, versions, artifacts.root) if is_read_ahead else map(read, versions)
     for version, evidence in zip(versions, evidences, strict=True):
-        if evidence.evaluation.is_missing:  # perhaps written since it was read ahead
+        if is_read_ahead and evidence.evaluation.is_missing:  # perhaps written since then
             evidence = read(version)
         if evidence.is_entry_missing and not evidence.evaluation.is_missing:
             # A run registers a model before it evaluates it: maybe after the registry was read.
