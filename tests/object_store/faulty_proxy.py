@@ -76,6 +76,10 @@ class FaultyProxy:
         """Send the late requests to the server, and wait for their effects."""
         self._run(self._deliver_all())
 
+    def wait_for_clients(self) -> None:
+        """Wait until all clients have ended, and their requests have had their effects."""
+        self._run(self._wait_for_connections())
+
     # --- In the thread of the proxy --------------------------------------------------------------
 
     async def serve(self, started: "Future[None]") -> None:
@@ -190,6 +194,10 @@ class FaultyProxy:
         for late in [each for each in self._late if each[:2] == (Fault.LATE_REQUEST, path)]:
             self._late.remove(late)
             await self._exchange(late[2])
+
+    async def _wait_for_connections(self) -> None:
+        while self._connections:
+            await asyncio.wait(self._connections)
 
     async def _deliver_all(self) -> None:
         while self._late:

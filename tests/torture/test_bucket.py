@@ -91,6 +91,7 @@ def kill(
     proxy.clear()
     proxy.schedule = hold
     assert worker.run(task, kill_at=arrived) == [KILLED]
+    proxy.wait_for_clients()
     proxy.clear()
 
 
