@@ -37,7 +37,7 @@ test: .venv/ready ## Run all tests except those of make e2e, make e2e-cloud and 
 
 e2e: .venv/e2e .venv/report ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e
 
 e2e-cloud: .venv/report .venv/cloud-servers/ready .venv/node-servers/ready ## Run the tests on other object stores, and on two hosts
 	@command -v ip && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
@@ -53,7 +53,8 @@ packages: ## Install the Debian packages that make e2e, make e2e-cloud and make 
 		$(if $(shell command -v npm),,nodejs npm)
 
 torture: .venv/torture ## Run the long kill, race, resource and fuzz tests, and a soak of make up
-	TORTURE=long $(BIN)/pytest -rP tests/torture tests/storage/test_bucket_*.py
+	TORTURE=long $(BIN)/pytest -rP tests/torture tests/transfer tests/storage/test_bucket_*.py
+	TORTURE=long $(BIN)/pytest tests/e2e/test_operations.py tests/e2e/test_recovery.py tests/e2e/test_up.py
 	$(BIN)/python -m tests.torture.fuzz --seconds 300
 	$(BIN)/python -m tests.torture.tamper --rounds 20000
 	$(BIN)/python -m tests.torture.soak

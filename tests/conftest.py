@@ -29,7 +29,7 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=100 if os.environ.get("TORTURE") else 50,
+    max_examples=100 if os.environ.get("TORTURE") else 30,
 )
 settings.load_profile("suite")
 

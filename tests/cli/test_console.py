@@ -146,7 +146,7 @@ ACTIONS = {
 
 
 @pytest.mark.parametrize(
-    ("command", "fault"), [*(("run", fault) for fault in ACTIONS), ("sweep", "404 Not Found")]
+    ("command", "fault"), list(zip(["run", "sweep"] * 2, ACTIONS, strict=True))
 )
 def test_a_server_that_cannot_be_used_is_one_error_that_says_what_to_set(
     config, env, command, fault
@@ -186,21 +186,22 @@ def test_a_temporary_server_that_does_not_start_is_an_error_without_a_flow_run(
 
 
 @pytest.mark.parametrize(
-    ("variable", "fault"),
+    ("command", "variable", "fault"),
     [
         (
+            ["run", "--dry-run"],
             {"PREFECT_LOGGING_LEVEL": "LOUD"},
             "LoggingSettings.level: Input should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or "
             "'CRITICAL', found 'LOUD'.",
         ),
         (
+            ["sweep"],
             {"PREFECT_CLIENT_MAX_RETRIES": "many"},
             "ClientSettings.max_retries: Input should be a valid integer, unable to parse string "
             "as an integer, found 'many'.",
         ),
     ],
 )
-@pytest.mark.parametrize("command", [["run", "--dry-run"], ["sweep"]])
 def test_a_setting_that_is_not_valid_is_one_line(config, env, command, variable, fault):
     done = run(env | variable, MAIN, *command, config)
     assert (done.returncode, done.stdout) == (2, "")
@@ -266,10 +267,9 @@ DROPPED = f"from tests.privileges import drop_privileges; drop_privileges(); {MA
     ("command", "kind"),
     [
         ("run", "a file"),
-        ("run", "in a file"),
+        ("sweep", "in a file"),
         ("run", "read-only"),
-        ("run", "in a read-only folder"),
-        ("sweep", "read-only"),
+        ("sweep", "in a read-only folder"),
     ],
 )
 def test_a_home_folder_that_cannot_be_written_to_is_one_line(config, env, tmp_path, command, kind):

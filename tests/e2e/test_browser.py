@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+from contextlib import suppress
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect, sync_playwright
 
 from tests.checkout import ROOT
@@ -79,39 +81,55 @@ def follow(page, platform, link):
 
 
 def open_form(page, platform):
-    """Open the form for a run of the deployment `train`; return its text fields."""
+    """Open the form for a run of the deployment `train`."""
     page.goto(f"{platform.url}/deployments")
     page.get_by_role("link", name="train", exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
-    fields = page.locator("textarea")
-    # What is typed before the form has its defaults is lost, and the form is not submitted.
-    expect(fields.nth(0)).to_have_value("configs/training/mistral_finetune.yaml")
-    return fields
+    expect(page.locator("textarea").first).to_have_value("configs/training/mistral_finetune.yaml")
 
 
-def submit(page, platform):
-    """Submit the form, and open the page of the new run."""
+def fill_in(page, field, text):
+    """Fill in a text field of the form, again if the form has its defaults only now."""
+    field = page.locator("textarea").nth(field)
+
+    def is_kept():
+        field.fill(text)
+        page.wait_for_timeout(1000)
+        return field.input_value() == text
+
+    eventually(is_kept)
+
+
+def submit(page, platform, field, text):
+    """Fill in a text field, submit the form, and open the page of the new run."""
     before = {run["id"] for run in platform.runs("training-pipeline/train")}
-    page.get_by_role("button", name="Submit").click()
-    [run] = eventually(
-        lambda: {run["id"] for run in platform.runs("training-pipeline/train")} - before
-    )
+
+    def new_runs():
+        # A form that has its defaults only now loses what was filled in, and is not submitted.
+        if page.get_by_role("button", name="Submit").is_visible():
+            fill_in(page, field, text)
+            page.get_by_role("button", name="Submit").click()
+        with suppress(PlaywrightTimeoutError):
+            page.get_by_role("button", name="Submit").wait_for(state="hidden")
+        return {run["id"] for run in platform.runs("training-pipeline/train")} - before
+
+    [run] = eventually(new_runs)
     page.goto(f"{platform.url}/runs/flow-run/{run}")
 
 
 def test_a_run_started_in_the_form_completes_and_its_report_shows_the_metrics(page, platform):
-    fields = open_form(page, platform)
+    open_form(page, platform)
     for description in (
         "The training config, a YAML file",
         "Leave it empty to derive the name",
         "Folder that holds",
     ):
         expect(page.get_by_text(description)).to_be_visible()
-    fields.nth(1).fill("in_the_browser")
+    fill_in(page, 1, "in_the_browser")
     take_screenshot(page, "form")
 
-    submit(page, platform)
+    submit(page, platform, 1, "in_the_browser")
     expect(page.get_by_text("Completed").first).to_be_visible()
     expect(page.get_by_text("train in_the_browser").first).to_be_visible()
     page.reload()  # a graph that was opened during the run does not show all steps
@@ -142,8 +160,8 @@ def test_a_failed_run_shows_the_fault_of_the_config(page, platform):
     config = "configs/training/mistake.yaml"
     text = (platform.project / "configs/training/mistral_finetune.yaml").read_text()
     (platform.project / config).write_text(text.replace("epochs", "epoch"))
-    open_form(page, platform).nth(0).fill(config)
-    submit(page, platform)
+    open_form(page, platform)
+    submit(page, platform, 0, config)
     expect(page.get_by_text("Failed").first).to_be_visible()
 
     def shows_its_step():  # a page that was opened before the step was recorded never does
@@ -172,12 +190,7 @@ def write_trainers(platform):
 def test_the_report_of_a_training_shows_the_loss_by_step(page, platform):
     config = write_trainers(platform)
     (platform.project / "configs/training/mine.yaml").write_text(config)
-    run = platform.start_run(
-        "training-pipeline/train",
-        training_config_path="configs/training/mine.yaml",
-        model_version="my_model",
-    )
-    assert platform.ended(run)["state_name"] == "Completed"
+    platform.run_flows('training_pipeline("configs/training/mine.yaml", "my_model")')
     open_newest(page, platform, "training-my-model--535d4cfe74afbb16")
     assert_chart(page, "Loss by step")
     assert_tables_fit(page)
@@ -189,16 +202,16 @@ def test_the_report_of_a_training_shows_the_loss_by_step(page, platform):
 
 def test_a_comparison_of_trainings_shows_their_losses_in_one_chart(page, platform):
     config = write_trainers(platform)
-    path = platform.project / "configs/training/mine.yaml"
-    for version, learning_rate in [("slow", "0.01"), ("fast", "0.05")]:
+    paths = [platform.project / f"configs/training/{name}.yaml" for name in ("slow", "fast")]
+    for path, learning_rate in zip(paths, ["0.01", "0.05"], strict=True):
         path.write_text(config.replace("0.01", learning_rate))
-        run = platform.start_run(
-            "training-pipeline/train", training_config_path=str(path), model_version=version
-        )
-        assert platform.ended(run)["state_name"] == "Completed"
-    path.unlink()
-    run = platform.start_run("compare-models/compare", model_versions='["slow", "fast"]')
-    assert platform.ended(run)["state_name"] == "Completed"
+    platform.run_flows("""
+for version in ("slow", "fast"):
+    training_pipeline(f"configs/training/{version}.yaml", version)
+compare_models(["slow", "fast"])
+""")
+    for path in paths:
+        path.unlink()
     open_newest(page, platform, "comparison")
     assert_chart(page, "Loss by step")
     assert_tables_fit(page)
@@ -208,11 +221,11 @@ def test_a_comparison_of_trainings_shows_their_losses_in_one_chart(page, platfor
 
 
 def test_a_comparison_shows_a_chart(page, platform):
-    for version in ("left", "right"):
-        run = platform.start_run("training-pipeline/train", model_version=version)
-        platform.ended(run)
-    run = platform.start_run("compare-models/compare", model_versions='["left", "right"]')
-    assert platform.ended(run)["state_name"] == "Completed"
+    platform.run_flows("""
+for version in ("left", "right"):
+    training_pipeline("configs/training/mistral_finetune.yaml", version)
+compare_models(["left", "right"])
+""")
     open_newest(page, platform, "comparison")
     assert_chart(page, "Quality against cost and latency")
     assert_tables_fit(page)
@@ -222,8 +235,7 @@ def test_a_comparison_shows_a_chart(page, platform):
 def test_the_report_of_a_sweep_fits_the_page_and_links_the_models(page, platform):
     names = ("llama_lora", "mistral_finetune", "qwen_small_full")
     configs = [f"configs/training/{name}.yaml" for name in names]
-    run = platform.ended(platform.start_run("training-sweep/sweep", configs=json.dumps(configs)))
-    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    platform.run_flows(f"training_sweep({configs}, 'configs/sweeps/mistral_finetune.yaml')")
     for key in ("sweep", "sweep-leaderboard"):
         open_newest(page, platform, key)
         link = page.locator(".markdown-renderer a[href*='/artifacts/key/training-']").first
@@ -235,8 +247,7 @@ def test_the_report_of_a_sweep_fits_the_page_and_links_the_models(page, platform
 
 
 def test_the_table_of_an_audit_shows_verdicts(page, platform):
-    run = platform.ended(platform.start_run("audit-models/nightly"))
-    assert run["state_name"] == "Completed", run["state"]["message"]
+    platform.run_flows("audit_models()")
     open_newest(page, platform, "audit")
     expect(page.get_by_text("MATCH", exact=True).first).to_be_visible()
     assert_tables_fit(page)
@@ -248,14 +259,11 @@ def test_text_of_a_config_is_text_on_every_page(page, platform):
     text = (platform.project / "configs/training/mistral_finetune.yaml").read_text()
     assert text.count("mistral-7b") == 1
     (platform.project / path).write_text(text.replace("mistral-7b", json.dumps(HOSTILE)))
-    models = json.dumps(["hostile", "hostile"])
-    for deployment, parameters in [
-        ("training-pipeline/train", {"training_config_path": path, "model_version": "hostile"}),
-        ("compare-models/compare", {"model_versions": models, "everything": "true"}),
-        ("training-sweep/sweep", {"configs": json.dumps([path]), "grid": '""'}),
-    ]:
-        run = platform.ended(platform.start_run(deployment, **parameters))
-        assert run["state_name"] == "Completed", run["state"]["message"]
+    platform.run_flows(f"""
+training_pipeline({path!r}, "hostile")
+compare_models(["hostile", "hostile"], everything=True)
+training_sweep([{path!r}])
+""")
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     for key in ("training-hostile", "models", "comparison", "sweep", "sweep-leaderboard"):

@@ -22,6 +22,9 @@ from tests.network import free_port
 GRACE = (
     "Active runs: 1. They are cancelled after 30 seconds; to cancel them now, press Ctrl-C again."
 )
+KILLED = ["worker", "all"]
+if os.environ.get("TORTURE") == "long":
+    KILLED += ["server", "worker and flow run"]
 
 
 @pytest.fixture
@@ -113,7 +116,8 @@ def by_kind(processes):
     return sorted(processes, key=kind)
 
 
-def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env, terminal):
+def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env, terminal, homes):
+    homes.create(project / ".prefect")
     port = free_port()
     running = up(project, env, port)
     try:
@@ -165,11 +169,11 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
         running.kill()
 
 
-@pytest.mark.parametrize("killed", ["worker", "server", "worker and flow run", "all"])
+@pytest.mark.parametrize("killed", KILLED)
 def test_after_a_kill_no_process_is_left_and_no_run_is_active(
     project, env, terminal, homes, killed
 ):
-    homes.create(project / ".prefect")
+    homes.create(project / ".prefect")  # quicker than a new database
     port = free_port()
     running = up(project, env, port)
     models = project / "artifacts/models"

@@ -725,16 +725,6 @@ def test_an_invalid_config_gives_all_its_faults_and_exit_code_2(project, server)
     assert not (project / "artifacts/models").exists()
 
 
-def test_without_a_configured_server_the_command_starts_one(project, server, homes):
-    env = {key: value for key, value in server.items() if key != "PREFECT_API_URL"}
-    env["PREFECT_HOME"] = str(homes.create(project / "home"))
-    config, artifacts = str(project / "config.yaml"), str(project / "artifacts")
-    done = command(config, "--artifacts-dir", artifacts, "--model-version", "model_v1", env=env)
-    assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(EVALUATION.read_text()))
-    statement = read_statement(Artifacts.open(artifacts).models / "model_v1")
-    assert statement.url is None  # the page ended with that server
-
-
 def test_the_statements_name_the_host_and_the_worker_of_the_run(project, monkeypatch):
     monkeypatch.setenv("PREFECT__WORKER_NAME", "Worker 7")
     training_pipeline("config.yaml", "model_v1")

@@ -36,10 +36,12 @@ from ops.server import (
     make_private,
     stop_group,
 )
+from src.artifacts import Artifacts, read_statement
 from tests.examples import CONFIG
 from tests.network import STARTUP_SECONDS
 
 ROOT = Path(__file__).parents[2]
+EVALUATION = "artifacts/evaluations/model_v1/evaluation.json"
 # Use a temporary server, and print how it was used.
 TEMPORARY_SERVER = """
 import json
@@ -212,19 +214,24 @@ def test_a_configured_server_is_checked_and_used(monkeypatch):
         assert (server, PREFECT_API_URL.value(), checked) == (None, url, [url])
 
 
-def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(llm_train, home):
+def test_a_temporary_server_records_the_complete_run_and_ends_with_the_command(
+    llm_train, home, homes
+):
+    homes.create(home)
     Path("config.yaml").write_text(CONFIG)
     Path("uvicorn.py").write_text("raise SystemExit('imported from the working directory')")
-    run = llm_train("run", "config.yaml")
-    _, messages = run.communicate()
+    run = llm_train("run", "config.yaml", "--model-version", "model_v1")
+    printed, messages = run.communicate()
     assert (run.returncode, processes_of(home)) == (0, []), messages
+    assert json.loads(printed) == json.loads(Path(EVALUATION).read_text())
+    statement = read_statement(Artifacts.open().models / "model_v1")
+    assert statement.url is None  # the page ended with the server
     assert messages.startswith("Loading Prefect ...\nStarting a temporary Prefect server.")
     assert "http://" not in messages
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         states = database.execute("select state_type, count(*) from task_run group by 1").fetchall()
         [ends] = database.execute("select count(*) from log where message like 'Finished %'")
     assert (states, ends) == ([("COMPLETED", 5)], (6,))
-    assert unprivate(home) == []
 
 
 @pytest.mark.parametrize(
@@ -301,6 +308,7 @@ def test_commands_that_create_the_database_together_all_complete(llm_train, home
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         states = database.execute("select state_type, count(*) from flow_run group by 1").fetchall()
     assert states == [("COMPLETED", 2)]
+    assert unprivate(home) == []
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

@@ -28,7 +28,9 @@ from tests.examples import CONFIG, without_runs, written
 from tests.network import STARTUP_SECONDS
 from tests.torture.harness import LONG, REPOSITORY, copy_root
 
-KILLS = 20 if LONG else 2  # the first of a sweep, the second of its server
+pytestmark = pytest.mark.skipif(not LONG, reason="takes minutes; TORTURE=long")
+
+KILLS = 20  # the first of a sweep, the second of its server
 SEED = 20_240_229
 HANG_SECONDS = 600
 GONE_SECONDS = 60  # after which a flow run counts as one whose process is gone
@@ -288,7 +290,6 @@ def sweep_again(server: Server, expected: dict[str, Any], configs: int, *options
     assert [row["cached"] for row in again["leaderboard"]] == [True] * configs
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes; TORTURE=long")
 def test_a_distributed_sweep_of_which_any_process_is_killed_ends_as_an_undisturbed_one(
     project, server, runner
 ):
