@@ -29,7 +29,15 @@ from flows.training_sweep import training_sweep
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-LONGEST = ["test_operations.py", "test_up.py", "test_recovery.py", "test_browser.py"]
+LONGEST = [
+    "test_up.py",
+    "test_recovery.py",
+    "test_operations.py",
+    "test_browser.py",
+    "test_deployments.py",
+    "test_tutorial.py",
+    "test_usage.py",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

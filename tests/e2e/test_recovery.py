@@ -39,7 +39,7 @@ def deployed(platform):
     return {each["name"]: each for each in found if each["name"] in NAMES}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recovered(platform):
     """The platform, with the automations."""
     recovery(platform)
