@@ -32,7 +32,7 @@ up: .venv/ready ## Start a server with UI and a worker, and deploy the flows; Ct
 # A server starts slowly, so all tests of a file share one (loadfile). Tests mostly wait for other
 # processes, so there are more workers than cores.
 test: .venv/ready ## Run all tests except those of make e2e, make e2e-cloud and make e2e-train
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
+	$(BIN)/pytest --numprocesses 4 --dist loadfile \
 		--ignore=tests/e2e --ignore=tests/e2e_cloud --ignore=tests/e2e_train \
 		--cov=src --cov-branch --cov-fail-under=95
 

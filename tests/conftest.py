@@ -95,20 +95,15 @@ for step in range(1, 1000):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure coverage only in examples of the core, and start with the other tests.
+    """Measure coverage only in examples of the core.
 
-    It doubles the CPU time of all Python in a process: of Prefect, and of Hypothesis. The other
-    tests take longer, so that processes of pytest-xdist that end with them would end far apart.
+    It doubles the CPU time of all Python in a process: of Prefect, and of Hypothesis.
     """
-    items.sort(key=_is_measured)
     for item in items:
-        if not _is_measured(item) or is_hypothesis_test(getattr(item, "obj", None)):
+        path = item.path.relative_to(REPOSITORY / "tests")
+        is_unmeasured = not UNMEASURED.isdisjoint({path.parts[0], str(path)})
+        if is_unmeasured or is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.no_cover)
-
-
-def _is_measured(item: pytest.Item) -> bool:
-    path = item.path.relative_to(REPOSITORY / "tests")
-    return UNMEASURED.isdisjoint({path.parts[0], str(path)})
 
 
 @pytest.fixture(autouse=True, scope="session")
