@@ -29,10 +29,10 @@ train-env: .venv-train/ready ## Install the libraries of real trainings into .ve
 up: .venv/ready ## Start a server with UI and a worker, and deploy the flows; Ctrl-C stops both: make up [PORT=4200]
 	@exec $(BIN)/python -m ops.up --port $(PORT)
 
-# A server starts slowly, so all tests of a file share one (loadfile). Tests mostly wait for other
+# A server starts slowly, so all tests of a file share one (loadfile). Tests often wait for other
 # processes, so there are more workers than cores.
 test: .venv/ready ## Run all tests except those of make e2e, make e2e-cloud and make e2e-train
-	$(BIN)/pytest --numprocesses 4 --dist loadfile \
+	$(BIN)/pytest --numprocesses 3 --dist loadfile \
 		--ignore=tests/e2e --ignore=tests/e2e_cloud --ignore=tests/e2e_train \
 		--cov=src --cov-branch --cov-fail-under=95
 

@@ -139,7 +139,7 @@ class Platform:
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": f"{self.url}/api",
             "PREFECT_API_AUTH_STRING": AUTH_STRING,
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         user, _, password = AUTH_STRING.partition(":")
         self.api = httpx.Client(base_url=f"{self.url}/api/", auth=(user, password), timeout=120)
