@@ -14,8 +14,8 @@ from tests.e2e.conftest import eventually
 from tests.e2e_cloud.servers import SERVERS, running_store
 
 CLOSING = (
-    "Without that, runs at the same time would lose each other's models. Nothing was written; use "
-    "another server, or a newer version of it."
+    "Without conditional writes, concurrent runs lose each other's models. Nothing was written; "
+    "use another server, or a newer version of it."
 )
 STARTED_AND_KILLED = """
 import os, signal, sys
@@ -46,7 +46,7 @@ def test_the_contract_of_the_store_holds_on(name, tmp_path):
     ("name", "reason"),
     [
         ("localbucket", "the server replaces a file that was written since it was read"),
-        ("s3rver", "the server replaces a file that was to be new"),
+        ("s3rver", "the server replaces a file that must not exist"),
     ],
 )
 def test_a_server_that_ignores_conditions_is_refused(name, reason, tmp_path, monkeypatch):
