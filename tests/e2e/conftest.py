@@ -27,8 +27,6 @@ from flows.training_pipeline import training_pipeline
 from flows.training_sweep import training_sweep
 """
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-
-
 LONGEST = [
     "test_up.py",
     "test_recovery.py",

@@ -104,14 +104,15 @@ def fill_in(page, field, text):
 def submit(page, platform, field, text):
     """Fill in a text field, submit the form, and open the page of the new run."""
     before = {run["id"] for run in platform.runs("training-pipeline/train")}
+    button = page.get_by_role("button", name="Submit")
 
     def new_runs():
         # A form that has its defaults only now loses what was filled in, and is not submitted.
-        if page.get_by_role("button", name="Submit").is_visible():
+        if button.is_visible():
             fill_in(page, field, text)
-            page.get_by_role("button", name="Submit").click()
+            button.click()
         with suppress(PlaywrightTimeoutError):
-            page.get_by_role("button", name="Submit").wait_for(state="hidden")
+            button.wait_for(state="hidden")
         return {run["id"] for run in platform.runs("training-pipeline/train")} - before
 
     [run] = eventually(new_runs)

@@ -19,10 +19,10 @@ from tests.docs import Terminal, blocks
 from tests.e2e.conftest import FINAL, Process, answer, eventually, registered
 from tests.examples import written
 from tests.network import free_port
+from tests.torture.harness import LONG
 
 PASSWORD = "a secret"
 OF_BUCKETS = ("With a bucket", "On another host")  # blocks that make e2e-cloud runs
-LONG = os.environ.get("TORTURE") == "long"
 WORKERS = 3
 CONFIGS, RUNS = (6, 60) if LONG else (2, 4)  # at the same time
 SWEPT = 12 if LONG else 6

@@ -14,9 +14,10 @@ from filelock import FileLock
 from ops.recovery import automations
 from ops.runs import processes
 from tests.e2e.conftest import eventually
+from tests.torture.harness import LONG
 
 TRAIN = "training-pipeline/train"
-AWAY_SECONDS, STARTED = (20, 4) if os.environ.get("TORTURE") == "long" else (10, 2)
+AWAY_SECONDS, STARTED = (20, 4) if LONG else (10, 2)
 NAMES = [automation.name for automation in automations()]
 HEARTBEATS, PENDING, _, RETRY = NAMES
 

@@ -18,13 +18,12 @@ from prefect.workers.process import ProcessWorker
 from tests.checkout import ROOT, copy_project
 from tests.e2e.conftest import Process, descendants, eventually
 from tests.network import free_port
+from tests.torture.harness import LONG
 
 GRACE = (
     "Active runs: 1. They are cancelled after 30 seconds; to cancel them now, press Ctrl-C again."
 )
-KILLED = ["worker", "all"]
-if os.environ.get("TORTURE") == "long":
-    KILLED += ["server", "worker and flow run"]
+KILLED = ["worker", "all", *(["server", "worker and flow run"] if LONG else [])]
 
 
 @pytest.fixture
@@ -173,7 +172,7 @@ def test_ctrl_c_during_a_run_leaves_no_process_and_no_partial_file(project, env,
 def test_after_a_kill_no_process_is_left_and_no_run_is_active(
     project, env, terminal, homes, killed
 ):
-    homes.create(project / ".prefect")  # quicker than a new database
+    homes.create(project / ".prefect")
     port = free_port()
     running = up(project, env, port)
     models = project / "artifacts/models"

@@ -27,9 +27,9 @@ from src.training.trainer import train_model
 from tests.examples import CONFIG, DATA, DATA_SHA256, METADATA
 from tests.stores import MemoryStore
 from tests.torture.fuzz import feed
+from tests.torture.harness import LONG
 from tests.torture.strategies_feed import damaged, damaged_json, hostile_names, hostile_yaml
 
-LONG = os.environ.get("TORTURE") == "long"
 STATEMENT = {
     "_type": "https://in-toto.io/Statement/v1",
     "subject": [{"name": "metadata.json", "digest": {"sha256": "0" * 64}}],

@@ -17,8 +17,8 @@ from src.storage import open_path
 from src.training.pipeline import run_training_pipeline
 from src.training.registry import list_models
 from tests.examples import CONFIG, without_runs
+from tests.torture.harness import LONG
 
-LONG = os.environ.get("TORTURE") == "long"
 REPOSITORY = Path(__file__).parents[2]
 REFUSALS = ["ENOSPC", "EIO", "EROFS", "EACCES"]
 CALLS = {

@@ -14,8 +14,6 @@ MAX_LINES, MAX_CHANGES = 32, 5
 MAX_TEXT = 100  # characters of a value
 
 Point = Mapping[str, Any]
-
-
 _ABSENT = object()  # which differs from a value that is null
 
 
@@ -30,13 +28,13 @@ def first_step_difference(recorded: Sequence[Point], new: Sequence[Point]) -> st
     """
     ones, others = ({point["step"]: point for point in points} for points in (recorded, new))
     steps = sorted(ones.keys() | others.keys())
-    names = dict.fromkeys(name for point in (*recorded, *new) for name in point)
-    for compared in ([LOSS], names):
-        for step in steps:
-            one, other = ones.get(step, {}), others.get(step, {})
-            if any(one.get(name, _ABSENT) != other.get(name, _ABSENT) for name in compared):
-                return f"step {step}: {_step_difference(one, other)}"
-    return ""
+    changed = {step: changed_names(ones.get(step, {}), others.get(step, {})) for step in steps}
+    differing = [step for step in steps if LOSS in changed[step]]
+    differing = differing or [step for step in steps if changed[step]]
+    if not differing:
+        return ""
+    step = differing[0]
+    return f"step {step}: {_step_difference(ones.get(step, {}), others.get(step, {}))}"
 
 
 def _step_difference(one: Point, other: Point) -> str:
