@@ -180,7 +180,8 @@ def test_after_a_kill_no_process_is_left_and_no_run_is_active(
     try:
         with FileLock(models / "registry.json.lock", preserve_lock_file=True):
             run_in(terminal, project, commands(running))
-            eventually(lambda: list(models.glob("*/metadata.json")))
+            # After its last log line: without a worker that reads them, the next one ends the run.
+            eventually(lambda: "'register model_v1' - Runs" in running.output())
             server, worker, flow_run = by_kind(descendants(running.process.pid))
             for process in {
                 "worker": [worker],
