@@ -7,7 +7,7 @@ PORT ?= 4200
 CONFIG ?= configs/training/mistral_finetune.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run report train train-env up test docs e2e e2e-cloud e2e-train packages torture bench check lock clean
+.PHONY: help run report train train-env up test docs e2e images e2e-cloud e2e-train packages torture bench check lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
@@ -39,6 +39,9 @@ test: .venv/ready ## Run all tests except those of make e2e, make e2e-cloud and 
 e2e: .venv/e2e .venv/report ## Run the tests that need a real server, worker, browser and PostgreSQL
 	@command -v chromium && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e
+
+images: .venv/e2e .venv/report ## Update docs/images/, the screenshots of the documentation
+	IMAGES=1 $(BIN)/pytest tests/e2e/test_browser.py tests/e2e/test_report.py
 
 e2e-cloud: .venv/report .venv/cloud-servers/ready .venv/node-servers/ready ## Run the tests on other object stores, and on two hosts
 	@command -v ip && ls /usr/lib/postgresql/*/bin/initdb || $(MAKE) packages

@@ -9,11 +9,10 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect, sync_playwright
 
-from tests.checkout import ROOT
 from tests.docs import files
 from tests.e2e.conftest import AUTH_STRING, eventually
+from tests.e2e.screenshots import take_screenshot
 
-IMAGES = ROOT / "docs/images"
 SIZE = {"width": 1400, "height": 900}
 HOSTILE = (
     "![x](http://127.0.0.1:9/x.png) [pay](http://e.example) <img src=http://127.0.0.1:9/y> `a` "
@@ -42,14 +41,6 @@ def log_in(page, platform):
     page.get_by_placeholder("admin:pass").fill(AUTH_STRING)
     page.get_by_role("button", name="Login").click()
     expect(page).to_have_url(f"{platform.url}/runs")
-
-
-def take_screenshot(page, name):
-    """Write a screenshot of the page to docs/images/."""
-    IMAGES.mkdir(exist_ok=True)
-    page.mouse.move(0, 0)
-    page.wait_for_timeout(1500)  # until lists and graphs have stopped moving
-    page.screenshot(path=IMAGES / f"{name}.png")
 
 
 def assert_tables_fit(page):

@@ -15,9 +15,9 @@ from src.environment import Invocation
 from src.records.verdicts import Audit, ModelVerdict
 from src.training.pipeline import run_training_pipeline
 from tests.checkout import ROOT
+from tests.e2e.screenshots import take_screenshot
 from tests.trainers import MODULE, write_config, write_module
 
-IMAGES = ROOT / "docs/images"
 SIZE = {"width": 1400, "height": 1000}
 BASE_MODELS = ("mistral-7b", "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-1.5B")
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
@@ -376,8 +376,6 @@ def test_the_page_fits_a_narrow_window_and_the_docs_show_it(page, project):
     page.locator("#losses svg").wait_for()
     page.wait_for_function("document.documentElement.scrollWidth <= 800")  # once they are resized
     page.set_viewport_size(SIZE)
-    IMAGES.mkdir(exist_ok=True)
     page.goto(f"file://{project}/shown.html")
     page.locator("#scatter svg").wait_for()
-    page.wait_for_timeout(1500)  # until all charts are drawn
-    page.screenshot(path=IMAGES / "models_page.png")
+    take_screenshot(page, "models_page")
