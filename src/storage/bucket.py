@@ -340,7 +340,8 @@ class BucketStore:
         """Implement `Store.probe`: check that the server obeys the conditions of writes.
 
         Some servers ignore them and answer that the file was written: the entries of all writers
-        but the last one would be lost silently. Writes a file below `.probe/`, and deletes it.
+        but the last one would be lost silently. Writes a file below `.probe/`, and deletes it by
+        one request: it is left if the credentials do not allow that, or the server is away.
 
         Raises:
             RefusedError: The server does not obey one of the conditions; names it.
@@ -384,14 +385,7 @@ class BucketStore:
             is_stale = is_written(b"4", tag)
             require(not is_stale, "the server replaces a file that was written since it was read")
         finally:
-            self._delete_probe(key)
-
-    def _delete_probe(self, key: Key) -> None:
-        """Delete the file of a probe; leave it if the credentials do not allow that."""
-        try:
-            self._client.delete(key)
-        except OSError:
-            return
+            client.try_delete(key)
 
     def _check_usable(self) -> None:
         """Probe the server before the first write of this user on this host."""

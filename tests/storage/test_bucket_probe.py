@@ -72,6 +72,17 @@ def test_a_server_with_conditions_is_probed_once(server, bucket):
     assert bucket.objects() == {"a": b"data", "b": b"data"}
 
 
+def test_the_probe_does_not_wait_for_a_server_that_deletes_nothing(server, bucket):
+    def is_deletion(request):
+        return request.method not in ("GET", "PUT")
+
+    server.schedule = lambda request: Fault.UNAVAILABLE_BEFORE if is_deletion(request) else None
+    (open_path(bucket.url) / "a").create(b"data")
+    assert sum(is_deletion(each.request) for each in server.log) == 1
+    [left] = set(bucket.objects()) - {"a"}
+    assert left.startswith(".probe/")
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.value)
 def test_a_fault_is_no_reason_to_refuse_a_server(fault, server, bucket):
     number, has_fault = 0, True

@@ -12,6 +12,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import obstore
@@ -272,9 +273,10 @@ class ObjectClient:
 
         self._repeated(put, key)
 
-    def delete(self, key: Key) -> None:
-        """Delete an object, if there is one."""
-        self._repeated(lambda: obstore.delete(self._single, self._checked(key)), key)
+    def try_delete(self, key: Key) -> None:
+        """Delete an object by one request; leave it if the server refuses, or does not answer."""
+        with suppress(BaseError):
+            obstore.delete(self._single, self._checked(key))
 
     # --- Errors ----------------------------------------------------------------------------------
 
