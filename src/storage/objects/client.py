@@ -275,7 +275,7 @@ class ObjectClient:
 
     def try_delete(self, key: Key) -> None:
         """Delete an object by one request; leave it if the server refuses, or does not answer."""
-        with suppress(BaseError):
+        with suppress(BaseError, FileNotFoundError):  # the latter: no such bucket
             obstore.delete(self._single, self._checked(key))
 
     # --- Errors ----------------------------------------------------------------------------------
