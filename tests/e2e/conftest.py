@@ -97,17 +97,22 @@ def descendants(process: int) -> list[int]:
     return found[1:]
 
 
-def answer(request: Callable[[], httpx.Response]) -> Any:
-    """Return the JSON of a response; repeat the request while the server is too busy.
+class Client(httpx.Client):
+    """A client that repeats a request while the server is too busy, as Prefect's client does."""
 
-    Prefect's client does the same.
-    """
+    def request(self, *arguments: Any, **options: Any) -> httpx.Response:
+        """Return the response to a request."""
 
-    def response_if_not_busy() -> httpx.Response | None:
-        response = request()
-        return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
+        def response_if_not_busy() -> httpx.Response | None:
+            response = super(Client, self).request(*arguments, **options)
+            return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
 
-    response = eventually(response_if_not_busy)
+        response: httpx.Response = eventually(response_if_not_busy)
+        return response
+
+
+def answer(response: httpx.Response) -> Any:
+    """Return the JSON of a response, which must not be an error."""
     assert response.is_success, response.text
     return response.json()
 
@@ -140,7 +145,7 @@ class Platform:
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         user, _, password = AUTH_STRING.partition(":")
-        self.api = httpx.Client(base_url=f"{self.url}/api/", auth=(user, password), timeout=120)
+        self.api = Client(base_url=f"{self.url}/api/", auth=(user, password), timeout=120)
         self.workers: list[Process] = []
         self.start_server()
 
@@ -200,11 +205,11 @@ class Platform:
 
     def get(self, path: str) -> Any:
         """Send a GET request to the API; return the JSON of the response."""
-        return answer(lambda: self.api.get(path))
+        return answer(self.api.get(path))
 
     def post(self, path: str, **body: Any) -> Any:
         """Send a POST request to the API; return the JSON of the response."""
-        return answer(lambda: self.api.post(path, json=body))
+        return answer(self.api.post(path, json=body))
 
     def deployment(self, name: str) -> dict[str, Any]:
         """Return the deployment `<flow>/<name>`."""

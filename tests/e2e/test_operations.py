@@ -16,7 +16,7 @@ import pytest
 
 from tests.checkout import ROOT, copy_project, new_repository
 from tests.docs import Terminal, blocks
-from tests.e2e.conftest import FINAL, Process, answer, eventually, registered
+from tests.e2e.conftest import FINAL, Client, Process, answer, eventually, registered
 from tests.examples import written
 from tests.network import free_port
 from tests.torture.harness import LONG
@@ -121,11 +121,11 @@ def run_concurrently(api, deployment, project):
     for n in range(RUNS):
         parameters = {"training_config_path": f"configs/training/concurrent_{n % CONFIGS}.yaml"}
         path, body = f"deployments/{deployment}/create_flow_run", {"parameters": parameters}
-        ids.append(answer(lambda path=path, body=body: api.post(path, json=body))["id"])
+        ids.append(answer(api.post(path, json=body))["id"])
 
     def states_if_ended():
         wanted = {"flow_runs": {"id": {"any_": ids}}}
-        runs = answer(lambda: api.post("flow_runs/filter", json=wanted))
+        runs = answer(api.post("flow_runs/filter", json=wanted))
         ended = [run["state_name"] for run in runs if run["state_type"] in FINAL]
         return ended if len(ended) == RUNS else None
 
@@ -170,7 +170,7 @@ def distribute(reader, project, state, api, killed):
     assert len(new) == SWEPT - 1
     assert set(new) <= versions
     wanted = {"flow_runs": {"tags": {"all_": ["sweep"]}}}
-    runs = answer(lambda: api.post("flow_runs/filter", json=wanted))
+    runs = answer(api.post("flow_runs/filter", json=wanted))
     assert [run["state_name"] for run in runs] == ["Completed"] * (SWEPT - 1)
 
 
@@ -180,7 +180,7 @@ def test_all_commands_of_the_document_work_in_order(project, state):
         project, f"STATE={state}/state PORT={port} PGPORT={pg_port} PASSWORD='{PASSWORD}'"
     )
     url = f"http://127.0.0.1:{port}/api/"
-    api = httpx.Client(base_url=url, auth=("admin", PASSWORD), timeout=60)
+    api = Client(base_url=url, auth=("admin", PASSWORD), timeout=60)
     try:
         reader.do("initdb")
         [server] = reader.open_terminals("server start")
